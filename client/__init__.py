@@ -1,0 +1,1 @@
+"""What a user does: guards, paths, circuits, the directory cache, jobs."""

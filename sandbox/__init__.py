@@ -1,0 +1,1 @@
+"""Runs WebAssembly modules in isolation, metered in fuel."""
