@@ -14,7 +14,7 @@ import cbor2
 
 from fogbank.relay.errors import ProtocolError
 
-Value: TypeAlias = "int | bytes | str | bool | None | Sequence[Value] | Mapping[int, Value]"
+Value: TypeAlias = "int | bytes | str | bool | Sequence[Value] | Mapping[int, Value] | None"
 
 MAX_DEPTH = 16
 MAX_UINT = 2**64 - 1
@@ -26,7 +26,8 @@ def _refuse_tag(*_: Any) -> NoReturn:
     raise ProtocolError("a CBOR tag stands where none is allowed")
 
 
-# cbor2 decodes these itself, some at great cost (35 compiles a regular expression); the rest go to tag_hook.
+# cbor2 decodes these itself, some at great cost (35 compiles a regular expression); the rest
+# go to tag_hook.
 _KNOWN_TAGS = (
     *range(6), 25, 28, 29, 30, 35, 36, 37, 43, 100, 256, 258, 260, 261, 1004, 43000, 55799,
 )  # fmt: skip
@@ -104,7 +105,7 @@ class Record:
         """Take a boolean."""
         return self._take(key, bool)
 
-    def bytes(self, key: int, maximum: int, minimum: int = 0) -> bytes:
+    def blob(self, key: int, maximum: int, minimum: int = 0) -> bytes:
         """Take a byte string of `minimum` to `maximum` bytes."""
         value = self._take(key, bytes)
         self._bounded(key, minimum <= len(value) <= maximum)
@@ -112,7 +113,7 @@ class Record:
 
     def fixed(self, key: int, length: int) -> bytes:
         """Take a byte string of exactly `length` bytes."""
-        return self.bytes(key, length, length)
+        return self.blob(key, length, length)
 
     def text(self, key: int, maximum: int) -> str:
         """Take a text of at most `maximum` UTF-8 bytes without control characters."""

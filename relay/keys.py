@@ -55,6 +55,8 @@ class X25519Key:
 
     def exchange(self, peer: bytes) -> bytes:
         """Return the shared secret with a peer's public key; refuse an all-zero result."""
+        if len(peer) != KEY_LENGTH:
+            raise ProtocolError("an X25519 public key has not 32 bytes")
         try:
             shared = nacl.bindings.crypto_scalarmult(self._secret, peer)
         except (nacl.exceptions.CryptoError, TypeError, ValueError) as error:
