@@ -1,0 +1,59 @@
+# Everything runs in .venv, which the first command that needs it fills from requirements/dev.txt.
+# Another interpreter: make PYTHON=/path/to/python3.12
+
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+STAMP := .venv/.installed
+ARGS ?=
+export PYTHON
+
+# An environment that was made elsewhere points to the code there: install again after a move.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+.PHONY: help
+help:
+	@echo "make demo         start a network on this machine and render a picture on it"
+	@echo "make test         run all tests"
+	@echo "make lint         check style, types and the import contracts"
+	@echo "make package      build the distributions and try them in a fresh environment"
+	@echo "make bench        run every benchmark (make bench-onion: one; ARGS=--json: as JSON)"
+	@echo "make lock         resolve requirements/*.txt anew (needs the package index)"
+	@echo "make clean        remove .venv, caches and built files"
+
+$(STAMP): requirements/dev.txt pyproject.toml tools/install tools/check_links.py
+	@tools/install requirements/dev.txt
+
+.PHONY: demo
+demo: $(STAMP)
+	@$(BIN)/fog demo $(ARGS)
+
+.PHONY: test
+test: $(STAMP)
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src tests tools
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: package
+package: $(STAMP)
+	@$(BIN)/python tools/check_package.py
+
+.PHONY: bench bench-onion
+bench: bench-onion
+bench-onion: $(STAMP)
+	@$(BIN)/python bench/onion.py $(ARGS)
+
+.PHONY: lock
+lock: $(STAMP)
+	@tools/lock
+
+.PHONY: clean
+clean:
+	rm -rf .venv dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

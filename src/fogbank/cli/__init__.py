@@ -1,0 +1,42 @@
+"""The `fog` command. Each subcommand's module is imported only when it is called for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import fogbank
+
+app = typer.Typer(
+    name="fog",
+    help="Run WebAssembly jobs on other people's computers, and let others run theirs, untraced.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fog {fogbank.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options that stand before a subcommand; `--version` acts in its own callback."""
+
+
+def main() -> None:
+    """Run the `fog` command with the process's arguments."""
+    app()
