@@ -1,0 +1,1 @@
+"""Circuits: the origin's end, the hops, and the switch that moves cells between links."""

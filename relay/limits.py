@@ -1,0 +1,36 @@
+"""The onion network's limits, all in one place (spec/02 §6, spec/04 §4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fogbank.relay.cells import CELL
+
+CIRCUIT_WINDOW = 2048
+CIRCUIT_INCREMENT = 128
+STREAM_WINDOW = 1024
+STREAM_INCREMENT = 64
+MAX_STREAMS = 32
+CIRCUIT_LIFETIME = 3600.0
+"""Seconds for which a circuit takes new streams."""
+CIRCUIT_CELLS = 1 << 20
+"""Cells in one direction after which a circuit takes no new streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one node spends on its peers. Times in seconds, sizes in bytes."""
+
+    links_per_address: int = 64
+    half_open: int = 256
+    handshake_seconds: float = 10.0
+    dial_seconds: float = 10.0
+    creates_per_second: float = 100.0
+    creates_burst: float = 200.0
+    circuits_per_link: int = 4096
+    unknown_cells: int = 4096
+    circuit_queue: int = 4 * CIRCUIT_WINDOW * CELL
+    process_queue: int = 256 << 20
+    link_idle_seconds: float = 180.0
+    extend_seconds: float = 20.0
+    build_seconds: float = 30.0

@@ -1,0 +1,1 @@
+"""Links: cells between two neighbours, over TLS or over memory."""

@@ -1,0 +1,1 @@
+"""Streams: ordered bytes between a circuit's origin and its last hop."""
