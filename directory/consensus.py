@@ -1,0 +1,385 @@
+"""The consensus: who is in the network, and the one gate by which bytes become it (spec/05 §5)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from itertools import pairwise
+from typing import Any
+
+from fogbank.directory.addresses import MAX_ADDRESSES, Address, decode_address
+from fogbank.directory.network import NetworkDocument
+from fogbank.directory.signatures import (
+    AuthoritySignature,
+    signatures_from_value,
+    verify_quorum,
+)
+from fogbank.relay.certificates import CLOCK_SKEW
+from fogbank.relay.codec import (
+    MAX_UINT,
+    Record,
+    Value,
+    bytes_item,
+    decode,
+    decode_record,
+    encode,
+    text_item,
+    uint_item,
+)
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.keys import KEY_LENGTH, NodeId
+
+CONSENSUS_LABEL = "fogbank-consensus-v1"
+CONSENSUS_LIMIT = 64 << 20
+MAX_ENTRIES = 100_000
+VALIDITY = 86_400
+"""Seconds for which a consensus may be used (spec/05 §5.2)."""
+DIGEST_LENGTH = 32
+SUPPORTED_METHODS = (1,)
+SUPPORTED_PROTOCOLS = (1,)
+
+MAX_NICKNAME = 19
+MAX_FAMILIES = 4
+MAX_SERVICES = 16
+MAX_NAME = 32
+MAX_PROTOCOLS = 16
+MAX_ENGINE = 128
+MAX_ENGINES = 64
+MAX_RUNTIMES = 32
+MAX_REVOKED = 10_000
+MAX_FLAGS = (1 << 8) - 1
+_ENTRY_FIELDS = 15
+
+
+class Flag(IntFlag):
+    """What the authorities say of a node (spec/05 §4.5). `AUDITED` is reserved."""
+
+    AUTHORITY = 1
+    GUARD = 2
+    FAST = 4
+    STABLE = 8
+    RUNNING = 16
+    VALID = 32
+    WORKER = 64
+    AUDITED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One node as the consensus lists it (spec/05 §5.1).
+
+    `bandwidth` is in bytes per second, `fuel_rate` in fuel per second, `memory` in bytes;
+    `families` are family public keys, `runtimes` SHA-256 digests of modules. `since` is the
+    `valid_after` of the first of the unbroken row of consensuses that list the node.
+    """
+
+    identity: NodeId
+    nickname: str
+    flags: Flag
+    addresses: tuple[Address, ...]
+    onion_key: bytes
+    families: tuple[bytes, ...] = ()
+    services: tuple[str, ...] = ()
+    protocols: tuple[int, ...] = SUPPORTED_PROTOCOLS
+    bandwidth: int = 0
+    fuel_rate: int = 0
+    memory: int = 0
+    cores: int = 0
+    engine: str = ""
+    runtimes: tuple[bytes, ...] = ()
+    since: int = 0
+
+    def value(self) -> Value:
+        """Return the entry's CBOR array."""
+        return [
+            self.identity,
+            self.nickname,
+            int(self.flags),
+            [address.encode() for address in self.addresses],
+            self.onion_key,
+            self.families,
+            self.services,
+            self.protocols,
+            self.bandwidth,
+            self.fuel_rate,
+            self.memory,
+            self.cores,
+            self.engine,
+            self.runtimes,
+            self.since,
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    """What q authorities agreed on for one interval; times in seconds (spec/05 §5.1).
+
+    `entries` are in the order of their identities. `digest` is the SHA-256 of the body that it
+    was read from, and does not count in comparisons.
+    """
+
+    method: int
+    network_id: bytes
+    valid_after: int
+    fresh_until: int
+    valid_until: int
+    required_protocols: tuple[int, ...]
+    recommended_protocols: tuple[int, ...]
+    engines: tuple[str, ...]
+    revoked: tuple[NodeId, ...]
+    contact_seed: bytes
+    previous: bytes
+    voters: tuple[NodeId, ...]
+    entries: tuple[Entry, ...]
+    digest: bytes = field(default=b"", compare=False)
+    _index: Mapping[NodeId, Entry] = field(init=False, repr=False, compare=False)
+    _by_role: tuple[tuple[Entry, ...], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", {entry.identity: entry for entry in self.entries})
+        roles: tuple[list[Entry], ...] = ([], [], [])
+        for entry in self.entries:
+            roles[_role(entry.flags)].append(entry)
+        object.__setattr__(self, "_by_role", tuple(tuple(role) for role in roles))
+
+    def by_identity(self, identity: NodeId) -> Entry | None:
+        """Return the entry of a node, or None if it is not listed."""
+        return self._index.get(identity)
+
+    def relays(self) -> tuple[Entry, ...]:
+        """Return the relays: entries that are neither workers nor authorities."""
+        return self._by_role[0]
+
+    def workers(self) -> tuple[Entry, ...]:
+        """Return the workers."""
+        return self._by_role[1]
+
+    def authorities(self) -> tuple[Entry, ...]:
+        """Return the authorities that took part."""
+        return self._by_role[2]
+
+    def encode_body(self) -> bytes:
+        """Return the bytes that authorities sign."""
+        return encode(
+            {
+                1: self.method,
+                2: self.network_id,
+                3: self.valid_after,
+                4: self.fresh_until,
+                5: self.valid_until,
+                6: self.required_protocols,
+                7: self.recommended_protocols,
+                8: self.engines,
+                9: self.revoked,
+                10: self.contact_seed,
+                11: self.previous,
+                12: self.voters,
+                13: [entry.value() for entry in self.entries],
+            }
+        )
+
+
+def _role(flags: Flag) -> int:
+    if flags & Flag.AUTHORITY:
+        return 2
+    return 1 if flags & Flag.WORKER else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedConsensus:
+    """A consensus as it travels: exact body bytes and the signatures over them."""
+
+    body: bytes
+    signatures: tuple[AuthoritySignature, ...]
+
+    def encode(self) -> bytes:
+        """Return the document's bytes."""
+        return encode([self.body, [signature.value() for signature in self.signatures]])
+
+    @classmethod
+    def decode(cls, data: bytes | memoryview, limit: int = CONSENSUS_LIMIT) -> SignedConsensus:
+        """Take a document apart; nothing is verified yet."""
+        match decode(data, limit):
+            case [bytes(body), signatures]:
+                return cls(body, signatures_from_value(signatures))
+            case _:
+                raise ProtocolError("a consensus is not [body, signatures]")
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the body, which names the consensus."""
+        return hashlib.sha256(self.body).digest()
+
+
+def open_consensus(
+    data: bytes | memoryview,
+    network: NetworkDocument,
+    now: float,
+    *,
+    limit: int = CONSENSUS_LIMIT,
+    skew: float = CLOCK_SKEW,
+    not_before: int = 0,
+) -> Consensus:
+    """Turn bytes into a trusted consensus, or raise `ProtocolError` (spec/05 §5.2).
+
+    The gate's order: size and shape; signatures of q distinct pinned authorities over the exact
+    body; the network; the times, where `skew` seconds are allowed and a `valid_after` before
+    `not_before` is refused as a step back; every field; last, whether this program is still
+    new enough for the network.
+    """
+    document = SignedConsensus.decode(data, limit)
+    verify_quorum(document.signatures, network, CONSENSUS_LABEL, document.body, now)
+    record = decode_record(document.body, limit, "consensus")
+    head = _open_head(record, network, now, skew, not_before)
+    consensus = _open_fields(record, network.network_id, head, document.digest())
+    missing = set(consensus.required_protocols) - set(SUPPORTED_PROTOCOLS)
+    if missing:
+        raise ProtocolError("this version of Fogbank is too old for the network: update it")
+    return consensus
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    method: int
+    valid_after: int
+    fresh_until: int
+    valid_until: int
+
+
+def _open_head(
+    record: Record, network: NetworkDocument, now: float, skew: float, not_before: int
+) -> _Head:
+    """Check the network and the times, of which the rest depends."""
+    method = record.uint(1, 1 << 16)
+    if record.fixed(2, KEY_LENGTH) != network.network_id:
+        raise ProtocolError("a consensus is of another network: check network.toml")
+    valid_after, fresh_until, valid_until = record.uint(3), record.uint(4), record.uint(5)
+    if not valid_after < fresh_until <= valid_until == valid_after + VALIDITY:
+        raise ProtocolError("a consensus has times that contradict each other")
+    if now < valid_after - skew:
+        raise ProtocolError(
+            f"a consensus begins {_minutes(valid_after - now)} from now: this machine's clock "
+            "seems to be slow by at least that much; set it right"
+        )
+    if now >= valid_until:
+        raise ProtocolError(
+            f"a consensus expired {_minutes(now - valid_until)} ago: fetch a newer one; if there "
+            "is none, this machine's clock seems to be fast, or the authorities are down"
+        )
+    if valid_after < not_before:
+        raise ProtocolError("a consensus is older than one that was already accepted")
+    if method not in SUPPORTED_METHODS:
+        raise ProtocolError("a consensus was made by an unknown method: update Fogbank")
+    return _Head(method, valid_after, fresh_until, valid_until)
+
+
+def _minutes(seconds: float) -> str:
+    count = max(1, round(seconds / 60))
+    return "1 minute" if count == 1 else f"{count} minutes"
+
+
+def _open_fields(record: Record, network_id: bytes, head: _Head, digest: bytes) -> Consensus:
+    identity = bytes_item(KEY_LENGTH, KEY_LENGTH)
+    consensus = Consensus(
+        method=head.method,
+        network_id=network_id,
+        valid_after=head.valid_after,
+        fresh_until=head.fresh_until,
+        valid_until=head.valid_until,
+        required_protocols=record.array(6, MAX_PROTOCOLS, uint_item(1 << 16)),
+        recommended_protocols=record.array(7, MAX_PROTOCOLS, uint_item(1 << 16)),
+        engines=record.array(8, MAX_ENGINES, text_item(MAX_ENGINE)),
+        revoked=record.array(9, MAX_REVOKED, identity),
+        contact_seed=record.fixed(10, DIGEST_LENGTH),
+        previous=record.blob(11, DIGEST_LENGTH),
+        voters=record.array(12, 64, identity),
+        entries=record.array(13, MAX_ENTRIES, entry_from_value),
+        digest=digest,
+    )
+    record.done()
+    order = [entry.identity for entry in consensus.entries]
+    if any(a >= b for a, b in pairwise(order)):
+        raise ProtocolError("a consensus lists entries out of order, or twice")
+    return consensus
+
+
+def entry_from_value(value: Any) -> Entry:
+    """Read an entry's CBOR array, each field with its bound; raise `ProtocolError`."""
+    if type(value) is not list or len(value) != _ENTRY_FIELDS:
+        raise ProtocolError("an entry is not an array of 15 fields")
+    (
+        identity, nickname, flags, addresses, onion_key, families, services, protocols,
+        bandwidth, fuel_rate, memory, cores, engine, runtimes, since,
+    ) = value  # fmt: skip
+    if not (
+        _is_key(identity)
+        and is_nickname(nickname)
+        and _is_uint(flags, MAX_FLAGS)
+        and _is_list(addresses, MAX_ADDRESSES)
+        and _is_key(onion_key)
+        and _is_list(families, MAX_FAMILIES)
+        and all(map(_is_key, families))
+        and _is_list(services, MAX_SERVICES)
+        and all(map(is_name, services))
+        and _is_list(protocols, MAX_PROTOCOLS)
+        and all(_is_uint(protocol, 1 << 16) for protocol in protocols)
+        and all(_is_uint(number, MAX_UINT) for number in (bandwidth, fuel_rate, memory, cores))
+        and type(engine) is str
+        and len(engine.encode()) <= MAX_ENGINE
+        and engine.isprintable()
+        and _is_list(runtimes, MAX_RUNTIMES)
+        and all(map(_is_key, runtimes))
+        and _is_uint(since, MAX_UINT)
+    ):
+        raise ProtocolError("an entry has a field that is out of bounds")
+    return Entry(
+        identity,
+        nickname,
+        Flag(flags),
+        tuple(map(decode_address, addresses)),
+        onion_key,
+        tuple(families),
+        tuple(services),
+        tuple(protocols),
+        bandwidth,
+        fuel_rate,
+        memory,
+        cores,
+        engine,
+        tuple(runtimes),
+        since,
+    )
+
+
+def is_nickname(value: object) -> bool:
+    """Tell whether a value is a nickname: 1 to 19 of A-Z, a-z, 0-9."""
+    return (
+        type(value) is str
+        and 1 <= len(value) <= MAX_NICKNAME
+        and value.isascii()
+        and value.isalnum()
+    )
+
+
+def is_name(value: object) -> bool:
+    """Tell whether a value is a service's name: 1 to 32 of a-z, 0-9 and hyphens."""
+    return (
+        type(value) is str
+        and 1 <= len(value) <= MAX_NAME
+        and value.isascii()
+        and value.replace("-", "a").isalnum()
+        and value == value.lower()
+    )
+
+
+def _is_key(value: object) -> bool:
+    return type(value) is bytes and len(value) == KEY_LENGTH
+
+
+def _is_uint(value: object, maximum: int) -> bool:
+    return type(value) is int and 0 <= value <= maximum
+
+
+def _is_list(value: object, maximum: int) -> bool:
+    return type(value) is list and len(value) <= maximum
