@@ -55,5 +55,5 @@ lock: $(STAMP)
 
 .PHONY: clean
 clean:
-	rm -rf .venv dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .install.lock dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
