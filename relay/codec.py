@@ -131,6 +131,11 @@ class Record:
         """Take a nested map."""
         return Record(self._take(key, dict), self._what)
 
+    def reserved(self, *keys: int) -> None:
+        """Ignore fields that a page reserves for later, whatever they hold (spec/00 §3)."""
+        for key in keys:
+            self._fields.pop(key, None)
+
     def done(self) -> None:
         """Refuse fields that nobody took."""
         if self._fields:
