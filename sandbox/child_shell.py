@@ -1,0 +1,81 @@
+"""What a jailed process does: compile one module, or run one job's tasks.
+
+It reads frames from its channel and answers on it until the channel closes. It is jailed before
+it reads the first byte.
+"""
+
+import os
+
+import wasmtime
+
+from fogbank.sandbox import wire
+from fogbank.sandbox.jail_shell import CHANNEL
+from fogbank.sandbox.limits import MODULE_SIZE
+from fogbank.sandbox.module_check import compile_module
+from fogbank.sandbox.outcome import ModuleRefused, Outcome, clean
+from fogbank.sandbox.runner import Runner
+from fogbank.sandbox.wire import Frame
+
+_CHUNK = 1 << 20
+_TRUSTED = (1 << 32) - 1
+"""The sandbox itself is on the other side: what it sends is bounded there."""
+
+
+def serve_compiler(engine: wasmtime.Engine) -> None:
+    """Compile the one module that arrives."""
+    received = _receive({Frame.MODULE: MODULE_SIZE})
+    if received is None:
+        return
+    try:
+        _send(Frame.ARTIFACT, compile_module(engine, received[1]))
+    except ModuleRefused as refusal:
+        _send(Frame.REFUSED, wire.encode_refusal(refusal))
+    except MemoryError:
+        _refuse(Outcome.COMPILE_LIMIT, "compiling needs more memory than is granted")
+
+
+def serve_job(runner: Runner) -> None:
+    """Take compiled code, then run tasks on it one by one."""
+    received = _receive({Frame.ARTIFACT: _TRUSTED})
+    if received is None:
+        return
+    try:
+        runner.load(received[1])
+    except wasmtime.WasmtimeError as error:
+        _refuse(Outcome.HOST_FAILURE, clean(str(error)))
+        return
+    del received
+    _send(Frame.LOADED, b"")
+    while (received := _receive({Frame.TASK: _TRUSTED})) is not None:
+        _send(Frame.RESULT, wire.encode_result(runner.run(wire.decode_task(received[1]))))
+
+
+def _refuse(outcome: Outcome, reason: str) -> None:
+    _send(Frame.REFUSED, wire.encode_refusal(ModuleRefused(outcome, reason)))
+
+
+def _receive(bounds: dict[Frame, int]) -> tuple[Frame, bytes] | None:
+    """Return the next frame, or None once the channel is closed."""
+    header = _read(wire.HEADER.size)
+    if header is None:
+        return None
+    kind, length = wire.frame_length(header, bounds)
+    body = _read(length)
+    return None if body is None else (kind, body)
+
+
+def _read(count: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < count:
+        part = os.read(CHANNEL, min(count - len(parts), _CHUNK))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+def _send(kind: Frame, body: bytes) -> None:
+    for part in (wire.HEADER.pack(kind, len(body)), body):
+        left = memoryview(part)
+        while left:
+            left = left[os.write(CHANNEL, left[:_CHUNK]) :]

@@ -1,0 +1,84 @@
+"""The few calls of the kernel that Python does not offer, by ctypes."""
+
+import ctypes
+import os
+import platform
+
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWUTS = 0x0400_0000
+CLONE_NEWIPC = 0x0800_0000
+CLONE_NEWUSER = 0x1000_0000
+CLONE_NEWPID = 0x2000_0000
+CLONE_NEWNET = 0x4000_0000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_REC = 0x4000
+MS_PRIVATE = 0x4_0000
+MNT_DETACH = 2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_GET_NO_NEW_PRIVS = 39
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_CAPABILITY_VERSION = 0x2008_0522
+_LAST_CAPABILITY = 63
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, value: int = 0) -> int:
+    """Set or read an attribute of this process, as prctl does. Raises OSError."""
+    long = ctypes.c_ulong
+    return _checked(
+        _libc.prctl(ctypes.c_int(option), long(value), long(0), long(0), long(0)), "prctl"
+    )
+
+
+def unshare(flags: int) -> None:
+    """Leave a namespace for a new one. Raises OSError."""
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None) -> None:
+    """Mount a file system, or change a mount, as mount does. Raises OSError."""
+    text = [item.encode() if item is not None else None for item in (source, target, kind, data)]
+    result = _libc.mount(text[0], text[1], text[2], ctypes.c_ulong(flags), text[3])
+    _checked(result, f"mount {target}")
+
+
+def pivot_root_here() -> None:
+    """Make the working directory, a mount point, the root, and drop the old one."""
+    number = _PIVOT_ROOT.get(platform.machine())
+    if number is None:
+        raise OSError(0, f"pivot_root is not known on {platform.machine()}")
+    _checked(_libc.syscall(ctypes.c_long(number), b".", b"."), "pivot_root")
+    _checked(_libc.umount2(b".", ctypes.c_int(MNT_DETACH)), "umount2")
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, and the way to regain one. Raises OSError."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        try:
+            prctl(PR_CAPBSET_DROP, capability)
+        except OSError:
+            # Beyond the kernel's last capability, or without the right to drop from the set:
+            # no_new_privs then keeps what the set still allows out of reach.
+            break
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    _checked(_libc.capset(header, nothing), "capset")

@@ -1,0 +1,218 @@
+"""The launcher: a small process, apart from the network's, that forks jailed processes on demand.
+
+It isolates itself first, tries the whole jail once on a program of its own, and reports. Then it
+forks a process for each packet that asks for one, kills on request, and tells who has ended. It
+never reads a client's byte: those go over each process's own channel. It ends, and with it all
+that it forked, when its control socket closes.
+
+Run as `python -I -m fogbank.sandbox.launcher_shell FD CONFIG`.
+"""
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import NoReturn
+
+import wasmtime
+
+from fogbank.sandbox import jail_shell, wire
+from fogbank.sandbox.bounds import Bounds
+from fogbank.sandbox.child_shell import serve_compiler, serve_job
+from fogbank.sandbox.engine import WASMTIME, make_engine
+from fogbank.sandbox.jail import JailReport, Layer, SandboxUnavailable
+from fogbank.sandbox.module_check import compile_module
+from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.runner import Runner
+from fogbank.sandbox.seccomp_shell import Filter
+from fogbank.sandbox.task import Task
+from fogbank.sandbox.wire import Control, Packet
+
+_SELF_TEST = """(module
+ (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+ (memory (export "memory") 1)
+ (data (i32.const 0) "\\08\\00\\00\\00\\02\\00\\00\\00ok")
+ (func (export "_start")
+  (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+  unreachable))"""
+"""Prints two letters and traps: what every jailed process must be able to do."""
+
+_FAILED = 70
+
+
+class Launcher:
+    """Forks, kills and reaps."""
+
+    def __init__(self, control: socket.socket, bounds: Bounds) -> None:
+        """Load all that the processes will need, and try it once, outside the jail."""
+        self._control = control
+        self._filter = Filter()
+        self._engine = make_engine()
+        self._runner = Runner(self._engine)
+        self._processes: dict[int, int] = {}
+        self._try_out()
+        self._bounds = bounds
+        self._mapped = jail_shell.address_space()
+
+    def report(self, layers: list[Layer]) -> JailReport:
+        """Try the jail in a process of its own; raise `SandboxUnavailable` if it does not hold."""
+        pid = self._fork(self._jailed_trial)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code:
+            how = f"signal {-code}" if code < 0 else f"status {code}"
+            raise SandboxUnavailable(
+                f"a program that was tried in the jail ended with {how}: the jail does not fit"
+                " this system"
+            )
+        return JailReport((Layer("seccomp", active=True), Layer("rlimits", active=True), *layers))
+
+    def serve(self) -> None:
+        """Work until the control socket closes."""
+        waking, woken = socket.socketpair()
+        for end in (waking, woken):
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(waking, select.POLLIN)
+        gc.collect()
+        gc.freeze()
+        going_on = True
+        while going_on:
+            ready = {fd for fd, _ in poll.poll()}
+            if waking.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    waking.recv(4096)
+            self._reap()
+            if self._control.fileno() in ready:
+                going_on = self._obey()
+        for pid in self._processes.values():
+            os.kill(pid, signal.SIGKILL)
+
+    def _obey(self) -> bool:
+        """Carry out one packet; return False once the socket is closed."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, wire.CONTROL_SIZE, 1)
+        try:
+            if not data:
+                return False
+            packet = wire.decode_packet(data)
+            if packet.kind is Control.KILL:
+                if packet.process in self._processes:
+                    os.kill(self._processes[packet.process], signal.SIGKILL)
+            elif packet.kind in {Control.JOB, Control.COMPILE} and descriptors:
+                self._start(packet, descriptors[0])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _start(self, packet: Packet, channel: int) -> None:
+        compiles = packet.kind is Control.COMPILE
+        try:
+            pid = self._fork(lambda: self._compiler(channel) if compiles else self._job(channel))
+        except OSError:
+            self._say(Packet(Control.EXITED, packet.process, _FAILED << 8))
+        else:
+            self._processes[packet.process] = pid
+
+    def _reap(self) -> None:
+        while self._processes:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            for process, candidate in list(self._processes.items()):
+                if candidate == pid:
+                    del self._processes[process]
+                    self._say(Packet(Control.EXITED, process, status))
+
+    def _say(self, packet: Packet) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._control.send(wire.encode_packet(packet))
+
+    @staticmethod
+    def _fork(work: Callable[[], None]) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        code = _FAILED
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _job(self, channel: int) -> None:
+        jail_shell.close_all_but(channel)
+        self._confine_job()
+        serve_job(self._runner)
+
+    def _compiler(self, channel: int) -> None:
+        jail_shell.close_all_but(channel)
+        bounds = self._bounds
+        jail_shell.confine(self._mapped + bounds.compile_memory, bounds.compile_cpu, self._filter)
+        serve_compiler(self._engine)
+
+    def _confine_job(self) -> None:
+        bounds = self._bounds
+        jail_shell.confine(self._mapped + bounds.job_memory, bounds.job_cpu, self._filter)
+
+    def _jailed_trial(self) -> None:
+        jail_shell.close_all_but(self._control.fileno())
+        self._confine_job()
+        self._try_out()
+
+    def _try_out(self) -> None:
+        self._runner.load(compile_module(self._engine, bytes(wasmtime.wat2wasm(_SELF_TEST))))
+        result = self._runner.run(Task())
+        if result.outcome is not Outcome.TRAP or result.stdout != b"ok":
+            raise SandboxUnavailable(f"wasmtime does not work here: {result.reason}")
+
+
+def main() -> None:
+    """Isolate, report, serve."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    bounds = Bounds(*(int(item) for item in sys.argv[2].split(",")))
+    try:
+        _check_version()
+        launcher = Launcher(control, bounds)
+        layers = jail_shell.isolate()
+    except (SandboxUnavailable, OSError, MemoryError) as error:
+        _refuse(control, error)
+    # The new pid namespace begins with the next fork; this process only waits for it to end.
+    pid = os.fork()
+    if pid:
+        control.close()
+        jail_shell.die_with_parent()
+        os._exit(1 if os.waitpid(pid, 0)[1] else 0)
+    jail_shell.die_with_parent()
+    try:
+        control.send(wire.REPORT + launcher.report(layers).encode())
+    except (SandboxUnavailable, OSError) as error:
+        _refuse(control, error)
+    launcher.serve()
+    os._exit(0)
+
+
+def _check_version() -> None:
+    installed = version("wasmtime")
+    if installed != WASMTIME:
+        raise SandboxUnavailable(
+            f"wasmtime {installed} is installed, but this release of Fogbank computes with"
+            f" {WASMTIME}: install that"
+        )
+
+
+def _refuse(control: socket.socket, error: Exception) -> NoReturn:
+    with contextlib.suppress(OSError):
+        control.send(wire.REFUSAL + str(error).encode())
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

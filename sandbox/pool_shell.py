@@ -1,0 +1,242 @@
+"""The sandbox as its users see it: open it, open a job with a module, run tasks (spec/07 §8).
+
+    async with open_sandbox(SandboxConfig()) as sandbox:
+        async with sandbox.open_job(module) as job:
+            result = await job.run(Task(args=("program",)))
+
+A job has a jailed process of its own; a task has an instance of its own in it. The real-time
+limit is enforced from here, with SIGKILL. What a process answers is not believed beyond what the
+task's limits allow.
+"""
+
+import math
+import signal
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import trio
+
+from fogbank.sandbox import wire
+from fogbank.sandbox.jail import JailReport, SandboxUnavailable
+from fogbank.sandbox.limits import MODULE_SIZE, SandboxConfig
+from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
+from fogbank.sandbox.process_shell import Process, ProcessDied, Starter, open_starter
+from fogbank.sandbox.task import Task
+from fogbank.sandbox.wat import is_wasm
+from fogbank.sandbox.wire import Control, Frame, WireError
+
+_START_SECONDS = 30.0
+"""How long a fresh process may take until it is ready; a healthy one takes milliseconds."""
+
+
+@asynccontextmanager
+async def open_sandbox(config: SandboxConfig) -> AsyncIterator["Sandbox"]:
+    """Start a sandbox, and end it with everything in it when the block is left.
+
+    Raises `SandboxUnavailable` where a mandatory layer of the jail cannot be had, and `LimitError`
+    if the configuration makes no sense.
+    """
+    config.check()
+    async with open_starter(config) as starter:
+        report = (await starter.launcher()).report
+        report.require()
+        sandbox = Sandbox(config, starter, report)
+        await sandbox.fill()
+        yield sandbox
+
+
+class Sandbox:
+    """A jail that is ready. Jobs beyond `SandboxConfig.processes` wait for their turn."""
+
+    def __init__(self, config: SandboxConfig, starter: Starter, report: JailReport) -> None:
+        self.report = report
+        self.config = config
+        self._starter = starter
+        self._turns = trio.CapacityLimiter(config.processes)
+        self._spares: deque[Process] = deque()
+
+    @asynccontextmanager
+    async def open_job(self, module: bytes) -> AsyncIterator["Job"]:
+        """Compile a binary module and give it a process of its own until the block is left.
+
+        Raises `ModuleRefused` if it cannot be run.
+        """
+        if not is_wasm(module):
+            raise ModuleRefused(Outcome.INVALID_MODULE, "this is not a WebAssembly module")
+        if len(module) > MODULE_SIZE:
+            reason = f"the module has {len(module)} bytes; {MODULE_SIZE} is the most"
+            raise ModuleRefused(Outcome.INVALID_MODULE, reason)
+        async with _turn(self._turns):
+            job = Job(self, await self._compile(module))
+            try:
+                await job.prepare()
+                yield job
+            finally:
+                await job.close()
+
+    async def take(self) -> Process:
+        """Take a jailed process for a job, and have another made for the next.
+
+        Raises `SandboxUnavailable` if the launcher died and no other can be started.
+        """
+        while self._spares:
+            spare = self._spares.popleft()
+            if not spare.has_exited:
+                break
+            spare.abandon()
+        else:
+            spare = await self._starter.start(Control.JOB)
+        try:
+            await self.fill()
+        except BaseException:
+            spare.abandon()
+            raise
+        return spare
+
+    async def fill(self) -> None:
+        """Have the spare processes made that are wanting."""
+        while len(self._spares) < self.config.spares:
+            self._spares.append(await self._starter.start(Control.JOB))
+
+    async def _compile(self, module: bytes) -> bytes:
+        bounds = self.config.compiling
+        async with _owned(await self._start_compiler()) as process:
+            try:
+                with trio.fail_after(bounds.wall_seconds):
+                    await process.send(Frame.MODULE, module)
+                    return await _expect(process, Frame.ARTIFACT, bounds.artifact)
+            except (ProcessDied, trio.TooSlowError, WireError):
+                raise ModuleRefused(
+                    Outcome.COMPILE_LIMIT,
+                    f"compiling the module takes more than {bounds.cpu_seconds} s of CPU or"
+                    f" {bounds.memory >> 20} MiB of memory, which is what this worker grants",
+                ) from None
+
+    async def _start_compiler(self) -> Process:
+        try:
+            return await self._starter.start(Control.COMPILE)
+        except SandboxUnavailable as error:
+            raise ModuleRefused(Outcome.HOST_FAILURE, str(error)) from None
+
+
+class Job:
+    """One module, compiled, in a process of its own."""
+
+    def __init__(self, sandbox: Sandbox, artifact: bytes) -> None:
+        self._sandbox = sandbox
+        self._artifact = artifact
+        self._process: Process | None = None
+        self._cpu_left = 0.0
+        self._lock = trio.Lock()
+
+    async def run(self, task: Task) -> Result:
+        """Run the program once, in a fresh instance. Tasks run one after the other.
+
+        Raises `TaskError` or `LimitError` if the task itself asks for what is not granted; never
+        for anything that the program does. Cancelling ends the program.
+        """
+        task.check(self._sandbox.config.ceilings)
+        async with self._lock:
+            started = trio.current_time()
+            try:
+                await self.prepare(task.limits.wall_seconds)
+            except ModuleRefused as refusal:
+                return Result(refusal.outcome, reason=refusal.reason)
+            result = await self._run(task)
+            if result.outcome in {Outcome.TIMEOUT, Outcome.HOST_FAILURE}:
+                await self.close()
+            return replace(result, seconds=trio.current_time() - started)
+
+    async def prepare(self, seconds: float = 0.0) -> None:
+        """Make sure that a process with the module is there, and may run so many seconds more.
+
+        Raises `ModuleRefused` if none can be had.
+        """
+        if self._process is not None and (self._process.has_exited or self._cpu_left < seconds):
+            await self.close()
+        if self._process is not None:
+            return
+        self._cpu_left = float(self._sandbox.config.child_cpu_seconds)
+        try:
+            self._process = await self._sandbox.take()
+            with trio.fail_after(_START_SECONDS):
+                await self._process.send(Frame.ARTIFACT, self._artifact)
+                await _expect(self._process, Frame.LOADED, 0)
+        except (ProcessDied, SandboxUnavailable, WireError, trio.TooSlowError) as error:
+            await self.close()
+            reason = f"the worker could not start a process: {error}"
+            raise ModuleRefused(Outcome.HOST_FAILURE, reason) from None
+        except BaseException:
+            # Refused, or cancelled half way: what the process has read is not known.
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End the job's process, and wait until it is gone."""
+        process, self._process = self._process, None
+        if process is not None:
+            await process.end()
+
+    async def _run(self, task: Task) -> Result:
+        process = self._process
+        if process is None:
+            return Result(Outcome.HOST_FAILURE, reason="the job has no process")
+        limits = task.limits
+        started = trio.current_time()
+        try:
+            with trio.move_on_after(limits.wall_seconds):
+                await process.send(Frame.TASK, wire.encode_task(task))
+                _, body = await process.receive({Frame.RESULT: wire.result_bound(limits)})
+                return wire.decode_result(body, limits)
+            return Result(
+                Outcome.TIMEOUT, reason=f"the task did not end within {limits.wall_seconds:g} s"
+            )
+        except ProcessDied as death:
+            return _after_death(death)
+        except WireError as error:
+            return Result(
+                Outcome.HOST_FAILURE, reason=f"the task's process answered with nonsense: {error}"
+            )
+        except trio.Cancelled:
+            await self.close()
+            raise
+        finally:
+            self._cpu_left -= math.ceil(trio.current_time() - started)
+
+
+async def _expect(process: Process, kind: Frame, most: int) -> bytes:
+    """Receive a frame of `kind`, or raise the `ModuleRefused` that comes in its place."""
+    received, body = await process.receive({kind: most, Frame.REFUSED: wire.REASON_SIZE})
+    if received is Frame.REFUSED:
+        raise wire.decode_refusal(body)
+    return body
+
+
+def _after_death(death: ProcessDied) -> Result:
+    if death.signal == signal.SIGXCPU:
+        return Result(Outcome.TIMEOUT, reason="the task used more CPU time than a process may")
+    if death.signal in {signal.SIGABRT, signal.SIGKILL}:
+        reason = "the task's process was ended, most likely for lack of memory on the worker"
+        return Result(Outcome.HOST_FAILURE, reason=reason)
+    return Result(Outcome.HOST_FAILURE, reason=f"the task's process ended: {death}")
+
+
+@asynccontextmanager
+async def _owned(process: Process) -> AsyncIterator[Process]:
+    try:
+        yield process
+    finally:
+        await process.end()
+
+
+@asynccontextmanager
+async def _turn(turns: trio.CapacityLimiter) -> AsyncIterator[None]:
+    # A task may hold several jobs, so the borrower is not the task.
+    borrower = object()
+    await turns.acquire_on_behalf_of(borrower)
+    try:
+        yield
+    finally:
+        turns.release_on_behalf_of(borrower)

@@ -1,0 +1,198 @@
+"""Runs tasks on one compiled module: a fresh instance each, metered and limited (spec/07 §4, §5).
+
+Runs inside a jailed process; the module and the task may both be hostile.
+"""
+
+from collections.abc import Callable
+
+import wasmtime
+
+from fogbank.sandbox.limits import PAGE, Limits
+from fogbank.sandbox.outcome import Outcome, Result, clean
+from fogbank.sandbox.task import Task
+from fogbank.sandbox.wasi.abi import MODULE, NO_RESULT, SIGNATURES
+from fogbank.sandbox.wasi.descriptors import OutputLimit
+from fogbank.sandbox.wasi.process import ProcExit
+from fogbank.sandbox.wasi.system import System
+
+TABLES = 16
+TABLE_ELEMENTS = 1 << 20
+_NEAR = 16
+"""A failing end within 1/16 of the memory limit counts as out of memory."""
+
+
+class OutOfFuel(Exception):  # noqa: N818 -- an ending, not a fault
+    """A host call cost more fuel than was left."""
+
+
+class _Unbound(Exception):  # noqa: N818 -- an ending, not a fault
+    """The module called the host from its start section, before it had a memory to speak of."""
+
+
+class _Execution:
+    """One running instance, as the system sees it (`wasi.system.Guest`)."""
+
+    def __init__(self, store: wasmtime.Store, fuel: int) -> None:
+        self._store = store
+        self._fuel = fuel
+        self._memory: wasmtime.Memory | None = None
+        self._view = memoryview(bytearray())
+
+    def bind(self, memory: wasmtime.Memory) -> None:
+        """Make the instance's memory known, once there is one."""
+        self._memory = memory
+
+    def memory(self) -> memoryview:
+        """Return the memory as it is now. It can have moved only if it has grown."""
+        if self._memory is None:
+            raise _Unbound
+        size = self.memory_size()
+        if size != len(self._view):
+            self._view = memoryview(self._memory.get_buffer_ptr(self._store, size)).cast("B")
+        return self._view
+
+    def memory_size(self) -> int:
+        """Return the memory's present size in bytes."""
+        return 0 if self._memory is None else self._memory.data_len(self._store)
+
+    def fuel_used(self) -> int:
+        """Return the fuel used so far."""
+        return self._fuel - self._store.get_fuel()
+
+    def charge(self, fuel: int) -> None:
+        """Take fuel away, or end the program with none left."""
+        left = self._store.get_fuel()
+        if left < fuel:
+            self._store.set_fuel(0)
+            raise OutOfFuel
+        self._store.set_fuel(left - fuel)
+
+
+class Runner:
+    """Holds one module and runs tasks on it, one after the other."""
+
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        self._engine = engine
+        self._module: wasmtime.Module | None = None
+        self._system: System | None = None
+        self._linker = wasmtime.Linker(engine)
+        for name in SIGNATURES:
+            self._linker.define_func(MODULE, name, function_type(name), self._entry(name))
+
+    def load(self, artifact: bytes) -> None:
+        """Take compiled code, made by this sandbox's own compiler. Raises `WasmtimeError`."""
+        self._module = wasmtime.Module.deserialize(self._engine, artifact)
+
+    def run(self, task: Task) -> Result:
+        """Run the program once. Nothing that it does raises here."""
+        if self._module is None:
+            return Result(Outcome.HOST_FAILURE, reason="no module was loaded")
+        limits = task.limits
+        store = wasmtime.Store(self._engine)
+        try:
+            store.set_fuel(limits.fuel)
+            store.set_limits(limits.memory, TABLE_ELEMENTS, 1, TABLES, 1)
+            execution = _Execution(store, limits.fuel)
+            self._system = System(task, execution)
+            outcome, code, reason = self._execute(self._module, store, execution, limits)
+            return Result(
+                outcome,
+                code,
+                limits.fuel if outcome is Outcome.OUT_OF_FUEL else execution.fuel_used(),
+                bytes(self._system.output.stdout),
+                bytes(self._system.output.stderr),
+                reason,
+            )
+        except MemoryError:
+            return Result(Outcome.OUT_OF_MEMORY, reason="the worker has no memory left for this")
+        finally:
+            self._system = None
+            store.close()
+
+    def _entry(self, name: str) -> Callable[..., int | None]:
+        def enter(*arguments: int) -> int | None:
+            if self._system is None:
+                raise _Unbound
+            return self._system.call(name, arguments)
+
+        return enter
+
+    def _execute(
+        self,
+        module: wasmtime.Module,
+        store: wasmtime.Store,
+        execution: _Execution,
+        limits: Limits,
+    ) -> tuple[Outcome, int | None, str]:
+        least = memory_minimum(module)
+        if least > limits.memory:
+            return (
+                Outcome.OUT_OF_MEMORY,
+                None,
+                f"the module needs {least} bytes of memory to start; the limit is {limits.memory}",
+            )
+        try:
+            instance = self._linker.instantiate(store, module)
+            exports = instance.exports(store)
+            memory, start = exports["memory"], exports["_start"]
+            if not isinstance(memory, wasmtime.Memory) or not isinstance(start, wasmtime.Func):
+                return Outcome.INVALID_MODULE, None, "the module lacks memory or _start"
+            execution.bind(memory)
+            start(store)
+        except Exception as error:  # noqa: BLE001 -- whatever ends the guest becomes an outcome
+            outcome, code, reason = _ending(error)
+        else:
+            outcome, code, reason = Outcome.COMPLETED, 0, ""
+        failed = outcome is Outcome.TRAP or (outcome is Outcome.COMPLETED and code != 0)
+        if failed and execution.memory_size() >= limits.memory - limits.memory // _NEAR:
+            words = f"the program failed with its memory at the limit of {limits.memory} bytes"
+            return Outcome.OUT_OF_MEMORY, code, f"{words}: {reason}" if reason else words
+        return outcome, code, reason
+
+
+def function_type(name: str) -> wasmtime.FuncType:
+    """Return the type of one of WASI's functions."""
+    kinds = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
+    results = [] if name in NO_RESULT else [wasmtime.ValType.i32()]
+    return wasmtime.FuncType([kinds[kind]() for kind in SIGNATURES[name]], results)
+
+
+def memory_minimum(module: wasmtime.Module) -> int:
+    """Return the bytes of memory that the module starts with."""
+    for export in module.exports:
+        if isinstance(export.type, wasmtime.MemoryType):
+            return export.type.limits.min * PAGE
+    return 0
+
+
+def _ending(error: Exception) -> tuple[Outcome, int | None, str]:  # noqa: PLR0911 -- a table
+    match error:
+        case ProcExit():
+            return Outcome.COMPLETED, error.code, ""
+        case OutOfFuel():
+            return Outcome.OUT_OF_FUEL, None, "the fuel limit is used up"
+        case OutputLimit():
+            return Outcome.OUTPUT_LIMIT, None, "the program wrote more than its output limit"
+        case _Unbound():
+            return Outcome.TRAP, None, "the module called the host from its start section"
+        case wasmtime.Trap():
+            if error.trap_code is wasmtime.TrapCode.OUT_OF_FUEL:
+                return Outcome.OUT_OF_FUEL, None, "the fuel limit is used up"
+            return Outcome.TRAP, None, _trap_words(error)
+        case wasmtime.WasmtimeError():
+            text = clean(str(error))
+            if "exceeds" in text and "limit" in text:
+                return Outcome.OUT_OF_MEMORY, None, f"the module does not fit its limits: {text}"
+            return Outcome.HOST_FAILURE, None, f"the module could not be started: {text}"
+        case _:
+            return Outcome.HOST_FAILURE, None, f"a host call failed: {type(error).__name__}"
+
+
+def _trap_words(trap: wasmtime.Trap) -> str:
+    """Name the trap and the function that it happened in."""
+    lines = [line.strip() for line in trap.message.splitlines()]
+    words = next((line for line in reversed(lines) if "trap: " in line), lines[-1] if lines else "")
+    frames = trap.frames
+    where = frames[0].func_name if frames else None
+    text = words.rpartition("trap: ")[2].removeprefix("wasm ")
+    return clean(f"{text} in {where}" if where else text)

@@ -1,0 +1,225 @@
+"""What a sandbox and its processes say to each other (spec/07 §8).
+
+On a process's channel: frames of a kind, a length and a body. On the launcher's control socket:
+packets. What comes from a process that ran a module is hostile: lengths are bounded before a body
+is read, and every body is parsed strictly; the one error is `WireError`.
+"""
+
+import enum
+import struct
+from dataclasses import dataclass
+
+from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result, clean
+from fogbank.sandbox.task import SEED_SIZE, Task
+
+HEADER = struct.Struct(">BI")
+_BLOB = struct.Struct(">I")
+_LIMITS = struct.Struct(">QQdQIII")
+_RESULT = struct.Struct(">BBIQ")
+_CONTROL = struct.Struct(">BIi")
+REASON_SIZE = 4096
+REPORT = b"\x00"
+"""Begins the launcher's first packet: what the jail consists of."""
+REFUSAL = b"\xff"
+"""Begins it instead where there is no jail; why follows as text."""
+CONTROL_SIZE = 65536
+"""The longest control packet."""
+
+_ENDINGS = frozenset(
+    {
+        Outcome.COMPLETED,
+        Outcome.OUT_OF_FUEL,
+        Outcome.TRAP,
+        Outcome.OUT_OF_MEMORY,
+        Outcome.OUTPUT_LIMIT,
+        Outcome.INVALID_MODULE,
+        Outcome.HOST_FAILURE,
+    }
+)
+
+
+class WireError(Exception):
+    """A process said something that it never says."""
+
+
+class Frame(enum.IntEnum):
+    """The kinds of frame."""
+
+    MODULE = 1
+    """To a compiling process: the binary module."""
+    ARTIFACT = 2
+    """From a compiling process, and to a job's: compiled code."""
+    REFUSED = 3
+    """From either: the module cannot be run; an outcome and a reason."""
+    LOADED = 4
+    """From a job's process: ready for tasks."""
+    TASK = 5
+    """To a job's process: run this."""
+    RESULT = 6
+    """From a job's process: how it ended."""
+
+
+class Control(enum.IntEnum):
+    """The kinds of control packet."""
+
+    JOB = 1
+    """To the launcher: make a job's process, whose channel comes with the packet."""
+    COMPILE = 2
+    """To the launcher: make a compiling process, likewise."""
+    KILL = 3
+    """To the launcher: end a process now."""
+    EXITED = 4
+    """From the launcher: a process has ended with this wait status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A control packet about one process; `status` is a wait status, for EXITED alone."""
+
+    kind: Control
+    process: int
+    status: int = 0
+
+
+def frame(kind: Frame, body: bytes) -> bytes:
+    """Encode one frame."""
+    return HEADER.pack(kind, len(body)) + body
+
+
+def frame_length(header: bytes, bounds: dict[Frame, int]) -> tuple[Frame, int]:
+    """Decode a frame's header; only the kinds in `bounds` may come, up to that many bytes."""
+    kind, length = HEADER.unpack(header)
+    for expected, most in bounds.items():
+        if kind == expected:
+            if length > most:
+                raise WireError(f"a frame of {length} bytes; at most {most} may come")
+            return expected, length
+    raise WireError(f"a frame of kind {kind}, which may not come now")
+
+
+def encode_packet(packet: Packet) -> bytes:
+    """Encode a control packet."""
+    return _CONTROL.pack(packet.kind, packet.process, packet.status)
+
+
+def decode_packet(data: bytes) -> Packet:
+    """Decode a control packet about a process."""
+    if len(data) != _CONTROL.size:
+        raise WireError(f"a control packet of {len(data)} bytes")
+    kind, process, status = _CONTROL.unpack(data)
+    try:
+        return Packet(Control(kind), process, status)
+    except ValueError:
+        raise WireError(f"a control packet of kind {kind}") from None
+
+
+def encode_task(task: Task) -> bytes:
+    """Encode a task."""
+    limits = task.limits
+    head = _LIMITS.pack(
+        limits.fuel,
+        limits.memory,
+        limits.wall_seconds,
+        limits.output,
+        len(task.args),
+        len(task.env),
+        len(task.files),
+    )
+    blobs = [arg.encode() for arg in task.args]
+    for name, value in task.env:
+        blobs += [name.encode(), value.encode()]
+    for path, data in task.files:
+        blobs += [path.encode(), data]
+    blobs.append(task.stdin)
+    return head + task.seed + b"".join(_BLOB.pack(len(blob)) + blob for blob in blobs)
+
+
+def decode_task(body: bytes) -> Task:
+    """Decode a task."""
+    reader = _Reader(body)
+    fuel, memory, wall, output, args, env, files = reader.unpack(_LIMITS)
+    seed = bytes(reader.take(SEED_SIZE))
+    task = Task(
+        args=tuple(reader.text() for _ in range(args)),
+        env=tuple((reader.text(), reader.text()) for _ in range(env)),
+        files=tuple((reader.text(), reader.blob()) for _ in range(files)),
+        stdin=reader.blob(),
+        limits=Limits(fuel, memory, wall, output),
+        seed=seed,
+    )
+    reader.finish()
+    return task
+
+
+def encode_result(result: Result) -> bytes:
+    """Encode a result; `seconds` is not among what a process may say."""
+    code = result.exit_code
+    head = _RESULT.pack(result.outcome, code is not None, code or 0, result.fuel)
+    blobs = (result.reason.encode("utf-8", "replace"), result.stdout, result.stderr)
+    return head + b"".join(_BLOB.pack(len(blob)) + blob for blob in blobs)
+
+
+def result_bound(limits: Limits) -> int:
+    """Return the most bytes that an encoded result may have."""
+    return _RESULT.size + 3 * _BLOB.size + REASON_SIZE + limits.output
+
+
+def decode_result(body: bytes, limits: Limits) -> Result:
+    """Decode what a process says about a task with these limits."""
+    reader = _Reader(body)
+    number, has_code, code, fuel = reader.unpack(_RESULT)
+    reason, stdout, stderr = reader.text(), reader.blob(), reader.blob()
+    reader.finish()
+    if number not in _ENDINGS or has_code > 1:
+        raise WireError(f"an outcome of {number}")
+    outcome = Outcome(number)
+    if has_code and outcome not in {Outcome.COMPLETED, Outcome.OUT_OF_MEMORY}:
+        raise WireError(f"an exit code with the outcome {outcome.name}")
+    if outcome is Outcome.COMPLETED and not has_code:
+        raise WireError("a completed program without an exit code")
+    if fuel > limits.fuel or len(stdout) + len(stderr) > limits.output:
+        raise WireError("a result beyond the task's limits")
+    return Result(outcome, code if has_code else None, fuel, stdout, stderr, clean(reason))
+
+
+def encode_refusal(refusal: ModuleRefused) -> bytes:
+    """Encode why a module cannot be run."""
+    return bytes([refusal.outcome]) + refusal.reason.encode("utf-8", "replace")[:REASON_SIZE]
+
+
+def decode_refusal(body: bytes) -> ModuleRefused:
+    """Decode why a module cannot be run."""
+    if not body or body[0] not in REFUSALS:
+        raise WireError("a refusal without its outcome")
+    return ModuleRefused(Outcome(body[0]), clean(body[1:].decode("utf-8", "replace")))
+
+
+class _Reader:
+    """Takes a body apart, and raises `WireError` where it does not fit."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = memoryview(body)
+        self._at = 0
+
+    def take(self, count: int) -> memoryview:
+        if count > len(self._body) - self._at:
+            raise WireError("a body that ends too soon")
+        self._at += count
+        return self._body[self._at - count : self._at]
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        return layout.unpack(self.take(layout.size))
+
+    def blob(self) -> bytes:
+        return bytes(self.take(*self.unpack(_BLOB)))
+
+    def text(self) -> str:
+        try:
+            return self.blob().decode()
+        except UnicodeDecodeError:
+            raise WireError("text that is not UTF-8") from None
+
+    def finish(self) -> None:
+        if self._at != len(self._body):
+            raise WireError("a body that goes on after its end")
