@@ -38,9 +38,13 @@ NEGOTIATION_LIMIT = 512
 _TAG = 16
 _NONCE = bytes(12)
 _HEAD = 3 * KEY_LENGTH + EK_LENGTH
-_REQUEST_LENGTHS = range(_HEAD + _TAG, _HEAD + _TAG + NEGOTIATION_LIMIT + 1)
 _ANSWER_HEAD = KEY_LENGTH + CT_LENGTH + hashlib.sha256().digest_size
-_ANSWER_LENGTHS = range(_ANSWER_HEAD + _TAG, _ANSWER_HEAD + _TAG + NEGOTIATION_LIMIT + 1)
+
+MESSAGE_LENGTHS = range(_HEAD + _TAG, _HEAD + _TAG + NEGOTIATION_LIMIT + 1)
+"""Lengths that an origin's message may have."""
+ANSWER_LENGTHS = range(_ANSWER_HEAD + _TAG, _ANSWER_HEAD + _TAG + NEGOTIATION_LIMIT + 1)
+"""Lengths that a hop's answer may have."""
+
 _VERSIONS_LIMIT = 16
 _VERSION_MAX = 0xFFFF
 
@@ -114,7 +118,7 @@ class OriginHandshake:
         Raises `ProtocolError` unless the holder of the named identity's onion key made `answer`
         to this very message.
         """
-        if len(answer) not in _ANSWER_LENGTHS:
+        if len(answer) not in ANSWER_LENGTHS:
             _refuse()
         y = answer[:KEY_LENGTH]
         ct = answer[KEY_LENGTH : KEY_LENGTH + CT_LENGTH]
@@ -150,7 +154,7 @@ def answer_handshake(
     the origin asked for, and the shared keys. Raises `ProtocolError` for any message of which
     spec/03 §2.2 says so; a message that opens is remembered in `replay` and refused the next time.
     """
-    if len(message) not in _REQUEST_LENGTHS or message[:KEY_LENGTH] != identity:
+    if len(message) not in MESSAGE_LENGTHS or message[:KEY_LENGTH] != identity:
         _refuse()
     transcript = _Transcript(message, network_id)
     onion_key = next((key for key in onion_keys if key.public == transcript.onion_key), None)
