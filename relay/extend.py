@@ -27,22 +27,27 @@ class RefusedCode(IntEnum):
     NOT_IN_CONSENSUS = 2
     BAD_ADDRESS = 3
     LOOP = 4
-    CANNOT_CONNECT = 5
+    UNREACHABLE = 5
     NO_STANDING_LINK = 6
-    NO_RESOURCES = 7
+    RESOURCES = 7
     LIMIT = 8
 
+    @staticmethod
+    def sentence(code: int) -> str:
+        """Return what a REFUSED message with `code` tells the user; a code may be unknown."""
+        return "A relay did not extend the circuit: " + _WHY.get(code, "it gave no known reason.")
 
-def encode_refused(code: RefusedCode) -> bytes:
-    """Return the data of a REFUSED message."""
-    return code.to_bytes(1, "big")
 
-
-def decode_refused(data: bytes | memoryview) -> RefusedCode:
-    """Take the data of a REFUSED message apart; raise `ProtocolError` if it names no code."""
-    if len(data) != 1 or data[0] not in tuple(RefusedCode):
-        raise ProtocolError("a refusal names no known reason")
-    return RefusedCode(data[0])
+_WHY: dict[int, str] = {
+    RefusedCode.FAILED: "the next relay failed, or refused the handshake.",
+    RefusedCode.NOT_IN_CONSENSUS: "it knows no live consensus that lists the next one.",
+    RefusedCode.BAD_ADDRESS: "it may not dial that address, or the consensus lists another.",
+    RefusedCode.LOOP: "the next one is that relay itself, or the one before it.",
+    RefusedCode.UNREACHABLE: "it cannot reach the next one, or another answered in its place.",
+    RefusedCode.NO_STANDING_LINK: "the next one, a worker perhaps, holds no link to it now.",
+    RefusedCode.RESOURCES: "it has no room for more circuits now.",
+    RefusedCode.LIMIT: "the circuit is as long as it may be, or was extended already.",
+}
 
 
 def is_global(host: str) -> bool:
