@@ -1,0 +1,216 @@
+"""The messages of the `dir` service, and what they may weigh (spec/05 §7). Codec only."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from fogbank.directory.broadcast import CHAIN_LIMIT, EVIDENCE_LIMIT, Chain
+from fogbank.directory.consensus import CONSENSUS_LIMIT, DIGEST_LENGTH
+from fogbank.directory.descriptor import DESCRIPTOR_LIMIT
+from fogbank.directory.effects import SignatureMessage
+from fogbank.directory.signatures import AuthoritySignature
+from fogbank.directory.vote import VOTE_LIMIT
+from fogbank.relay.certificates import CLOCK_SKEW
+from fogbank.relay.codec import Record, Value, bytes_item, decode, decode_record, encode
+from fogbank.relay.errors import ProtocolError, RelayError
+
+SERVICE = "dir"
+REQUEST_LIMIT = 16 << 10
+"""Largest request of anyone."""
+AUTHORITY_REQUEST_LIMIT = VOTE_LIMIT + CHAIN_LIMIT + 1024
+"""Largest request of another authority."""
+MAX_EVIDENCE = 16
+REPLY_LIMIT = CONSENSUS_LIMIT + 1024
+MAX_REASON = 512
+_SIGNATURE_LIMIT = 2048
+
+
+class Kind(IntEnum):
+    """What a request asks for."""
+
+    GET_CONSENSUS = 1
+    PUT_DESCRIPTOR = 2
+    PUSH_VOTE = 3
+    PUSH_SIGNATURE = 4
+    GET_EVIDENCE = 5
+
+
+class Status(IntEnum):
+    """How a request went."""
+
+    DONE = 0
+    NOT_MODIFIED = 1
+    REFUSED = 2
+    NEED_BODY = 3
+
+
+class RefusedError(RelayError):
+    """A directory refused the request; the message gives its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetConsensus:
+    """Ask for the consensus, unless it is the one with the digest `known` (empty: none known)."""
+
+    known: bytes = b""
+
+    def encode(self) -> bytes:
+        """Return the request's bytes."""
+        return encode({1: Kind.GET_CONSENSUS, 2: self.known})
+
+
+@dataclass(frozen=True, slots=True)
+class PutDescriptor:
+    """Publish a descriptor."""
+
+    descriptor: bytes
+
+    def encode(self) -> bytes:
+        """Return the request's bytes."""
+        return encode({1: Kind.PUT_DESCRIPTOR, 2: self.descriptor})
+
+
+@dataclass(frozen=True, slots=True)
+class PushVote:
+    """Pass on a vote's chain, between authorities; the vote itself where it was asked for."""
+
+    chain: Chain
+    body: bytes | None = None
+
+    def encode(self) -> bytes:
+        """Return the request's bytes."""
+        fields: dict[int, Value] = {1: Kind.PUSH_VOTE, 2: self.chain.encode()}
+        if self.body is not None:
+            fields[3] = self.body
+        return encode(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class PushSignature:
+    """Pass on the sender's signature over a consensus, between authorities."""
+
+    message: SignatureMessage
+
+    def encode(self) -> bytes:
+        """Return the request's bytes."""
+        message = self.message
+        return encode(
+            {
+                1: Kind.PUSH_SIGNATURE,
+                2: message.valid_after,
+                3: message.digest,
+                4: encode(message.signature.value()),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GetEvidence:
+    """Ask for the newest proofs of two votes sent in one round."""
+
+    def encode(self) -> bytes:
+        """Return the request's bytes."""
+        return encode({1: Kind.GET_EVIDENCE})
+
+
+Request: TypeAlias = GetConsensus | PutDescriptor | PushVote | PushSignature | GetEvidence
+
+
+def decode_request(data: bytes | memoryview, limit: int) -> Request:
+    """Read a request of at most `limit` bytes; raise `ProtocolError` for anything else."""
+    record = decode_record(data, limit, "directory request")
+    request = _request(record.uint(1, 255), record)
+    record.done()
+    return request
+
+
+def _request(kind: int, record: Record) -> Request:
+    match kind:
+        case Kind.GET_CONSENSUS:
+            return GetConsensus(record.blob(2, DIGEST_LENGTH))
+        case Kind.PUT_DESCRIPTOR:
+            return PutDescriptor(record.blob(2, DESCRIPTOR_LIMIT))
+        case Kind.PUSH_VOTE:
+            chain = Chain.decode(record.blob(2, CHAIN_LIMIT))
+            return PushVote(chain, record.blob(3, VOTE_LIMIT) if record.has(3) else None)
+        case Kind.PUSH_SIGNATURE:
+            valid_after, digest = record.uint(2), record.fixed(3, DIGEST_LENGTH)
+            value = decode(record.blob(4, _SIGNATURE_LIMIT), _SIGNATURE_LIMIT)
+            signature = AuthoritySignature.from_value(value)
+            return PushSignature(SignatureMessage(valid_after, digest, signature))
+        case Kind.GET_EVIDENCE:
+            return GetEvidence()
+        case _:
+            raise ProtocolError(f"a directory request is of the unknown kind {kind}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: its status, the server's clock in seconds, and a body or a reason.
+
+    The body of GET_CONSENSUS is the document compressed (`pack`), that of GET_EVIDENCE an
+    array of proofs.
+    """
+
+    status: Status
+    time: int
+    body: bytes = b""
+    reason: str = ""
+
+    def encode(self) -> bytes:
+        """Return the reply's bytes."""
+        return encode({1: self.status, 2: self.time, 3: self.body, 4: self.reason[:MAX_REASON]})
+
+
+def decode_reply(data: bytes | memoryview, limit: int = REPLY_LIMIT) -> Reply:
+    """Read a reply; raise `ProtocolError` for anything else."""
+    record = decode_record(data, limit, "directory reply")
+    status, time = record.uint(1, max(Status)), record.uint(2, 1 << 40)
+    reply = Reply(Status(status), time, record.blob(3, limit), record.text(4, 4 * MAX_REASON))
+    record.done()
+    return reply
+
+
+def pack(document: bytes) -> bytes:
+    """Compress a consensus for the wire: zlib (RFC 1950)."""
+    return zlib.compress(document, 6)
+
+
+def unpack(data: bytes, limit: int = CONSENSUS_LIMIT) -> bytes:
+    """Undo `pack`, up to `limit` bytes; raise `ProtocolError` for anything else."""
+    inflater = zlib.decompressobj()
+    try:
+        document = inflater.decompress(data, limit)
+    except zlib.error as error:
+        raise ProtocolError("a compressed document is damaged") from error
+    if not inflater.eof or inflater.unused_data:
+        raise ProtocolError("a compressed document is cut off, too large, or has a tail")
+    return document
+
+
+def pack_evidence(proofs: list[bytes]) -> bytes:
+    """Join the newest proofs into a reply's body."""
+    return encode(proofs[:MAX_EVIDENCE])
+
+
+def unpack_evidence(data: bytes) -> tuple[bytes, ...]:
+    """Undo `pack_evidence`; the proofs are not verified yet (`broadcast.open_evidence`)."""
+    limit = MAX_EVIDENCE * (EVIDENCE_LIMIT + 8)
+    value = decode(data, limit)
+    if type(value) is not list or len(value) > MAX_EVIDENCE:
+        raise ProtocolError("evidence is not a short array")
+    return tuple(map(bytes_item(EVIDENCE_LIMIT), value))
+
+
+def clock_note(server_time: int, now: float) -> str:
+    """Return a sentence if a server's clock and this machine's differ by over 10 minutes."""
+    off = now - server_time
+    if abs(off) <= CLOCK_SKEW:
+        return ""
+    direction = "fast" if off > 0 else "slow"
+    return (
+        f"; by the directory's clock this machine's is {round(abs(off) / 60)} minutes {direction}"
+    )

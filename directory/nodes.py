@@ -1,0 +1,210 @@
+"""The nodes that an authority knows, and which of them it finds running (spec/05 §4.5, §8)."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fogbank.directory.computation import BANDWIDTH_FLOOR, FUEL_FLOOR, capped
+from fogbank.directory.consensus import Consensus
+from fogbank.directory.descriptor import Descriptor, DescriptorCache, Role
+from fogbank.directory.effects import Effect, ForgetNode, KeepNode, NodeRecord, Probe
+from fogbank.directory.network import NetworkDocument
+from fogbank.directory.schedule import interval_at, worker_freshness
+from fogbank.directory.vote import MAX_NODES, Observation
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.keys import NodeId
+
+MAX_PROBES = 32
+"""Probes in flight at once."""
+_FIRST_RETRY = 1 / 8
+"""A failed probe is repeated after this share of an interval, then after twice that, and so on."""
+_LEAST_GAP = 1 / 60
+"""Share of an interval that must lie between two new descriptors of one node."""
+
+
+@dataclass(slots=True)
+class _Node:
+    descriptor: Descriptor
+    first_seen: int
+    running_since: int
+    accepted: float
+    failures: int = 0
+    probing: bool = False
+    due: float = 0.0
+
+    @property
+    def role(self) -> Role:
+        return self.descriptor.description.role
+
+    def record(self) -> NodeRecord:
+        return NodeRecord(
+            self.descriptor.identity, self.descriptor.data, self.first_seen, self.running_since
+        )
+
+
+class NodeTable:
+    """Descriptors of relays and workers, at most one a node, with what was observed. Sans-IO."""
+
+    def __init__(
+        self, network: NetworkDocument, cache: DescriptorCache, limit: int = MAX_NODES
+    ) -> None:
+        self._network = network
+        self._cache = cache
+        self._limit = limit
+        self._nodes: dict[NodeId, _Node] = {}
+        self._due: list[tuple[float, NodeId]] = []
+        self._in_flight = 0
+        self._measured: dict[NodeId, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def restore(self, records: Iterable[NodeRecord], now: float) -> None:
+        """Take back what was kept before a restart; what no longer holds is passed over."""
+        for record in records:
+            try:
+                descriptor = self._cache.open(record.descriptor, now)
+            except ProtocolError:
+                continue
+            node = _Node(descriptor, record.first_seen, record.running_since, now)
+            self._nodes[descriptor.identity] = node
+            self._schedule(node, now)
+
+    def accept(self, data: bytes, now: float) -> list[Effect]:
+        """Take a node's new descriptor; raise `ProtocolError` with the reason to refuse it."""
+        descriptor = self._cache.open(data, now)
+        if descriptor.description.role is Role.AUTHORITY:
+            raise ProtocolError("an authority's descriptor travels in its own vote only")
+        node = self._nodes.get(descriptor.identity)
+        if node is None:
+            if len(self._nodes) >= self._limit:
+                raise ProtocolError("this authority knows as many nodes as it can hold")
+            node = _Node(descriptor, int(now), 0, now)
+            self._nodes[descriptor.identity] = node
+        elif not self._renew(node, descriptor, now):
+            return []
+        if node.role is Role.WORKER:
+            node.running_since = node.running_since or int(now)
+        else:
+            self._schedule(node, now)
+        return [KeepNode(node.record())]
+
+    def _renew(self, node: _Node, descriptor: Descriptor, now: float) -> bool:
+        """Put a newer descriptor in place; tell whether anything changed."""
+        if descriptor.digest == node.descriptor.digest:
+            return False
+        if descriptor.published <= node.descriptor.published:
+            raise ProtocolError("a newer descriptor of this node is known")
+        if now < node.accepted + _LEAST_GAP * self._network.timing.interval:
+            raise ProtocolError("this node publishes too often: wait a while")
+        fresh = self._fresh(node, now)
+        moved = (
+            descriptor.description.addresses != node.descriptor.description.addresses
+            or descriptor.description.role is not node.role
+        )
+        node.descriptor, node.accepted, node.failures = descriptor, now, 0
+        if moved or (node.role is Role.WORKER and not fresh):
+            node.running_since = 0
+        return True
+
+    def _fresh(self, node: _Node, now: float) -> bool:
+        return now < node.descriptor.published + worker_freshness(self._network)
+
+    def _schedule(self, node: _Node, due: float) -> None:
+        if node.role is Role.RELAY:
+            node.due = due
+            heapq.heappush(self._due, (due, node.descriptor.identity))
+
+    def next_probe(self) -> float | None:
+        """Return when `probes` will have something, or None if nothing is waiting."""
+        if self._in_flight >= MAX_PROBES or not self._due:
+            return None
+        return self._due[0][0]
+
+    def probes(self, now: float) -> list[Effect]:
+        """Return the probes that are due, as many as may be in flight."""
+        effects: list[Effect] = []
+        while self._due and self._due[0][0] <= now and self._in_flight < MAX_PROBES:
+            due, identity = heapq.heappop(self._due)
+            node = self._nodes.get(identity)
+            if node is None or node.probing or node.due != due:
+                continue
+            node.probing = True
+            self._in_flight += 1
+            description = node.descriptor.description
+            effects.append(Probe(identity, node.descriptor.digest, description.addresses))
+        return effects
+
+    def probed(self, probe: Probe, answered: bool, now: float) -> list[Effect]:
+        """Take a probe's result; every `Probe` effect must come back here once."""
+        self._in_flight -= 1
+        node = self._nodes.get(probe.identity)
+        if node is None:
+            return []
+        node.probing = False
+        if node.descriptor.description.addresses != probe.addresses:
+            self._schedule(node, now)
+            return []
+        interval = interval_at(self._network, now)
+        before = node.running_since
+        if answered:
+            node.failures = 0
+            node.running_since = before or int(now)
+            self._schedule(node, now + interval)
+        else:
+            node.running_since = 0
+            # Past some failures the delay is one interval anyway.
+            share = _FIRST_RETRY * 2.0 ** min(node.failures, 8)
+            node.failures += 1
+            self._schedule(node, now + interval * min(1.0, share))
+        return [KeepNode(node.record())] if node.running_since != before else []
+
+    def measured(self, identity: NodeId, bandwidth: int, fuel_rate: int) -> None:
+        """Take a measurement: bytes per second, fuel per second; it counts from the next vote."""
+        if identity in self._nodes:
+            self._measured[identity] = bandwidth, fuel_rate
+
+    def listings(
+        self, valid_after: int, now: float, last: Consensus | None
+    ) -> tuple[tuple[bytes, Observation], ...]:
+        """Return what to vote for: the nodes found running, and what was observed of them."""
+        listed = []
+        for identity, node in sorted(self._nodes.items()):
+            if not node.running_since:
+                continue
+            if node.role is Role.WORKER and not self._fresh(node, now):
+                continue
+            try:
+                node.descriptor.check_time(valid_after)
+            except ProtocolError:
+                continue
+            listed.append((node.descriptor.data, self._observation(identity, node, now, last)))
+        return tuple(listed)
+
+    def _observation(
+        self, identity: NodeId, node: _Node, now: float, last: Consensus | None
+    ) -> Observation:
+        entry = last.by_identity(identity) if last else None
+        bandwidth, fuel_rate = self._measured.get(identity, (0, 0))
+        return Observation(
+            uptime=max(0, int(now) - node.running_since),
+            since=entry.since if entry else 0,
+            bandwidth=capped(bandwidth, entry.bandwidth if entry else 0, BANDWIDTH_FLOOR),
+            fuel_rate=capped(fuel_rate, entry.fuel_rate if entry else 0, FUEL_FLOOR),
+        )
+
+    def expire(self, now: float) -> list[Effect]:
+        """Forget the nodes whose descriptors are too old or no longer hold."""
+        gone = []
+        for identity, node in self._nodes.items():
+            try:
+                node.descriptor.check_time(now)
+            except ProtocolError:
+                gone.append(identity)
+        for identity in gone:
+            del self._nodes[identity]
+            self._measured.pop(identity, None)
+        self._cache.forget(now)
+        return [ForgetNode(identity) for identity in gone]
