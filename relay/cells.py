@@ -1,4 +1,4 @@
-"""Cells: their one size, their header, and every length that follows from it (spec/02 §2, 03 §1)."""
+"""Cells: their one size, their header, every length that follows (spec/02 §2, 03 §1)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def pack_destroy(circuit_id: int, reason: int) -> bytes:
 
 
 def cell_content(cell: memoryview) -> bytes:
-    """Return the content of a cell that carries `length u16 ‖ content`; refuse a length too long."""
+    """Return the content of a cell that carries `length u16 ‖ content`, or raise."""
     length = int.from_bytes(cell[HEADER : HEADER + 2], "big")
     if length > BODY - 2:
         raise ProtocolError("a cell's content is longer than its body")

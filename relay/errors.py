@@ -9,3 +9,19 @@ class RelayError(Exception):
 
 class ProtocolError(RelayError):
     """A peer broke the protocol; its link, circuit or document was dropped (spec/00 §5)."""
+
+
+class CircuitDestroyed(RelayError):
+    """A circuit ended while it was in use; try again, another path will be taken."""
+
+
+class StreamReset(RelayError):
+    """The other end of a circuit ended a stream early; the message says why."""
+
+
+class ExtendRefused(RelayError):
+    """A relay would not extend a circuit; the message says why, another path will be taken."""
+
+
+class LinkFailed(RelayError):
+    """No link to a node could be had; check that it runs and that its address is right."""

@@ -141,6 +141,9 @@ class ExtendPolicy(Protocol):
     def check(self, identity: NodeId, addresses: tuple[Address, ...] | None) -> RefusedCode | None:
         """Return why not to extend there, or None if nothing speaks against it."""
 
+    async def refresh(self) -> None:
+        """Fetch a newer consensus if there may be one; asked before an unknown node is refused."""
+
 
 def check_hop(
     extend: Extend, own: NodeId, predecessor: NodeId | None, index: int, limit: int

@@ -63,7 +63,7 @@ class Layer:
         self._aead.encrypt_into(count.to_bytes(12, "big"), plain, self._associated, out)
 
     def open(self, sealed: memoryview, out: memoryview) -> None:
-        """Decrypt `sealed` into `out`, 16 bytes shorter; raise `ProtocolError` if it was touched."""
+        """Decrypt `sealed` into `out`, 16 bytes shorter; raise `ProtocolError` if it was altered."""
         count = self.count
         if count and not count % EPOCH:
             self._set_epoch(self._chain)

@@ -1,0 +1,78 @@
+"""A circuit's origin for those who wait: build hop by hop, open streams, close (spec/03)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from fogbank.relay.cells import DestroyReason
+from fogbank.relay.circuits.origin import Hop, OriginCircuit
+from fogbank.relay.circuits.switch import Switch
+from fogbank.relay.errors import CircuitDestroyed
+from fogbank.relay.streams.shell import CircuitStream
+
+
+class Circuit:
+    """A circuit that begins in this process. Made by `Node.build`; close it when done."""
+
+    def __init__(self, core: OriginCircuit, switch: Switch, on_close: Callable[[], None]) -> None:
+        self._core = core
+        self._switch = switch
+        self._changed = trio.lowlevel.ParkingLot()
+        self._on_close = on_close
+        core.wake = self._wake
+
+    def _wake(self) -> None:
+        self._changed.unpark_all()
+
+    @property
+    def length(self) -> int:
+        """The number of hops."""
+        return self._core.length
+
+    @property
+    def alive(self) -> bool:
+        """Whether the circuit takes another stream."""
+        return self._core.takes_streams(self._switch.now())
+
+    async def extend(self, hop: Hop, seconds: float) -> None:
+        """Add a hop at the far end; raise `ExtendRefused` or `CircuitDestroyed`."""
+        core = self._core
+        wanted = core.length + 1
+        core.add_hop(hop)
+        self._switch.flush()
+        with trio.move_on_after(seconds):
+            while core.length < wanted:
+                if core.error is not None:
+                    raise core.error
+                if core.refused is not None:
+                    raise core.refused
+                await self._changed.park()
+            return
+        self.close()
+        raise CircuitDestroyed(f"hop {wanted} did not answer within {seconds:g} s")
+
+    async def extend_all(self, hops: Sequence[Hop], seconds: float) -> None:
+        """Add several hops, one after the other."""
+        for hop in hops:
+            await self.extend(hop, seconds)
+
+    async def open_stream(self, service: str) -> CircuitStream:
+        """Begin a stream to a service of the last hop, without waiting for its answer."""
+        mux = self._core.mux
+        stream = CircuitStream(mux, mux.begin(service), self._switch)
+        self._switch.flush()
+        await trio.lowlevel.checkpoint()
+        return stream
+
+    def send_padding(self) -> None:
+        """Send one padding cell to the last hop."""
+        self._core.send_padding()
+        self._switch.flush()
+
+    def close(self) -> None:
+        """End the circuit and all its streams."""
+        self._core.fail(DestroyReason.REQUESTED)
+        self._switch.flush()
+        self._on_close()

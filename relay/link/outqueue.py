@@ -1,0 +1,183 @@
+"""What waits to be sent on a link: whole cells, in order, bounded, fair among circuits.
+
+A cell is built where it will be sent from: `slot()` says where, `commit()` sends it on its way.
+While little waits, that is all, and costs no copy. When the link is congested (over `HIGH`
+bytes), committed cells go to their circuit's own `Lane`, and from there a few at a time, in turn,
+as the link drains. So no circuit starves another, what each one holds is counted, and a circuit
+that hoards can be found and destroyed (spec/02 §6).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from fogbank.relay.cells import CELL
+
+SLAB: Final = 64 * CELL
+HIGH: Final = 2 * SLAB
+LOW: Final = SLAB
+_TURN: Final = 8
+"""Cells that a lane sends before the next one's turn."""
+_SPARE_SLABS: Final = 4
+
+
+class LaneOwner(Protocol):
+    """A circuit, as far as a queue needs to know it."""
+
+    def overflowed(self) -> None:
+        """Hear that too much waits for this circuit: it must be destroyed after the batch."""
+
+
+class Lane:
+    """The cells of one circuit that wait for one congested link."""
+
+    __slots__ = ("cells", "owner")
+
+    def __init__(self, owner: LaneOwner) -> None:
+        self.owner = owner
+        self.cells: deque[bytes] = deque()
+
+
+class Budget:
+    """Counts what waits in all lanes of a process; names the longest when it is too much."""
+
+    __slots__ = ("_lane_limit", "_lanes", "_limit", "waiting")
+
+    def __init__(self, limit: int, lane_limit: int) -> None:
+        self._limit = limit // CELL
+        self._lane_limit = lane_limit // CELL
+        self._lanes: set[Lane] = set()
+        self.waiting = 0
+        """Cells that wait in lanes."""
+
+    def add(self, lane: Lane) -> None:
+        """Count a cell that was put into `lane`; tell an owner if that is too many."""
+        self.waiting += 1
+        self._lanes.add(lane)
+        if len(lane.cells) > self._lane_limit:
+            lane.owner.overflowed()
+        elif self.waiting > self._limit:
+            max(self._lanes, key=lambda each: len(each.cells)).owner.overflowed()
+
+    def remove(self, lane: Lane, count: int) -> None:
+        """Count `count` cells that left `lane`."""
+        self.waiting -= count
+        if not lane.cells:
+            self._lanes.discard(lane)
+
+
+class OutQueue:
+    """The outgoing cells of one link."""
+
+    __slots__ = (
+        "_budget", "_dirty", "_dirty_list", "_fill", "_full", "_room_waiters", "_sent", "_spare",
+        "_turns", "queued", "view",
+    )  # fmt: skip
+
+    def __init__(self, budget: Budget, dirty_list: list[OutQueue]) -> None:
+        self._budget = budget
+        self._dirty_list = dirty_list
+        self._dirty = False
+        self._full: deque[memoryview] = deque()
+        self._spare: list[memoryview] = []
+        self._turns: deque[Lane] = deque()
+        self._room_waiters: list[Callable[[], None]] = []
+        self._fill = 0
+        self._sent = 0
+        self.queued = 0
+        """Bytes that wait on the link, lanes not counted."""
+        self.view = memoryview(bytearray(SLAB))
+        """The buffer that the last `slot()` points into."""
+
+    def slot(self) -> int:
+        """Return the offset in `view` at which the next cell may be built."""
+        if self._fill == SLAB:
+            self._full.append(self.view)
+            self.view = self._spare.pop() if self._spare else memoryview(bytearray(SLAB))
+            self._fill = 0
+        return self._fill
+
+    def commit(self, lane: Lane) -> None:
+        """Send the cell that was built in the slot."""
+        if self.queued >= HIGH or lane.cells:
+            if not lane.cells:
+                self._turns.append(lane)
+            lane.cells.append(bytes(self.view[self._fill : self._fill + CELL]))
+            self._budget.add(lane)
+        else:
+            self._fill += CELL
+            self.queued += CELL
+            if not self._dirty:
+                self._dirty = True
+                self._dirty_list.append(self)
+
+    def put(self, cell: bytes) -> None:
+        """Send a whole cell of the link itself, ahead of what waits in lanes."""
+        at = self.slot()
+        self.view[at : at + CELL] = cell
+        self._fill += CELL
+        self.queued += CELL
+        if not self._dirty:
+            self._dirty = True
+            self._dirty_list.append(self)
+
+    def drop(self, lane: Lane) -> None:
+        """Forget what waits in `lane`; its circuit is gone."""
+        count = len(lane.cells)
+        if count:
+            lane.cells.clear()
+            self._turns.remove(lane)
+            self._budget.remove(lane, count)
+
+    def has_room(self, lane: Lane) -> bool:
+        """Tell whether a local sender should go on."""
+        return self.queued < HIGH and not lane.cells
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, when the link has drained."""
+        self._room_waiters.append(callback)
+
+    def peek(self) -> memoryview:
+        """Return the next bytes to send: the same ones, or more, until `consumed` is called."""
+        self._dirty = False
+        if self._full:
+            return self._full[0][self._sent :]
+        return self.view[self._sent : self._fill]
+
+    def consumed(self, count: int) -> None:
+        """Hear that the first `count` bytes of what `peek` returned were sent."""
+        self.queued -= count
+        self._sent += count
+        if self._full:
+            if self._sent == SLAB:
+                self._sent = 0
+                slab = self._full.popleft()
+                if len(self._spare) < _SPARE_SLABS:
+                    self._spare.append(slab)
+        elif self._sent == self._fill:
+            self._sent = self._fill = 0
+        if self.queued < LOW and (self._turns or self._room_waiters):
+            self._refill()
+
+    def close(self) -> None:
+        """Forget everything; the link is gone."""
+        for lane in list(self._turns):
+            self.drop(lane)
+        self._room_waiters.clear()
+
+    def _refill(self) -> None:
+        turns = self._turns
+        while turns and self.queued < HIGH:
+            lane = turns.popleft()
+            count = min(_TURN, len(lane.cells))
+            for _ in range(count):
+                self.put(lane.cells.popleft())
+            self._budget.remove(lane, count)
+            if lane.cells:
+                turns.append(lane)
+        if self._room_waiters and self.queued < HIGH:
+            waiters, self._room_waiters = self._room_waiters, []
+            for waiter in waiters:
+                waiter()

@@ -1,0 +1,162 @@
+"""A link at work: the handshake, then cells in batches (spec/02).
+
+One task reads, one waits for a congested pipe; neither does anything per cell. All that happens to
+cells happens in `Switch.receive`, between two waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from fogbank.relay.cells import CELL, cell_content, pack_cell, unpack_header
+from fogbank.relay.circuits.switch import Switch
+from fogbank.relay.errors import LinkFailed, ProtocolError
+from fogbank.relay.keys import NodeId
+from fogbank.relay.link.handshake import LinkHandshake
+from fogbank.relay.link.pipe import Pipe, PipeBroken
+from fogbank.relay.link.port import Port
+
+TURN = 64 * CELL
+"""Bytes that one read may take."""
+_TURNS = 4
+"""Reads in a row before other tasks get their turn."""
+
+
+async def shake(pipe: Pipe, handshake: LinkHandshake, clock: Callable[[], float]) -> None:
+    """Run the link handshake over a fresh pipe; raise `LinkFailed` or `ProtocolError`."""
+    await _send_cells(pipe, handshake.start())
+    cell = memoryview(bytearray(CELL))
+    while not handshake.open:
+        await _receive_cell(pipe, cell)
+        circuit_id, command = unpack_header(cell)
+        if circuit_id:
+            raise ProtocolError("a circuit's cell came before the link was open")
+        await _send_cells(pipe, handshake.receive(command, cell_content(cell), clock()))
+
+
+async def _send_cells(pipe: Pipe, cells: list[tuple[int, bytes]]) -> None:
+    data = memoryview(b"".join(pack_cell(0, command, content) for command, content in cells))
+    while data:
+        count = pipe.try_send(data)
+        if count is None:
+            await pipe.wait_writable()
+        else:
+            data = data[count:]
+
+
+async def _receive_cell(pipe: Pipe, cell: memoryview) -> None:
+    have = 0
+    while have < CELL:
+        count = pipe.try_receive(cell[have:])
+        if count is None:
+            await pipe.wait_readable()
+        elif count == 0:
+            raise LinkFailed("the other side closed the link during its handshake")
+        else:
+            have += count
+
+
+class Link:
+    """An open link. `buffer` (a turn's bytes) is shared by all links of a process."""
+
+    def __init__(self, pipe: Pipe, switch: Switch, port: Port, buffer: memoryview) -> None:
+        self._pipe = pipe
+        self._switch = switch
+        self._buffer = buffer
+        self._blocked = False
+        self._unblock = trio.lowlevel.ParkingLot()
+        self._scope = trio.CancelScope()
+        self.port = port
+        self.closed = trio.Event()
+
+    @property
+    def peer(self) -> NodeId | None:
+        """The identity that the other side proved, if it did."""
+        return self.port.peer
+
+    @property
+    def peer_host(self) -> str:
+        """The other side's address."""
+        return self._pipe.peer_host
+
+    def flush(self) -> None:
+        """Send what waits, as far as it goes now."""
+        if self._blocked:
+            return
+        queue = self.port.queue
+        try:
+            while chunk := queue.peek():
+                count = self._pipe.try_send(chunk)
+                if count is None:
+                    self._blocked = True
+                    self._unblock.unpark_all()
+                    return
+                queue.consumed(count)
+        except PipeBroken:
+            self.close()
+
+    def close(self) -> None:
+        """End the link; `run` returns soon."""
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Move cells until the link ends, for whatever reason."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._blocked = True
+            self._switch.close_port(self.port)
+            self._pipe.close()
+            self.closed.set()
+
+    async def _write(self) -> None:
+        while True:
+            while not self._blocked:
+                await self._unblock.park()
+            try:
+                await self._pipe.wait_writable()
+            except PipeBroken:
+                self.close()
+            self._blocked = False
+            self.flush()
+            self._switch.flush()
+
+    async def _read(self) -> None:
+        pipe, buffer, switch, port = self._pipe, self._buffer, self._switch, self.port
+        carry = b""
+        turns = 0
+        while True:
+            begin = len(carry)
+            try:
+                count = pipe.try_receive(buffer[begin:TURN])
+                if count is None:
+                    turns = 0
+                    await pipe.wait_readable()
+                    continue
+            except PipeBroken:
+                return
+            if not count:
+                return
+            buffer[:begin] = carry
+            have = begin + count
+            whole = have - have % CELL
+            port.last_used = switch.now()
+            try:
+                switch.receive(port, buffer, whole)
+            except ProtocolError:
+                return
+            finally:
+                carry = bytes(buffer[whole:have])
+                switch.flush()
+            turns += 1
+            if turns >= _TURNS:
+                turns = 0
+                await trio.lowlevel.checkpoint()
+
+

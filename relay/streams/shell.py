@@ -1,0 +1,94 @@
+"""Streams for those who wait: trio's byte stream interface over a circuit (spec/04)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from fogbank.relay.circuits.switch import Switch
+from fogbank.relay.streams.messages import ResetReason
+from fogbank.relay.streams.mux import SEND_BUFFER, StreamMux, StreamState
+
+RECEIVE: Final = 1 << 18
+
+
+class CircuitStream(trio.abc.Stream):
+    """A stream on a circuit, at either end.
+
+    An end of the circuit, or a reset, raises `CircuitDestroyed` or `StreamReset` with the reason; only
+    the peer's own EOF is a clean end.
+    """
+
+    def __init__(self, mux: StreamMux, state: StreamState, switch: Switch) -> None:
+        self._mux = mux
+        self._state = state
+        self._switch = switch
+        self._changed = trio.lowlevel.ParkingLot()
+        state.wake = self._wake
+
+    def _wake(self) -> None:
+        self._changed.unpark_all()
+
+    async def wait_connected(self) -> None:
+        """Wait until the service took the stream; raise `StreamReset` if it did not."""
+        await self._until(lambda state: state.connected)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`; returns when it is packed or nearly so."""
+        view = memoryview(data)
+        if not view.readonly:
+            view = memoryview(bytes(data))
+        for begin in range(0, len(view), SEND_BUFFER):
+            await self._until(lambda state: state.has_room)
+            self._mux.write(self._state, view[begin : begin + SEND_BUFFER])
+            self._mux.pump()
+            self._switch.flush()
+        await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until there is room for more."""
+        await self._until(lambda state: state.has_room)
+
+    async def send_eof(self) -> None:
+        """Say that no more will be sent."""
+        self._mux.finish(self._state)
+        self._switch.flush()
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return what arrived, at most `max_bytes`; nothing at the peer's clean end."""
+        state = self._state
+        while not state.inbox:
+            if state.peer_eof:
+                await trio.lowlevel.checkpoint()
+                return b""
+            if state.error is not None:
+                raise state.error
+            await self._changed.park()
+        data = self._mux.take(state, max_bytes or RECEIVE)
+        self._switch.flush()
+        return data
+
+    async def aclose(self) -> None:
+        """End this direction; what was sent still arrives. Cancelled, it resets the stream."""
+        try:
+            await trio.lowlevel.checkpoint()
+        except BaseException:
+            self.reset(ResetReason.CANCELLED)
+            raise
+        if self._state.error is None:
+            self._mux.finish(self._state)
+            self._switch.flush()
+
+    def reset(self, reason: ResetReason) -> None:
+        """End both directions at once."""
+        self._mux.reset(self._state, reason)
+        self._switch.flush()
+
+    async def _until(self, ready: Callable[[StreamState], bool]) -> None:
+        while not ready(self._state):
+            if self._state.error is not None:
+                raise self._state.error
+            await self._changed.park()
