@@ -147,9 +147,7 @@ class OriginCircuit:
             raise ProtocolError("a hop speaks that is not the last one")
         begin = at + HEADER + index
         if self._mux is not None:
-            self._mux.receive(
-                view, begin, lambda: self._layers.received_tag(view, at, index)
-            )
+            self._mux.receive(view, begin, lambda: self._layers.received_tag(view, at, index))
         else:
             self._build_message(view, begin)
 

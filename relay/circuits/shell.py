@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import trio
 
@@ -16,11 +16,10 @@ from fogbank.relay.streams.shell import CircuitStream
 class Circuit:
     """A circuit that begins in this process. Made by `Node.build`; close it when done."""
 
-    def __init__(self, core: OriginCircuit, switch: Switch, on_close: Callable[[], None]) -> None:
+    def __init__(self, core: OriginCircuit, switch: Switch) -> None:
         self._core = core
         self._switch = switch
         self._changed = trio.lowlevel.ParkingLot()
-        self._on_close = on_close
         core.wake = self._wake
 
     def _wake(self) -> None:
@@ -75,4 +74,3 @@ class Circuit:
         """End the circuit and all its streams."""
         self._core.fail(DestroyReason.REQUESTED)
         self._switch.flush()
-        self._on_close()

@@ -158,5 +158,3 @@ class Link:
             if turns >= _TURNS:
                 turns = 0
                 await trio.lowlevel.checkpoint()
-
-

@@ -279,9 +279,7 @@ class StreamMux:
             raise ProtocolError("a relay message names a stream that never was")
         return stream
 
-    def _received_data(
-        self, stream_id: int, data: memoryview, tag: Callable[[], bytes]
-    ) -> None:
+    def _received_data(self, stream_id: int, data: memoryview, tag: Callable[[], bytes]) -> None:
         self._receive_window -= 1
         if self._receive_window < 0 or not data:
             raise ProtocolError("a stream's data is empty or beyond the circuit's window")
