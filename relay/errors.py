@@ -25,3 +25,7 @@ class ExtendRefused(RelayError):
 
 class LinkFailed(RelayError):
     """No link to a node could be had; check that it runs and that its address is right."""
+
+
+class KeyStoreError(RelayError):
+    """A node's keys cannot be read, written or renewed; the message says what to do."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fogbank.relay.errors import ProtocolError
 
 GENERATION = 65_536
 """How many of the latest values the cache remembers at least, per onion key."""
+KEYS = 3
+"""Onion keys that have a cache: a node holds two, and may have just dropped one."""
 
 
 class ReplayCache:
@@ -33,11 +33,8 @@ class ReplayCache:
             young, old = set(), young
         young.add(value)
         self._caches[onion_key] = young, old
-
-    def keep_only(self, onion_keys: Iterable[bytes]) -> None:
-        """Forget what was seen under all other onion keys: they are held no more."""
-        kept = set(onion_keys)
-        self._caches = {key: cache for key, cache in self._caches.items() if key in kept}
+        while len(self._caches) > KEYS:
+            del self._caches[next(iter(self._caches))]
 
     def __len__(self) -> int:
         """Return how many values are remembered, under all keys."""

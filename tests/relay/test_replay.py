@@ -33,15 +33,17 @@ def test_what_is_older_than_two_generations_is_forgotten() -> None:
     cache.add(b"B", number(0))
 
 
-def test_onion_keys_are_apart_and_can_be_forgotten() -> None:
+def test_onion_keys_are_apart_and_the_first_ones_are_forgotten() -> None:
     cache = ReplayCache()
-    cache.add(b"old", number(1))
-    cache.add(b"new", number(1))
-    cache.keep_only([b"new"])
-    assert len(cache) == 1
-    with pytest.raises(ProtocolError):
-        cache.add(b"new", number(1))
-    cache.add(b"old", number(1))
+    for key in (b"1", b"2", b"3"):
+        cache.add(key, number(1))
+    assert len(cache) == 3
+    for key in (b"1", b"2", b"3"):
+        with pytest.raises(ProtocolError):
+            cache.add(key, number(1))
+    cache.add(b"4", number(1))
+    assert len(cache) == 3
+    cache.add(b"1", number(1))
 
 
 def test_the_default_holds_what_the_spec_asks() -> None:
