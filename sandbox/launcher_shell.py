@@ -187,8 +187,8 @@ def main() -> None:
     # The new pid namespace begins with the next fork; this process only waits for it to end.
     pid = os.fork()
     if pid:
+        # It cannot ask to die with its parent: that would be the thread that started it.
         control.close()
-        jail_shell.die_with_parent()
         os._exit(1 if os.waitpid(pid, 0)[1] else 0)
     jail_shell.die_with_parent()
     try:

@@ -181,7 +181,7 @@ def _ending(error: Exception) -> tuple[Outcome, int | None, str]:  # noqa: PLR09
             return Outcome.TRAP, None, _trap_words(error)
         case wasmtime.WasmtimeError():
             text = clean(str(error))
-            if "exceeds" in text and "limit" in text:
+            if "exceed" in text and "limit" in text:
                 return Outcome.OUT_OF_MEMORY, None, f"the module does not fit its limits: {text}"
             return Outcome.HOST_FAILURE, None, f"the module could not be started: {text}"
         case _:
