@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.extend import Address, is_global
 
 MAX_ADDRESSES = 4
 _V4, _V6, _PORT = 4, 16, 2
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Address:
-    """A TCP endpoint: `host` is an IP literal in its shortest form, `port` from 1 to 65535."""
-
-    host: str
-    port: int
-
-    def encode(self) -> bytes:
-        """Return the wire form, `ip ‖ u16 port`: 6 bytes for IPv4, 18 for IPv6."""
-        return ip_address(self.host).packed + self.port.to_bytes(_PORT, "big")
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+def encode_address(address: Address) -> bytes:
+    """Return the wire form, `ip ‖ u16 port`: 6 bytes for IPv4, 18 for IPv6."""
+    return ip_address(address.host).packed + address.port.to_bytes(_PORT, "big")
 
 
 def decode_address(data: object) -> Address:
@@ -46,7 +36,7 @@ def parse_address(text: str) -> Address:
     wrong = f"{text!r} is not an address: write 192.0.2.1:9001 or [2001:db8::1]:9001"
     try:
         ip = ip_address(host[1:-1] if bracketed else host)
-        address = decode_address(Address(str(ip), int(port)).encode())
+        address = decode_address(encode_address(Address(str(ip), int(port))))
     except (ValueError, OverflowError, ProtocolError) as error:
         raise ValueError(wrong) from error
     if bracketed != (ip.version == 6):
@@ -56,8 +46,7 @@ def parse_address(text: str) -> Address:
 
 def check_public(address: Address) -> None:
     """Raise `ProtocolError` unless the address is one that the whole Internet can reach."""
-    ip = ip_address(address.host)
-    if not ip.is_global or ip.is_multicast:
+    if not is_global(address.host):
         raise ProtocolError(
             f"{address.host} is not a public address: only a test network allows it"
         )

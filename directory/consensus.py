@@ -9,7 +9,7 @@ from enum import IntFlag
 from itertools import pairwise
 from typing import Any
 
-from fogbank.directory.addresses import MAX_ADDRESSES, Address, decode_address
+from fogbank.directory.addresses import MAX_ADDRESSES, decode_address, encode_address
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.signatures import (
     AuthoritySignature,
@@ -29,6 +29,7 @@ from fogbank.relay.codec import (
     uint_item,
 )
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.extend import Address
 from fogbank.relay.keys import KEY_LENGTH, NodeId
 
 CONSENSUS_LABEL = "fogbank-consensus-v1"
@@ -97,7 +98,7 @@ class Entry:
             self.identity,
             self.nickname,
             int(self.flags),
-            [address.encode() for address in self.addresses],
+            [encode_address(address) for address in self.addresses],
             self.onion_key,
             self.families,
             self.services,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from fogbank.directory.addresses import MAX_ADDRESSES, Address, decode_address
+from fogbank.directory.addresses import MAX_ADDRESSES, decode_address, encode_address
 from fogbank.directory.consensus import (
     MAX_ENGINE,
     MAX_FAMILIES,
@@ -22,6 +22,7 @@ from fogbank.directory.network import NetworkDocument
 from fogbank.relay.certificates import CLOCK_SKEW, Certificate, Use, open_certificate
 from fogbank.relay.codec import Record, bytes_item, decode_record, encode, uint_item
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.extend import Address
 from fogbank.relay.keys import KEY_LENGTH, Ed25519Key, NodeId, Signed
 
 DESCRIPTOR_LABEL = "fogbank-descriptor-v1"
@@ -113,7 +114,7 @@ def make_descriptor(
             1: identity,
             2: description.nickname,
             3: description.role,
-            4: [address.encode() for address in description.addresses],
+            4: [encode_address(address) for address in description.addresses],
             5: int(now),
             6: signing.value(),
             7: onion.value(),

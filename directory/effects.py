@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fogbank.directory.addresses import Address
 from fogbank.directory.broadcast import Relayed
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.signatures import AuthoritySignature
+from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from fogbank.directory.addresses import Address
 from fogbank.directory.consensus import Entry
+from fogbank.relay.extend import Address
 
 
 def prefix(address: Address) -> bytes:

@@ -14,13 +14,14 @@ import tomli_w
 
 from fogbank.directory.addresses import (
     MAX_ADDRESSES,
-    Address,
     check_public,
     decode_address,
+    encode_address,
     parse_address,
 )
 from fogbank.relay.codec import Record, encode
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.extend import Address
 from fogbank.relay.keys import (
     KEY_LENGTH,
     SIGNATURE_LENGTH,
@@ -111,7 +112,11 @@ class NetworkDocument:
                 2: self.name,
                 3: self.version,
                 4: [
-                    {1: pin.identity, 2: pin.nickname, 3: [a.encode() for a in pin.addresses]}
+                    {
+                        1: pin.identity,
+                        2: pin.nickname,
+                        3: [encode_address(a) for a in pin.addresses],
+                    }
                     for pin in self.authorities
                 ],
                 5: {

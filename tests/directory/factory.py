@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from fogbank.directory.addresses import Address
 from fogbank.directory.computation import BANDWIDTH_FLOOR, FUEL_FLOOR, first_contact_seed
 from fogbank.directory.consensus import (
     CONSENSUS_LABEL,
@@ -30,6 +29,7 @@ from fogbank.relay.certificates import (
     Use,
     issue,
 )
+from fogbank.relay.extend import Address
 from fogbank.relay.keys import Ed25519Key, NodeId, Signed, X25519Key
 
 START = 1_800_000_000
@@ -105,9 +105,7 @@ class Node:
 
     def descriptor(self, now: float, description: Description | None = None) -> bytes:
         """Return a descriptor published at `now`."""
-        onion = issue(
-            self.signing_key, Use.ONION, self.onion_key.public, self.born, ONION_LIFETIME
-        )
+        onion = issue(self.signing_key, Use.ONION, self.onion_key.public, self.born, ONION_LIFETIME)
         return make_descriptor(
             self.signing_key,
             self.credentials.certificate,

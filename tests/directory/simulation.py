@@ -12,6 +12,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from fogbank.directory.agreement import Journal
 from fogbank.directory.authority import Authority, Restored
@@ -134,13 +135,16 @@ class Simulation:
                 continue
             for wait, changed in member.filter(effect):
                 if wait:
-                    self.at(self.now + wait, lambda e=changed: self._carry_out_one(index, e))
+                    self.at(self.now + wait, partial(self._carry_out_one, index, changed))
                 else:
                     self._carry_out_one(index, changed)
 
     def _carry_out_one(self, index: int, effect: Effect) -> None:
-        member = self.members[index]
-        disk = member.disk
+        self._keep(self.members[index].disk, effect)
+        self._act(index, self.members[index], effect)
+
+    @staticmethod
+    def _keep(disk: Disk, effect: Effect) -> None:
         match effect:
             case JournalVote(valid_after, vote):
                 known = disk.journals.get(valid_after, Journal())
@@ -158,6 +162,9 @@ class Simulation:
                 disk.nodes[record.identity] = record
             case ForgetNode(identity):
                 disk.nodes.pop(identity, None)
+
+    def _act(self, index: int, member: Member, effect: Effect) -> None:
+        match effect:
             case SendVote(relayed):
                 self._later(lambda: self.push(index, relayed.to, relayed.chain, relayed.body))
             case SendSignature(to, message):

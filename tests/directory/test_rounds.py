@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -32,13 +33,13 @@ def simulate(count: int, seed: int, faulty: tuple[int, ...] = ()) -> Simulation:
     sim = Simulation(make_network(count), random.Random(seed))
     healthy = [i for i in range(count) if i not in faulty]
     for index in healthy:
-        sim.at(START + sim.rng.uniform(0, 0.8), lambda i=index: sim.boot(i))
+        sim.at(START + sim.rng.uniform(0, 0.8), partial(sim.boot, index))
     for number in range(3):
         publish_at = START + sim.rng.uniform(1.2, 3)
         for node in (relay(number), worker(number)):
             descriptor = node.descriptor(publish_at)
             for index in healthy:
-                sim.at(publish_at, lambda i=index, d=descriptor: publish(sim, i, d))
+                sim.at(publish_at, partial(publish, sim, index, descriptor))
     return sim
 
 
@@ -220,6 +221,7 @@ def test_a_signed_vote_that_is_nonsense_is_left_out_by_all(seed: int) -> None:
     credentials = sim.network.credentials[3]
     network_id = sim.network.document.network_id
     body = b"not a vote"
+
     def nonsense(effect: Effect) -> list[tuple[float, Effect]]:
         match effect:
             case SendVote(relayed, deadline) if relayed.chain.sender == credentials.identity:
