@@ -62,7 +62,7 @@ class BenchKeys:
         """Return the one onion key."""
         return [self.onion]
 
-    def credentials(self) -> LinkCredentials:
+    def credentials(self, now: float) -> LinkCredentials:
         """Return what the node proves itself with."""
         return self._credentials
 

@@ -46,7 +46,7 @@ class NodeKeys(Protocol):
     def onion_keys(self) -> Sequence[X25519Key]:
         """Return the accepted onion keys, newest first."""
 
-    def credentials(self) -> LinkCredentials:
+    def credentials(self, now: float) -> LinkCredentials:
         """Return what this node proves itself with on a link."""
 
 
@@ -166,7 +166,7 @@ class Node:
         config = self._config
         pipe = await config.transport.dial(address.host, address.port)
         try:
-            own = config.keys.credentials() if config.keys is not None else None
+            own = config.keys.credentials(config.clock()) if config.keys is not None else None
             handshake = LinkHandshake.dialer(pipe.binding, identity, own, pipe.peer_host)
             await shake(pipe, handshake, config.clock)
         except BaseException:
@@ -220,7 +220,7 @@ class Node:
                 pipe = await finish()
                 if keys is None:
                     raise LinkFailed("this node answers no links")
-                handshake = LinkHandshake.responder(pipe.binding, keys.credentials(), host)
+                handshake = LinkHandshake.responder(pipe.binding, keys.credentials(self._config.clock()), host)
                 await shake(pipe, handshake, self._config.clock)
             peer = handshake.peer.identity if handshake.peer is not None else None
             if peer is None and self._anonymous[host] >= self._limits.links_per_address:
