@@ -1,0 +1,209 @@
+"""A node's home folder: its settings, keys, network document, and what it remembers.
+
+    node.toml       what the operator chose
+    keys/           the key store
+    family.cert     the family certificate, if there is one
+    network.toml    the network it is in
+    consensus       the last consensus
+    authority.db    an authority's journal
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fogbank.directory.addresses import Address, parse_address
+from fogbank.directory.consensus import is_nickname
+from fogbank.directory.descriptor import Role
+from fogbank.directory.network import NetworkDocument, open_network
+from fogbank.relay.errors import ProtocolError, RelayError
+from fogbank.relay.files_shell import write_atomic
+from fogbank.relay.keys import Signed
+from fogbank.relay.keystore_shell import (
+    KeyStore,
+    create_family_key,
+    issue_family_certificate,
+    load_family_key,
+)
+
+_SETTINGS_LIMIT = 64 << 10
+_FAMILY_LIMIT = 1024
+_DEFAULT_MEMORY = 1 << 30
+
+
+class HomeError(RelayError):
+    """A node's folder is not as it must be; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a node's operator chose. `memory` (bytes a task) and `cores` are a worker's."""
+
+    role: Role
+    nickname: str
+    addresses: tuple[Address, ...] = ()
+    cores: int = 1
+    memory: int = _DEFAULT_MEMORY
+    source: str | None = None
+    """The local address to dial from; None leaves it to the system."""
+
+    def dump(self) -> str:
+        """Return the text of node.toml."""
+        fields: dict[str, Any] = {"role": self.role.name.lower(), "nickname": self.nickname}
+        if self.addresses:
+            fields["addresses"] = [str(address) for address in self.addresses]
+        if self.role is Role.WORKER:
+            fields |= {"cores": self.cores, "memory": self.memory}
+        if self.source is not None:
+            fields["source"] = self.source
+        return tomli_w.dumps(fields)
+
+    @classmethod
+    def load(cls, text: str) -> Settings:
+        """Read node.toml; raise `ValueError` with a sentence if it does not fit."""
+        fields = tomllib.loads(text)
+        try:
+            role = Role[str(fields.pop("role")).upper()]
+            nickname = str(fields.pop("nickname"))
+            addresses = tuple(parse_address(str(each)) for each in fields.pop("addresses", []))
+            settings = cls(
+                role,
+                nickname,
+                addresses,
+                int(fields.pop("cores", 1)),
+                int(fields.pop("memory", _DEFAULT_MEMORY)),
+                fields.pop("source", None),
+            )
+        except KeyError as error:
+            raise ValueError(f"{error} is missing or unknown") from error
+        if fields:
+            raise ValueError(f"{min(fields)!r} is not a setting")
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise `ValueError` with a sentence unless the settings make a node."""
+        if not is_nickname(self.nickname):
+            raise ValueError(
+                f"{self.nickname!r} is not a nickname: take 1 to 19 letters and digits"
+            )
+        if self.role is Role.WORKER and self.addresses:
+            raise ValueError("a worker has no address: it only dials out")
+        if self.role is not Role.WORKER and not self.addresses:
+            raise ValueError("a relay or authority needs an address, such as 192.0.2.1:9001")
+        if self.cores < 1:
+            raise ValueError("a worker gives at least one core")
+
+
+class Home:
+    """A node's folder. Methods raise `HomeError` or `KeyStoreError`, which say what to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def consensus_file(self) -> Path:
+        """Where the last consensus is kept."""
+        return self.folder / "consensus"
+
+    @property
+    def database(self) -> Path:
+        """Where an authority keeps its journal."""
+        return self.folder / "authority.db"
+
+    @property
+    def network_file(self) -> Path:
+        """The network document."""
+        return self.folder / "network.toml"
+
+    def create(
+        self, settings: Settings, network: str | None, family: Path | None, now: float
+    ) -> KeyStore:
+        """Make a new node: keys first, settings last, so that a cut-off call can be repeated."""
+        settings.check()
+        if (self.folder / "node.toml").exists():
+            raise HomeError(f"{self.folder} holds a node already: choose another folder")
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys_folder = self.folder / "keys"
+        cut_off = (keys_folder / "node.keys").exists()
+        store = KeyStore.open(keys_folder) if cut_off else KeyStore.create(keys_folder, now)
+        if family is not None:
+            key = load_family_key(family) if family.exists() else create_family_key(family)
+            certificate = issue_family_certificate(key, store.identity, now)
+            write_atomic(self.folder / "family.cert", certificate.encode())
+        if network is not None:
+            self.set_network(network)
+        write_atomic(self.folder / "node.toml", settings.dump().encode())
+        return store
+
+    def settings(self) -> Settings:
+        """Read the settings."""
+        path = self.folder / "node.toml"
+        try:
+            return Settings.load(_read(path, _SETTINGS_LIMIT).decode())
+        except ValueError as error:
+            raise HomeError(f"{path}: {error}") from error
+
+    def keys(self, now: float) -> KeyStore:
+        """Open the key store, and renew what is due."""
+        store = KeyStore.open(self.folder / "keys")
+        store.rotate(now)
+        return store
+
+    def families(self) -> tuple[Signed, ...]:
+        """Return the family certificate, if there is one."""
+        path = self.folder / "family.cert"
+        if not path.exists():
+            return ()
+        try:
+            return (Signed.decode(_read(path, _FAMILY_LIMIT), _FAMILY_LIMIT),)
+        except ProtocolError as error:
+            raise HomeError(
+                f"{path} is damaged: delete it, or run init with --family in a new folder"
+            ) from error
+
+    def set_network(self, text: str) -> NetworkDocument:
+        """Check a network document and keep it."""
+        document = _open_network(text, "the network file")
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(self.network_file, text.encode())
+        return document
+
+    def network(self) -> NetworkDocument:
+        """Read the network document."""
+        path = self.network_file
+        try:
+            text = _read(path, _SETTINGS_LIMIT).decode()
+        except UnicodeDecodeError as error:
+            raise HomeError(f"{path} is not text: get network.toml again") from error
+        return _open_network(text, str(path))
+
+
+def _open_network(text: str, name: str) -> NetworkDocument:
+    try:
+        return open_network(text)
+    except (ProtocolError, ValueError) as error:
+        raise HomeError(f"{name} cannot be used: {error}") from error
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        remedy = (
+            "run `fog join network.toml` with the network's file"
+            if path.name == "network.toml"
+            else "run `fog … init` for this folder first"
+        )
+        raise HomeError(f"{path} is not there: {remedy}") from error
+    except OSError as error:
+        raise HomeError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise HomeError(f"{path} is too large to be what its name says")
+    return data
