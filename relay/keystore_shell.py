@@ -88,7 +88,7 @@ class KeyStore:
         identity = None
         due = self._keys.signing_due(now)
         if due and (self._folder / IDENTITY_FILE).exists():
-            identity = self._load_identity()
+            identity = self.identity_key()
         renewed = self._keys.renewed(now, self._random, identity)
         changed = renewed != self._keys
         if changed:
@@ -124,7 +124,8 @@ class KeyStore:
         self._signing_key = Ed25519Key(keys.signing.seed)
         self._onion_keys = tuple(X25519Key(key.seed) for key in keys.onion)
 
-    def _load_identity(self) -> Ed25519Key:
+    def identity_key(self) -> Ed25519Key:
+        """Read the identity's secret, to certify or to sign a network document."""
         path = self._folder / IDENTITY_FILE
         identity = _load_key(path, "identity")
         if identity.public != self.identity:
