@@ -1,0 +1,1 @@
+"""Jobs: what a client and a worker say to each other over a circuit (spec/08)."""

@@ -1,0 +1,75 @@
+"""What jobs cost a worker, and how long each side waits; the numbers of spec/08 §4 and §5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+TASK_OVERHEAD: Final = 256 << 10
+"""Bytes that a held task counts beyond its input: its strings, and what keeps them."""
+REPEAT_SECONDS: Final = 60.0
+"""Seconds after which a worker repeats that a session waits for a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a frame must arrive once it has begun."""
+
+    slow_seconds: float = 30.0
+    bytes_per_second: int = 16 << 10
+
+    def seconds_for(self, size: int) -> float:
+        """Return the seconds that a frame of `size` bytes may take."""
+        return self.slow_seconds + size / self.bytes_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What one worker spends on all its sessions. Times in seconds, sizes in bytes.
+
+    `places`: jobs with a process at once, the donor's cores. `waiting`: sessions that may wait for
+    one. `tasks`, `input_size`: of one session. `held`: modules and inputs of all sessions.
+    """
+
+    places: int = 2
+    waiting: int = 32
+    sessions: int = 64
+    tasks: int = 32
+    input_size: int = 256 << 20
+    held: int = 1 << 30
+    idle_seconds: float = 60.0
+    send_seconds: float = 60.0
+    pace: Pace = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client waits for a worker, in seconds."""
+
+    offer_seconds: float = 30.0
+    word_seconds: float = 180.0
+    slack_seconds: float = 30.0
+    pace: Pace = Pace()
+
+
+class Budget:
+    """Bytes that may be held in all; each holder gives back what it took."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    @property
+    def left(self) -> int:
+        """How much may still be taken."""
+        return self._left
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes, if so many are left."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Give back `size` bytes."""
+        self._left += size
