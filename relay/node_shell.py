@@ -16,6 +16,7 @@ from typing import Protocol
 
 import trio
 
+from fogbank.relay.certificates import ChainKeys
 from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.circuits.origin import Hop, OriginCircuit
 from fogbank.relay.circuits.shell import Circuit
@@ -175,15 +176,17 @@ class Node:
         warning = handshake.clock_warning()
         if warning is not None:
             config.on_clock_warning(warning)
-        return self._open(pipe, identity, dialed=True)
+        return self._open(pipe, handshake.peer, dialed=True)
 
-    def _open(self, pipe: Pipe, peer: NodeId | None, *, dialed: bool) -> Link:
+    def _open(self, pipe: Pipe, proved: ChainKeys | None, *, dialed: bool) -> Link:
         if self._nursery is None:
             pipe.close()
             raise LinkFailed("this node is shutting down")
+        peer = proved.identity if proved is not None else None
         port = self._switch.open_port(peer, dialed=dialed)
         port.last_used = self._switch.now()
-        link = Link(pipe, self._switch, port, self._buffer)
+        onion_key = proved.onion if proved is not None else None
+        link = Link(pipe, self._switch, port, self._buffer, onion_key)
         self._by_queue[port.queue] = link
         if peer is not None:
             self._links[peer] = link
@@ -222,10 +225,9 @@ class Node:
                     raise LinkFailed("this node answers no links")
                 handshake = LinkHandshake.responder(pipe.binding, keys.credentials(self._config.clock()), host)
                 await shake(pipe, handshake, self._config.clock)
-            peer = handshake.peer.identity if handshake.peer is not None else None
-            if peer is None and self._anonymous[host] >= self._limits.links_per_address:
+            if handshake.peer is None and self._anonymous[host] >= self._limits.links_per_address:
                 raise LinkFailed("too many links from one address")
-            link = self._open(pipe, peer, dialed=False)
+            link = self._open(pipe, handshake.peer, dialed=False)
         except (RelayError, trio.TooSlowError):
             # A peer that cannot shake hands: its own trouble, and too frequent to log.
             pass
@@ -262,6 +264,16 @@ class Node:
                 link.flush()
 
     # Circuits that begin here.
+
+    async def build_direct(self, identity: NodeId, addresses: tuple[Address, ...]) -> Circuit:
+        """Build a circuit of one hop; the link's certificates give its onion key.
+
+        The hop may learn this machine's address: for authorities and a node's own business only.
+        """
+        link = await self.link(identity, addresses)
+        if link.onion_key is None:
+            raise LinkFailed("the link shows no onion key")
+        return await self.build([Hop(identity, link.onion_key, addresses)])
 
     async def build(self, hops: Sequence[Hop]) -> Circuit:
         """Build a circuit through `hops`; the first one's addresses, or a standing link, reach it.

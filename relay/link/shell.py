@@ -61,7 +61,14 @@ async def _receive_cell(pipe: Pipe, cell: memoryview) -> None:
 class Link:
     """An open link. `buffer` (a turn's bytes) is shared by all links of a process."""
 
-    def __init__(self, pipe: Pipe, switch: Switch, port: Port, buffer: memoryview) -> None:
+    def __init__(
+        self,
+        pipe: Pipe,
+        switch: Switch,
+        port: Port,
+        buffer: memoryview,
+        onion_key: bytes | None = None,
+    ) -> None:
         self._pipe = pipe
         self._switch = switch
         self._buffer = buffer
@@ -69,6 +76,8 @@ class Link:
         self._unblock = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
         self.port = port
+        self.onion_key = onion_key
+        """The onion key that the peer's chain certifies, for a one-hop CREATE."""
         self.closed = trio.Event()
 
     @property
