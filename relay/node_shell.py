@@ -144,12 +144,20 @@ class Node:
             raise LinkFailed("no link to that node stands, and it has no address")
         self._dialing[identity] = done = trio.Event()
         try:
-            return await self._dial_any(identity, addresses)
+            pipe, proved = await self._dial_any(identity, addresses)
+            return self._open(pipe, proved, dialed=True)
         finally:
             del self._dialing[identity]
             done.set()
 
-    async def _dial_any(self, identity: NodeId, addresses: Sequence[Address]) -> Link:
+    async def probe(self, identity: NodeId, addresses: Sequence[Address]) -> None:
+        """Dial a node afresh, whatever links stand, and hang up; raise `LinkFailed` if it fails."""
+        pipe, _ = await self._dial_any(identity, addresses)
+        pipe.close()
+
+    async def _dial_any(
+        self, identity: NodeId, addresses: Sequence[Address]
+    ) -> tuple[Pipe, ChainKeys | None]:
         failure = LinkFailed("the node has no address")
         for address in addresses:
             try:
@@ -163,7 +171,7 @@ class Node:
                 failure = error
         raise failure
 
-    async def _dial(self, identity: NodeId, address: Address) -> Link:
+    async def _dial(self, identity: NodeId, address: Address) -> tuple[Pipe, ChainKeys | None]:
         config = self._config
         pipe = await config.transport.dial(address.host, address.port)
         try:
@@ -176,7 +184,7 @@ class Node:
         warning = handshake.clock_warning()
         if warning is not None:
             config.on_clock_warning(warning)
-        return self._open(pipe, handshake.peer, dialed=True)
+        return pipe, handshake.peer
 
     def _open(self, pipe: Pipe, proved: ChainKeys | None, *, dialed: bool) -> Link:
         if self._nursery is None:
