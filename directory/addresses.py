@@ -7,6 +7,15 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.extend import Address, is_global
 
+__all__ = [
+    "MAX_ADDRESSES",
+    "Address",
+    "check_public",
+    "decode_address",
+    "encode_address",
+    "parse_address",
+]
+
 MAX_ADDRESSES = 4
 _V4, _V6, _PORT = 4, 16, 2
 

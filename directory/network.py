@@ -247,7 +247,7 @@ def _body_value(table: dict[str, Any]) -> dict[int, Any]:
     """Take the signed fields out of the TOML table, as the body's integer-keyed map."""
     authorities = []
     for item in table.pop("authority"):
-        addresses = [parse_address(text).encode() for text in item["addresses"]]
+        addresses = [encode_address(parse_address(text)) for text in item["addresses"]]
         authorities.append({1: parse_id(item["identity"]), 2: item["nickname"], 3: addresses})
     schedule = table.pop("schedule")
     keys = ("start", "phase_ms", "interval", "warmup_rounds", "warmup_interval")
