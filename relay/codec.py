@@ -18,6 +18,7 @@ Value: TypeAlias = "int | bytes | str | bool | Sequence[Value] | Mapping[int, Va
 
 MAX_DEPTH = 16
 MAX_UINT = 2**64 - 1
+MAX_KEY = 2**32 - 1
 
 _T = TypeVar("_T")
 
@@ -32,6 +33,23 @@ _KNOWN_TAGS = (
     *range(6), 25, 28, 29, 30, 35, 36, 37, 43, 100, 256, 258, 260, 261, 1004, 43000, 55799,
 )  # fmt: skip
 _REFUSE_TAGS = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
+
+
+def _refuse_kind(_: Any, value: Any) -> NoReturn:
+    raise ProtocolError(f"a CBOR {type(value).__name__} stands where none is allowed")
+
+
+# Met when a decoded document is encoded again.
+_REFUSE_KINDS: dict[type, Any] = dict.fromkeys(
+    (float, cbor2.CBORSimpleValue, type(cbor2.undefined)), _refuse_kind
+)
+
+
+def _check_keys(fields: Mapping[Any, Any], _: bool) -> Mapping[Any, Any]:
+    for key in fields:
+        if type(key) is not int or not 0 <= key <= MAX_KEY:
+            raise ProtocolError("a map has a key that is not a small unsigned integer")
+    return fields
 
 
 def encode(value: Value) -> bytes:
@@ -51,11 +69,12 @@ def decode(data: bytes | memoryview, limit: int) -> Any:
             allow_indefinite=False,
             allow_duplicate_keys=False,
             tag_hook=_refuse_tag,
+            object_hook=_check_keys,
             semantic_decoders=_REFUSE_TAGS,
         )
-        canonical = cbor2.dumps(value, canonical=True)
+        canonical = cbor2.dumps(value, canonical=True, encoders=_REFUSE_KINDS)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ProtocolError("a document is not CBOR") from error
+        raise ProtocolError("a document is not CBOR as spec/01 has it") from error
     if canonical != data:
         raise ProtocolError("a document is not in canonical form")
     return value
@@ -76,7 +95,7 @@ class Record:
     __slots__ = ("_fields", "_what")
 
     def __init__(self, value: Any, what: str) -> None:
-        if type(value) is not dict or any(type(key) is not int or key < 0 for key in value):
+        if type(value) is not dict or any(type(key) is not int for key in value):
             raise ProtocolError(f"{what} is not a map with integer keys")
         self._fields: dict[int, Any] = dict(value)
         self._what = what

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -79,6 +78,9 @@ def _signed_bytes(label: str, body: bytes) -> bytes:
 
 def verify(public: bytes, label: str, body: bytes, signature: bytes) -> None:
     """Raise `ProtocolError` unless `signature` is `public`'s over `body` under `label`."""
+    # A longer one would put bytes of its maker's choice before the label.
+    if len(signature) != SIGNATURE_LENGTH:
+        raise ProtocolError("a signature has not 64 bytes")
     try:
         nacl.bindings.crypto_sign_open(signature + _signed_bytes(label, body), public)
     except (nacl.exceptions.CryptoError, ValueError, TypeError) as error:
@@ -132,10 +134,12 @@ def show_id(identity: bytes) -> str:
 
 def parse_id(text: str) -> NodeId:
     """Read an identity as `show_id` writes it; raise `ValueError` with a sentence if it is none."""
+    wrong = f"{text!r} is not a node identity (52 letters and digits)"
+    stripped = text.strip().lower()
     try:
-        identity = base64.b32decode(text.strip().upper() + "====")
-    except binascii.Error as error:
-        raise ValueError(f"{text!r} is not a node identity (52 letters and digits)") from error
-    if len(identity) != KEY_LENGTH:
-        raise ValueError(f"{text!r} is not a node identity (52 letters and digits)")
+        identity = base64.b32decode(stripped.upper() + "====")
+    except ValueError as error:
+        raise ValueError(wrong) from error
+    if len(identity) != KEY_LENGTH or show_id(identity) != stripped:
+        raise ValueError(wrong)
     return identity
