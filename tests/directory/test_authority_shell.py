@@ -351,7 +351,10 @@ async def test_a_silent_client_is_let_go(
 
 
 async def test_a_full_disk_stops_signing_not_the_authority(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running(tmp_path) as network:
         broken = network.make(3)
@@ -359,7 +362,7 @@ async def test_a_full_disk_stops_signing_not_the_authority(
         def fail(valid_after: int, data: bytes) -> None:
             raise StoreError("the disk is full")
 
-        broken._store.journal_vote = fail  # type: ignore[method-assign]
+        monkeypatch.setattr(broken._store, "journal_vote", fail)
         for index in range(3):
             await network.start(index)
         await network.start(3, broken)
