@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import fogbank
+from fogbank.cli import network, nodes, testnet
 
 app = typer.Typer(
     name="fog",
@@ -16,6 +17,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(nodes.authority, name="authority")
+app.add_typer(nodes.relay, name="relay")
+app.add_typer(nodes.worker, name="worker")
+app.add_typer(network.app, name="network")
+app.add_typer(testnet.app, name="testnet")
+app.command()(network.join)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,11 +1,11 @@
 """A node's home folder: its settings, keys, network document, and what it remembers.
 
-    node.toml       what the operator chose
-    keys/           the key store
-    family.cert     the family certificate, if there is one
-    network.toml    the network it is in
-    consensus       the last consensus
-    authority.db    an authority's journal
+node.toml       what the operator chose
+keys/           the key store
+family.cert     the family certificate, if there is one
+network.toml    the network it is in
+consensus       the last consensus
+authority.db    an authority's journal
 """
 
 from __future__ import annotations

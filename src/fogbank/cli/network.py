@@ -1,0 +1,105 @@
+"""`fog network` and `fog join`: networks, their files, and who is in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fogbank.cli.home import user_home
+from fogbank.cli.output import errors_in_words, note
+
+app = typer.Typer(help="Look at the network; make a network of your own.", no_args_is_help=True)
+
+NetworkPath = Annotated[Path, typer.Argument(help="The network's file, network.toml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_LIFE_PHASE = 300
+_LIFE_INTERVAL = 3600
+_START_SLACK = 60
+
+
+def join(network: NetworkPath) -> None:
+    """Use a network from now on: check its file and keep it in FOGBANK_HOME."""
+    with errors_in_words():
+        from fogbank.nodes.network_file import fingerprint
+        from fogbank.nodes.user import join_network
+
+        home = user_home()
+        document = join_network(home, network.read_text(encoding="utf-8"))
+        note(f"joined {document.name!r} in {home.folder}; compare its fingerprint with others:")
+        typer.echo(fingerprint(document))
+
+
+@app.command()
+def create(
+    network: NetworkPath,
+    authorities: Annotated[
+        list[Path], typer.Argument(help="Each authority's card, or its folder.")
+    ],
+    name: Annotated[str, typer.Option(help="The network's name.")] = "fogbank",
+    interval: Annotated[int, typer.Option(help="Seconds between consensuses.")] = _LIFE_INTERVAL,
+    phase: Annotated[float, typer.Option(help="Seconds of a round's phase.")] = _LIFE_PHASE,
+    test: Annotated[
+        bool, typer.Option(help="A test network: private addresses are allowed.")
+    ] = False,
+) -> None:
+    """Write a new network's file. Authorities given as folders sign it at once."""
+    with errors_in_words():
+        from fogbank.directory.network import Timing
+        from fogbank.nodes.network_file import create_network, fingerprint, save_network
+
+        if network.exists():
+            raise ValueError(f"{network} exists already: choose another name")
+        timing = Timing(int(time.time()) + _START_SLACK, round(phase * 1000), interval)
+        signed = create_network(authorities, name, timing, os.urandom(32), test=test)
+        save_network(network, signed)
+        document = signed.document
+        missing = document.quorum - len(signed.signatures)
+        if missing > 0:
+            note(f"{missing} signatures are missing: `fog network sign {network} --dir FOLDER`")
+        note(f"{network} written; every operator should compare its fingerprint:")
+        typer.echo(fingerprint(document))
+
+
+@app.command()
+def sign(
+    network: NetworkPath,
+    folder: Annotated[Path, typer.Option("--dir", help="Your authority's folder.")],
+) -> None:
+    """Add your authority's signature to a network's file."""
+    with errors_in_words():
+        from fogbank.nodes.network_file import fingerprint, save_network, sign_network
+
+        signed = sign_network(network, folder)
+        save_network(network, signed)
+        missing = max(0, signed.document.quorum - len(signed.signatures))
+        note(f"signed; {missing} signatures are still missing. What you signed:")
+        typer.echo(fingerprint(signed.document))
+
+
+@app.command()
+def show(as_json: AsJson = False) -> None:
+    """Show who is in the network, as its last consensus says."""
+    with errors_in_words():
+        import trio
+
+        from fogbank.nodes.user import network_report
+
+        report = trio.run(network_report, user_home())
+        if as_json:
+            typer.echo(json.dumps(report, indent=2))
+            return
+        typer.echo(
+            f"{report['name']}: consensus of {report['valid_after']}, fresh until "
+            f"{report['fresh_until']}, valid until {report['valid_until']}"
+        )
+        for node in report["nodes"]:
+            where = ", ".join(node["addresses"]) or "-"
+            typer.echo(
+                f"{node['role']:10} {node['nickname']:20} {node['identity'][:12]} {where:24} "
+                f"{' '.join(node['flags'])}"
+            )

@@ -1,0 +1,191 @@
+"""What every kind of node does while it runs: logs, signals, keys, the directory's streams."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
+
+import trio
+
+from fogbank.directory.consensus import Consensus
+from fogbank.directory.descriptor import Description, make_descriptor
+from fogbank.directory.exchange import RefusedError
+from fogbank.directory.exchange_shell import fetch_consensus, publish
+from fogbank.directory.network import NetworkDocument
+from fogbank.directory.schedule import interval_at
+from fogbank.nodes.home import Home
+from fogbank.relay.errors import KeyStoreError, RelayError
+from fogbank.relay.keys import NodeId, Signed
+from fogbank.relay.keystore_shell import KeyStore
+from fogbank.relay.messages_shell import Stream
+from fogbank.relay.node_shell import Node
+
+log = logging.getLogger(__name__)
+
+DIRECTORY_SERVICE = "dir"
+FAILURES = (RelayError, OSError, trio.TooSlowError, trio.BrokenResourceError)
+"""What talking to another node may end in."""
+OpenStream: TypeAlias = Callable[[NodeId], AbstractAsyncContextManager[Stream]]
+"""Opens a `dir` stream to an authority."""
+
+_KEY_SECONDS = 3600.0
+_REPUBLISH_INTERVALS = 1.0
+"""A node publishes anew after so many intervals."""
+_RETRY_SHARE = 10.0
+_RETRY_BOUNDS = (0.3, 60.0)
+_TIMEOUT = 30.0
+
+
+def start_logging() -> None:
+    """Log to standard error, a line an event; nothing below names a circuit, client or job."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+
+
+async def run_until_told(main: Callable[[trio.Nursery], Awaitable[None]], *, eof: bool) -> None:
+    """Run `main` until SIGTERM or SIGINT, or with `eof` the end of standard input."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(main, nursery)
+            if eof:
+                nursery.start_soon(_cancel_at_eof, nursery.cancel_scope)
+            async for _ in signals:
+                log.info("asked to end")
+                nursery.cancel_scope.cancel()
+                break
+
+
+async def _cancel_at_eof(scope: trio.CancelScope) -> None:
+    # A blocking read in a thread could not be cancelled at the end.
+    await trio.lowlevel.wait_readable(sys.stdin.fileno())
+    scope.cancel()
+
+
+@asynccontextmanager
+async def authority_stream(
+    node: Node, network: NetworkDocument, identity: NodeId
+) -> AsyncIterator[Stream]:
+    """Open a `dir` stream to an authority over a circuit of one hop."""
+    pin = network.pin(identity)
+    if pin is None:
+        raise RelayError("that is no authority of this network")
+    circuit = await node.build_direct(identity, pin.addresses)
+    try:
+        stream = await circuit.open_stream(DIRECTORY_SERVICE)
+        yield stream
+        await stream.aclose()
+    finally:
+        circuit.close()
+
+
+async def fetch_directly(
+    node: Node, network: NetworkDocument, known: Consensus | None
+) -> tuple[bytes, Consensus] | None:
+    """Ask authorities, one after the other in random order, for a newer consensus."""
+    pins = list(network.authorities)
+    random.SystemRandom().shuffle(pins)
+    failure: Exception = RelayError("the network has no authorities")
+    for pin in pins:
+        try:
+            with trio.fail_after(_TIMEOUT):
+                async with authority_stream(node, network, pin.identity) as stream:
+                    found = await fetch_consensus(stream, network, time.time, known)
+            if found is not None:
+                return found
+            failure = RelayError("the authorities have no newer consensus yet")
+        except FAILURES as error:
+            failure = error
+    if known is not None:
+        return None
+    raise failure
+
+
+class Publisher:
+    """Publishes a node's descriptor, again and again, to every authority that has not got it."""
+
+    def __init__(
+        self, home: Home, network: NetworkDocument, store: KeyStore, description: Description
+    ) -> None:
+        self._network = network
+        self._store = store
+        self._description = description
+        self._families: tuple[Signed, ...] = home.families()
+        self._renewed = trio.Event()
+
+    def renewed_keys(self) -> None:
+        """Publish at once: keys have changed."""
+        self._renewed.set()
+
+    def period(self) -> float:
+        """Return the seconds after which to publish anew."""
+        return interval_at(self._network, time.time()) * _REPUBLISH_INTERVALS
+
+    def describe(self) -> bytes:
+        """Return the descriptor as of now."""
+        chain = self._store.chain
+        return make_descriptor(
+            self._store.signing_key,
+            chain.signing,
+            chain.onion,
+            self._description,
+            time.time(),
+            self._families,
+        )
+
+    async def run(self, to: OpenStream) -> None:
+        """Publish for as long as the node runs; `to` opens a stream to an authority."""
+        while True:
+            self._renewed = trio.Event()
+            descriptor = self.describe()
+            waiting = {pin.identity for pin in self._network.authorities}
+            length = self.period()
+            least, most = _RETRY_BOUNDS
+            with trio.move_on_after(length):
+                while waiting and not self._renewed.is_set():
+                    waiting -= await self._publish_to(waiting, descriptor, to)
+                    if waiting:
+                        await trio.sleep(min(max(length / _RETRY_SHARE, least), most))
+                await self._renewed.wait()
+
+    async def _publish_to(
+        self, authorities: set[NodeId], descriptor: bytes, to: OpenStream
+    ) -> set[NodeId]:
+        """Return those who took the descriptor."""
+        done: set[NodeId] = set()
+
+        async def publish_to(identity: NodeId) -> None:
+            try:
+                with trio.fail_after(_TIMEOUT):
+                    async with to(identity) as stream:
+                        await publish(stream, descriptor, time.time)
+                done.add(identity)
+            except RefusedError as error:
+                log.warning("%s", error)
+                done.add(identity)
+            except FAILURES as error:
+                log.info("an authority cannot be reached now: %s", error)
+
+        async with trio.open_nursery() as nursery:
+            for identity in authorities:
+                nursery.start_soon(publish_to, identity)
+        return done
+
+
+async def renew_keys(store: KeyStore, renewed: Callable[[], None]) -> None:
+    """Renew keys that are due, as long as the node runs; call `renewed` after each time."""
+    while True:
+        await trio.sleep(_KEY_SECONDS)
+        try:
+            if store.rotate(time.time()):
+                renewed()
+        except KeyStoreError as error:
+            log.warning("%s", error)

@@ -1,0 +1,1 @@
+"""A whole network of real processes on this machine's loopback addresses."""

@@ -1,0 +1,196 @@
+"""Bring a test network up, and wait until it works: every node listed, every worker reachable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from fogbank.directory.addresses import Address
+from fogbank.directory.consensus import Consensus, Flag
+from fogbank.directory.contacts import contacts
+from fogbank.directory.descriptor import Role
+from fogbank.directory.network import NetworkDocument
+from fogbank.nodes.home import Home, HomeError
+from fogbank.nodes.runtime import FAILURES, fetch_directly
+from fogbank.relay.circuits.origin import Hop
+from fogbank.relay.errors import RelayError
+from fogbank.relay.keys import KEY_LENGTH, NodeId
+from fogbank.relay.link.tls_shell import TlsTransport
+from fogbank.relay.node_shell import Node, NodeConfig
+from fogbank.testnet import processes
+from fogbank.testnet.layout import Place, Size, make_home, make_network, places
+
+_POLL_SECONDS = 0.15
+_CLIENT = "client"
+
+Report = Callable[[str], None]
+
+
+def client_home(folder: Path) -> Path:
+    """Return the home of the network's user, to be exported as FOGBANK_HOME."""
+    return folder / _CLIENT
+
+
+async def bring_up(
+    folder: Path, size: Size, *, attached: bool, seconds: float, report: Report
+) -> None:
+    """Start a network in `folder` and return when it works; end it all if it does not.
+
+    `attached` nodes end with this process. Raises `HomeError` or `RelayError` with what to do.
+    """
+    _check_folder(folder)
+    identities = await trio.to_thread.run_sync(_make_homes, folder, size)
+    nodes: list[processes.NodeProcess] = []
+    try:
+        for place in places(size, folder):
+            address = _address(place)
+            role = place.role.name.lower()
+            nodes.append(
+                processes.start(role, place.nickname, address, place.folder, attached=attached)
+            )
+            processes.save(folder, nodes)
+        report(f"{len(nodes)} processes started; waiting for the first consensus")
+        with trio.fail_after(seconds):
+            await _wait_until_it_works(folder, identities, nodes, report)
+    except trio.TooSlowError:
+        processes.end(nodes)
+        processes.forget(folder)
+        raise RelayError(
+            f"the network did not come up within {seconds:g} s: see the logs, {folder}/*/log"
+        ) from None
+    except BaseException:
+        processes.end(nodes)
+        processes.forget(folder)
+        raise
+
+
+def bring_down(folder: Path) -> int:
+    """End the network in `folder`; return how many of its processes still ran."""
+    nodes = processes.load(folder)
+    running = sum(node.alive for node in nodes)
+    processes.end(nodes)
+    processes.forget(folder)
+    return running
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        nodes = processes.load(folder)
+    except HomeError:
+        if folder.exists() and any(folder.iterdir()):
+            raise HomeError(
+                f"{folder} is not empty, and holds no test network: choose another folder"
+            ) from None
+        return
+    if any(node.alive for node in nodes):
+        raise HomeError(
+            f"a network runs in {folder} already: end it with `fog testnet down --dir {folder}`"
+        )
+    for node in nodes:
+        shutil.rmtree(node.folder, ignore_errors=True)
+    shutil.rmtree(client_home(folder), ignore_errors=True)
+    processes.forget(folder)
+
+
+def _make_homes(folder: Path, size: Size) -> dict[NodeId, Place]:
+    """Make every node's folder and the client's; return who should be listed."""
+    now = time.time()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cores = max(1, (os.cpu_count() or 1) // max(1, size.workers))
+    authorities, identities = [], {}
+    for place in places(size, folder):
+        port = 0 if place.role is Role.WORKER else _free_port(place.host)
+        store = make_home(place, port, cores, now)
+        identities[store.identity] = place
+        if place.role is Role.AUTHORITY:
+            authorities.append((store, place.nickname, Address(place.host, port)))
+    text = make_network(authorities, os.urandom(KEY_LENGTH), time.time())
+    for each in (*(place.folder for place in identities.values()), client_home(folder)):
+        Home(each).set_network(text)
+    return identities
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _address(place: Place) -> str:
+    addresses = Home(place.folder).settings().addresses
+    return str(addresses[0]) if addresses else place.host
+
+
+async def _wait_until_it_works(
+    folder: Path,
+    identities: dict[NodeId, Place],
+    nodes: list[processes.NodeProcess],
+    report: Report,
+) -> None:
+    network = Home(client_home(folder)).network()
+    node = Node(NodeConfig(network.network_id, TlsTransport()))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        consensus = await _wait_until_listed(node, network, identities, nodes, report)
+        workers = [each for each, place in identities.items() if place.role is Role.WORKER]
+        async with trio.open_nursery() as reaching:
+            for worker in workers:
+                reaching.start_soon(_wait_until_reachable, node, consensus, worker)
+        nursery.cancel_scope.cancel()
+
+
+async def _wait_until_listed(
+    node: Node,
+    network: NetworkDocument,
+    identities: dict[NodeId, Place],
+    nodes: list[processes.NodeProcess],
+    report: Report,
+) -> Consensus:
+    consensus: Consensus | None = None
+    while True:
+        for each in nodes:
+            if not each.alive:
+                raise RelayError(f"{each.nickname} ended by itself: see {each.folder}/log")
+        try:
+            found = await fetch_directly(node, network, consensus)
+        except FAILURES:
+            found = None
+        if found is not None:
+            consensus = found[1]
+            listed = sum(_runs(consensus, identity) for identity in identities)
+            report(f"consensus: {listed} of {len(identities)} nodes")
+            if listed == len(identities):
+                return consensus
+        await trio.sleep(_POLL_SECONDS)
+
+
+def _runs(consensus: Consensus, identity: NodeId) -> bool:
+    entry = consensus.by_identity(identity)
+    return entry is not None and bool(entry.flags & Flag.RUNNING)
+
+
+async def _wait_until_reachable(node: Node, consensus: Consensus, worker: NodeId) -> None:
+    """Build a circuit to the worker through each of its contacts."""
+    entry = consensus.by_identity(worker)
+    if entry is None:
+        raise RelayError("a worker left the consensus while it was waited for")
+    for contact in contacts(worker, consensus):
+        while True:
+            hops = [
+                Hop(contact.identity, contact.onion_key, contact.addresses),
+                Hop(worker, entry.onion_key),
+            ]
+            try:
+                circuit = await node.build(hops)
+            except FAILURES:
+                await trio.sleep(_POLL_SECONDS)
+                continue
+            circuit.close()
+            break
