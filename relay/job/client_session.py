@@ -90,6 +90,7 @@ class ClientSession:
         self._patience = patience
         self._frames: Frames[FromWorker] = Frames(decode_from_worker, self._admit)
         self._out: list[bytes] = []
+        self._going_out: list[int] = []
         self._pending: dict[int, _Pending] = {}
         self._last_id = 0
         self._module_sent = False
@@ -130,9 +131,17 @@ class ClientSession:
         out, self._out = self._out, []
         return out
 
-    def sent(self, now: float) -> None:
+    def sent_some(self, now: float) -> None:
         """Hear that some bytes went out: the worker is not silent while it listens."""
         self._active_at = max(self._active_at, now)
+
+    def sent_all(self) -> None:
+        """Hear that all that `data_to_send` has returned went out."""
+        for task in self._going_out:
+            pending = self._pending.get(task)
+            if pending is not None:
+                pending.progress = max(pending.progress, Progress.SENT)
+        self._going_out.clear()
 
     # What the client asks for.
 
@@ -172,14 +181,9 @@ class ClientSession:
             raise JobRefused(Cause.TASK, reason)
         self._last_id = head.id
         self._pending[head.id] = _Pending(task.limits, head.input_size)
+        self._going_out.append(head.id)
         self._say(head, task.stdin, *(data for _, data in task.files))
         return head.id
-
-    def task_sent(self, task: int) -> None:
-        """Hear that all of a task went out."""
-        pending = self._pending.get(task)
-        if pending is not None:
-            pending.progress = max(pending.progress, Progress.SENT)
 
     def cancel(self, task: int) -> None:
         """Ask the worker to end a task; does nothing for one that is answered."""

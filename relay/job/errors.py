@@ -16,7 +16,6 @@ class Cause(IntEnum):
     LIMITS = 4
     TASK = 5
     SILENT = 6
-    STOPPING = 7
 
 
 class Progress(IntEnum):
@@ -33,7 +32,7 @@ class JobError(RelayError):
     """A job could not be run; the message says why and what to do."""
 
 
-class JobRefused(JobError):  # noqa: N818 -- an answer
+class JobRefused(JobError):
     """A worker refused a job; mend what the message names, or try another worker.
 
     `cause` says of what kind the refusal is.
@@ -47,7 +46,7 @@ class JobRefused(JobError):  # noqa: N818 -- an answer
         self.reason = reason
 
 
-class JobInterrupted(JobError):  # noqa: N818 -- an event
+class JobInterrupted(JobError):
     """A session ended before the answer was there; run the job again.
 
     `progress` says how far the task had got: whether the worker had taken it, and had begun.
@@ -69,7 +68,7 @@ class JobInterrupted(JobError):  # noqa: N818 -- an event
         return self.progress >= Progress.RUNNING
 
 
-class PeerSilent(JobError):  # noqa: N818 -- an event
+class PeerSilent(JobError):
     """A client sent too slowly, or did not take what was sent; its session was ended."""
 
 
@@ -77,7 +76,6 @@ _HINTS = {
     Cause.VERSION: " Upgrade fogbank.",
     Cause.BUSY: " Try again later, or another worker.",
     Cause.LIMITS: " Lower the limits, or take a worker that offers more.",
-    Cause.STOPPING: " Try another worker.",
 }
 _WHEN = {
     Progress.NOT_SENT: "before the task was sent",

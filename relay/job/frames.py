@@ -8,12 +8,14 @@ discard them, or raises. Nothing is reserved before it arrives.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.messages import MESSAGE_SIZE
 
+PORTION: Final = 256 << 10
+"""Bytes that are received, or sent, in one step."""
 _LENGTH: Final = 4
 
 
@@ -147,3 +149,23 @@ def frame(message: Message) -> bytes:
     if len(body) > MESSAGE_SIZE:
         raise ValueError(f"a message of {len(body)} bytes; {MESSAGE_SIZE} is the most")
     return len(body).to_bytes(_LENGTH, "big") + body
+
+
+def portions(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield the bytes of `parts`, small parts joined and large ones cut, at most `size` at once."""
+    small: list[bytes] = []
+    length = 0
+    for part in parts:
+        if length + len(part) <= size:
+            small.append(part)
+            length += len(part)
+            continue
+        if small:
+            yield b"".join(small)
+        whole = len(part) - len(part) % size
+        for at in range(0, whole, size):
+            yield part[at : at + size]
+        small = [part[whole:]]
+        length = len(part) - whole
+    if length:
+        yield b"".join(small)

@@ -98,7 +98,6 @@ class WorkerSession:
         self._running: _Held | None = None
         self._input_size = 0
         self._taken = 0
-        self._module_size = 0
         self._frame_since: float | None = None
         self._quiet_since = now
 
@@ -141,24 +140,25 @@ class WorkerSession:
         out, self._out = self._out, []
         return out
 
-    # What the shell tells.
+    # What the shell tells. Once the session is over, nothing of it matters.
 
     def queue_module(self, reason: str) -> None:
         """The module waits for a place."""
-        self._say(TaskState(0, State.QUEUED, reason))
+        if not self.is_over:
+            self._say(TaskState(0, State.QUEUED, reason))
 
     def load_module(self) -> None:
         """The module has its place and is being compiled."""
-        self.phase = Phase.LOADING
-        self._say(TaskState(0, State.RUNNING, "the module is being compiled"))
+        if not self.is_over:
+            self.phase = Phase.LOADING
+            self._say(TaskState(0, State.RUNNING, "the module is being compiled"))
 
     def accept_module(self, now: float) -> None:
         """The module is ready to run tasks."""
-        self.phase = Phase.OPEN
-        self._quiet_since = now
-        self._give_back(self._module_size)
-        self._module_size = 0
-        self._say(Accepted())
+        if not self.is_over:
+            self.phase = Phase.OPEN
+            self._quiet_since = now
+            self._say(Accepted())
 
     def start_task(self) -> Task | None:
         """Return the next task to run, if there is one and none is running."""
@@ -171,13 +171,15 @@ class WorkerSession:
     def finish_task(self, result: Result, now: float) -> None:
         """The running task has ended so."""
         held = self._release_running(now)
-        self._say(_result_head(held, result))
-        self._out += [part for part in (result.stdout, result.stderr) if part]
+        if held is not None:
+            self._say(_result_head(held, result))
+            self._out += [part for part in (result.stdout, result.stderr) if part]
 
     def refuse_task(self, cause: Cause, reason: str, now: float) -> None:
         """The running task cannot be run after all."""
         held = self._release_running(now)
-        self._say(Refused(cause, clean(reason), held.id))
+        if held is not None:
+            self._say(Refused(cause, clean(reason), held.id))
 
     def refuse(self, cause: Cause, reason: str, outcome: Outcome | None = None) -> None:
         """Refuse the session, which ends it."""
@@ -238,7 +240,6 @@ class WorkerSession:
         elif not self._hold(message.size):
             self.refuse(Cause.BUSY, "the worker has no memory for the module now")
         else:
-            self._module_size = message.size
             return Blobs(message.attachments, hashed=True)
         return None
 
@@ -319,13 +320,11 @@ class WorkerSession:
         self._input_size -= held.input_size
         self._give_back(held.input_size + TASK_OVERHEAD)
 
-    def _release_running(self, now: float) -> _Held:
-        held = self._running
-        if held is None:
-            raise ValueError("no task is running")
-        self._running = None
-        self._quiet_since = now
-        self._release(held)
+    def _release_running(self, now: float) -> _Held | None:
+        held, self._running = self._running, None
+        if held is not None:
+            self._quiet_since = now
+            self._release(held)
         return held
 
     def _say(self, message: Message) -> None:

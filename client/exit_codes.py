@@ -1,0 +1,99 @@
+"""What the command line ends with, and what it says about it (spec/08 §7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fogbank.relay.errors import RelayError
+from fogbank.relay.job.errors import JobRefused
+from fogbank.sandbox.outcome import ModuleRefused, Outcome
+
+
+class ExitCode(IntEnum):
+    """Exit codes that are not the program's own."""
+
+    OUT_OF_FUEL = 120
+    OUT_OF_MEMORY = 121
+    TRAP = 122
+    OUTPUT_LIMIT = 123
+    TIMEOUT = 124
+    FAILED = 125
+    REFUSED = 126
+    CANCELLED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The exit code, and the line for stderr: empty for a program that ended of itself."""
+
+    code: int
+    sentence: str = ""
+
+
+def ending_of(outcome: Outcome, exit_code: int | None = None, reason: str = "") -> Ending:
+    """Return what a task's outcome is at the command line; `reason` is the worker's."""
+    if outcome is Outcome.COMPLETED and exit_code is not None:
+        return Ending(exit_code)
+    code, what, advice = _OUTCOMES[outcome]
+    detail = f" ({reason.rstrip('. ')})" if reason else ""
+    return Ending(code, f"{what}{detail}.{advice}")
+
+
+def ending_of_error(error: RelayError | ModuleRefused) -> Ending:
+    """Return what an error is at the command line."""
+    if isinstance(error, ModuleRefused):
+        return ending_of(error.outcome, reason=error.reason)
+    code = ExitCode.REFUSED if isinstance(error, JobRefused) else ExitCode.FAILED
+    return Ending(code, str(error))
+
+
+_OUTCOMES: dict[Outcome, tuple[ExitCode, str, str]] = {
+    Outcome.COMPLETED: (ExitCode.FAILED, "The worker told no exit code", " Run the job again."),
+    Outcome.OUT_OF_FUEL: (
+        ExitCode.OUT_OF_FUEL,
+        "The program used up its fuel",
+        " Give it more with --fuel.",
+    ),
+    Outcome.TRAP: (
+        ExitCode.TRAP,
+        "The program crashed",
+        " The fault is in the program or its input.",
+    ),
+    Outcome.OUT_OF_MEMORY: (
+        ExitCode.OUT_OF_MEMORY,
+        "The program ran out of memory",
+        " Give it more with --memory.",
+    ),
+    Outcome.TIMEOUT: (
+        ExitCode.TIMEOUT,
+        "The program did not end in time",
+        " Give it longer with --timeout.",
+    ),
+    Outcome.OUTPUT_LIMIT: (
+        ExitCode.OUTPUT_LIMIT,
+        "The program wrote more than it may",
+        " What fitted was delivered.",
+    ),
+    Outcome.UNKNOWN_IMPORT: (
+        ExitCode.REFUSED,
+        "The program needs what no worker offers",
+        " Build it for WASI preview 1.",
+    ),
+    Outcome.INVALID_MODULE: (
+        ExitCode.REFUSED,
+        "This is no program that a worker can run",
+        " Build it as a WASI preview 1 command.",
+    ),
+    Outcome.COMPILE_LIMIT: (
+        ExitCode.REFUSED,
+        "Compiling the program costs more than the worker grants",
+        " Make it smaller, or try another worker.",
+    ),
+    Outcome.CANCELLED: (ExitCode.CANCELLED, "The job was cancelled", ""),
+    Outcome.HOST_FAILURE: (
+        ExitCode.FAILED,
+        "The worker failed",
+        " The fault is not the program's: run the job again.",
+    ),
+}

@@ -1,0 +1,195 @@
+"""Write `08-jobs.json`: messages and a whole session, written down from spec/08 §1 and §2.
+
+It shares no code with the project: the CBOR is put together here, byte by byte.
+
+    python spec/vectors/generate/jobs.py
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+VECTORS = Path(__file__).resolve().parents[1]
+MODULE = b"\0asm\x01\0\0\0"
+SEED = bytes(range(32))
+LIMITS = {1: 1 << 38, 2: 256 << 20, 3: 120_000, 4: 16 << 20}
+SMALL = {1: 1000, 2: 65536, 3: 1, 4: 0}
+ENGINE = "wasmtime-50.0.1-x86_64-0123456789abcdef"
+OFFER = {0: 2, 1: 1, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: {1: 2, 2: 1, 3: 0}}
+ANNOUNCED = {0: 3, 1: hashlib.sha256(MODULE).digest(), 2: len(MODULE)}
+TASK = {
+    0: 6,
+    1: 1,
+    2: ["program", "line one\nline two"],
+    3: [["LANG", "C"]],
+    4: [["data/in.csv", 4], ["empty", 0]],
+    5: 5,
+    6: SMALL,
+    7: SEED,
+}
+RESULT = {0: 8, 1: 1, 2: 0, 3: 3, 4: 999, 5: 4, 6: 3, 7: 0, 8: ""}
+
+
+def head(major: int, number: int) -> bytes:
+    """CBOR's first bytes: a major type and a number, as short as can be."""
+    if number < 24:
+        return bytes([major << 5 | number])
+    for code, size in ((24, 1), (25, 2), (26, 4), (27, 8)):
+        if number < 1 << 8 * size:
+            return bytes([major << 5 | code]) + number.to_bytes(size, "big")
+    raise ValueError(number)
+
+
+def cbor(value: Any) -> bytes:
+    """Canonical CBOR; all keys here are below 24, so their order is that of the numbers."""
+    match value:
+        case int():
+            return head(0, value)
+        case bytes():
+            return head(2, len(value)) + value
+        case str():
+            return head(3, len(value.encode())) + value.encode()
+        case list():
+            return head(4, len(value)) + b"".join(map(cbor, value))
+        case dict():
+            pairs = (cbor(key) + cbor(value[key]) for key in sorted(value))
+            return head(5, len(value)) + b"".join(pairs)
+    raise TypeError(value)
+
+
+def frame(message: dict[int, Any], *attachments: bytes) -> bytes:
+    """A message with its length, and what follows it."""
+    body = cbor(message)
+    return len(body).to_bytes(4, "big") + body + b"".join(attachments)
+
+
+def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
+    """Messages that are right, by who sends them."""
+    client: list[tuple[str, dict[int, Any]]] = [
+        ("HELLO", {0: 1, 1: [1]}),
+        ("HELLO of many versions", {0: 1, 1: [1, 2, 65535]}),
+        ("MODULE", ANNOUNCED),
+        ("TASK", TASK),
+        (
+            "TASK with nothing",
+            {0: 6, 1: 2**32 - 1, 2: [], 3: [], 4: [], 5: 0, 6: LIMITS, 7: bytes(32)},
+        ),
+        ("CANCEL", {0: 9, 1: 1}),
+    ]
+    worker: list[tuple[str, dict[int, Any]]] = [
+        ("OFFER", OFFER),
+        ("ACCEPTED", {0: 4}),
+        ("REFUSED, the session", {0: 5, 1: 2, 2: "all places are taken"}),
+        ("REFUSED, a task", {0: 5, 1: 4, 2: "too much memory", 3: 1}),
+        ("REFUSED, the module", {0: 5, 1: 3, 2: "not a module", 4: 7}),
+        ("STATE of the module", {0: 7, 1: 0, 2: 1, 3: "3 jobs wait before it"}),
+        ("STATE of a task", {0: 7, 1: 1, 2: 2, 3: ""}),
+        ("RESULT", RESULT),
+        (
+            "RESULT without an exit code",
+            {0: 8, 1: 1, 2: 1, 4: 1000, 5: 31, 6: 0, 7: 0, 8: "out of fuel"},
+        ),
+    ]
+    return {"client": client, "worker": worker}
+
+
+def without(message: dict[int, Any], key: int) -> dict[int, Any]:
+    """The message without one key."""
+    return {other: value for other, value in message.items() if other != key}
+
+
+def refused() -> dict[str, list[tuple[str, bytes]]]:
+    """Messages with one fault each, by who sends them."""
+    client = [
+        ("no kind", cbor({1: [1]})),
+        ("a reserved kind: payment", cbor({0: 16})),
+        ("an unknown kind", cbor({0: 200})),
+        ("a worker's kind", cbor({0: 4})),
+        ("no versions", cbor({0: 1, 1: []})),
+        ("versions that do not ascend", cbor({0: 1, 1: [2, 1]})),
+        ("a version twice", cbor({0: 1, 1: [1, 1]})),
+        ("a version of 17 bits", cbor({0: 1, 1: [65536]})),
+        ("17 versions", cbor({0: 1, 1: list(range(17))})),
+        ("a reserved key: wishes", cbor({0: 1, 1: [1], 2: 0})),
+        ("a hash of 31 bytes", cbor({**ANNOUNCED, 1: bytes(31)})),
+        ("an empty module", cbor({**ANNOUNCED, 2: 0})),
+        ("a module over 64 MiB", cbor({**ANNOUNCED, 2: (64 << 20) + 1})),
+        ("task 0", cbor({**TASK, 1: 0})),
+        ("an id of 33 bits", cbor({**TASK, 1: 1 << 32})),
+        ("no seed", cbor(without(TASK, 7))),
+        ("a reserved key: payment", cbor({**TASK, 8: b""})),
+        ("NUL in an argument", cbor({**TASK, 2: ["a\0b"]})),
+        ("bytes as an argument", cbor({**TASK, 2: [b"a"]})),
+        ("4097 arguments", cbor({**TASK, 2: [""] * 4097})),
+        ("a variable of three parts", cbor({**TASK, 3: [["A", "B", "C"]]})),
+        ("1025 files", cbor({**TASK, 4: [["a", 0]] * 1025})),
+        ("a path of 1025 bytes", cbor({**TASK, 4: [["a" * 1025, 0]]})),
+        ("input over 256 MiB", cbor({**TASK, 4: [["a", 1 << 28]], 5: 1})),
+        ("no fuel", cbor({**TASK, 6: {**SMALL, 1: 0}})),
+        ("fuel over 2^50", cbor({**TASK, 6: {**SMALL, 1: (1 << 50) + 1}})),
+        ("memory below a page", cbor({**TASK, 6: {**SMALL, 2: 65535}})),
+        ("a fifth limit", cbor({**TASK, 6: {**SMALL, 5: 0}})),
+        ("the end of task 0", cbor({0: 9, 1: 0})),
+        ("a map that is not canonical", b"\xa2\x01\x01\x00\x09"),
+        ("no map", cbor([9, 1])),
+    ]
+    worker = [
+        ("a client's kind", cbor({0: 1, 1: [1]})),
+        ("a reserved kind: checkpoints", cbor({0: 24})),
+        ("ACCEPTED with a key", cbor({0: 4, 1: 0})),
+        ("a reserved cause: the worker shuts down", cbor({0: 5, 1: 7, 2: ""})),
+        ("a module refused without an outcome", cbor({0: 5, 1: 3, 2: ""})),
+        ("a module refused as completed", cbor({0: 5, 1: 3, 2: "", 4: 0})),
+        ("an outcome without a module", cbor({0: 5, 1: 2, 2: "", 4: 7})),
+        ("a task refused for its session's silence", cbor({0: 5, 1: 6, 2: "", 3: 1})),
+        ("a session refused as a task", cbor({0: 5, 1: 5, 2: ""})),
+        ("a reserved state: paused", cbor({0: 7, 1: 1, 2: 3, 3: ""})),
+        ("a reason with an escape", cbor({0: 7, 1: 1, 2: 1, 3: "\x1b[2J"})),
+        ("a reason of 501 characters", cbor({0: 7, 1: 1, 2: 1, 3: "x" * 501})),
+        ("an unknown outcome", cbor(without({**RESULT, 2: 11}, 3))),
+        ("completed without an exit code", cbor(without(RESULT, 3))),
+        ("an exit code with a trap", cbor({**RESULT, 2: 2})),
+        ("an exit code of 256", cbor({**RESULT, 3: 256})),
+        ("a run time of 2^32 ms", cbor({**RESULT, 5: 32})),
+        ("output over 256 MiB", cbor({**RESULT, 6: (256 << 20) + 1})),
+        ("a reserved key: attestation", cbor({**RESULT, 10: b""})),
+        ("an engine class of 129 bytes", cbor({**OFFER, 2: "x" * 129})),
+        ("room for no task", cbor({**OFFER, 6: 0})),
+    ]
+    return {"client": client, "worker": worker}
+
+
+def session() -> list[tuple[str, bytes]]:
+    """A whole session, in the order in which its frames are sent."""
+    return [
+        ("client", frame({0: 1, 1: [1]})),
+        ("worker", frame(OFFER)),
+        ("client", frame(ANNOUNCED, MODULE)),
+        ("client", frame({**TASK, 6: {**SMALL, 4: 3}}, b"input", b"a,b\n")),
+        ("worker", frame({0: 7, 1: 0, 2: 2, 3: "the module is being compiled"})),
+        ("worker", frame({0: 7, 1: 1, 2: 1, 3: "the module is not ready yet"})),
+        ("worker", frame({0: 4})),
+        ("worker", frame({0: 7, 1: 1, 2: 2, 3: ""})),
+        ("worker", frame(RESULT, b"out")),
+    ]
+
+
+def vectors() -> dict[str, Any]:
+    """The file's content."""
+    return {
+        "section": "spec/08 §1, §2",
+        "accepted": {
+            side: [{"name": name, "message": cbor(message).hex()} for name, message in messages]
+            for side, messages in accepted().items()
+        },
+        "refused": {
+            side: [{"why": why, "message": message.hex()} for why, message in messages]
+            for side, messages in refused().items()
+        },
+        "session": [{"from": side, "frame": data.hex()} for side, data in session()],
+    }
+
+
+if __name__ == "__main__":
+    (VECTORS / "08-jobs.json").write_text(json.dumps(vectors(), indent=1) + "\n")
