@@ -27,6 +27,8 @@ from fogbank.sandbox.task import Task
 from fogbank.sandbox.wat import is_wasm
 from fogbank.sandbox.wire import Control, Frame, WireError
 
+_EXHAUSTED = frozenset({signal.SIGXCPU, signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV})
+"""How a compiler ends that is out of time, memory or stack."""
 _START_SECONDS = 30.0
 """How long a fresh process may take until it is ready; a healthy one takes milliseconds."""
 
@@ -43,8 +45,11 @@ async def open_sandbox(config: SandboxConfig) -> AsyncIterator["Sandbox"]:
         report = (await starter.launcher()).report
         report.require()
         sandbox = Sandbox(config, starter, report)
-        await sandbox.fill()
-        yield sandbox
+        try:
+            await sandbox.fill()
+            yield sandbox
+        finally:
+            sandbox.drop()
 
 
 class Sandbox:
@@ -100,6 +105,11 @@ class Sandbox:
         while len(self._spares) < self.config.spares:
             self._spares.append(await self._starter.start(Control.JOB))
 
+    def drop(self) -> None:
+        """End the spare processes."""
+        while self._spares:
+            self._spares.pop().abandon()
+
     async def _compile(self, module: bytes) -> bytes:
         bounds = self.config.compiling
         async with _owned(await self._start_compiler()) as process:
@@ -107,12 +117,20 @@ class Sandbox:
                 with trio.fail_after(bounds.wall_seconds):
                     await process.send(Frame.MODULE, module)
                     return await _expect(process, Frame.ARTIFACT, bounds.artifact)
-            except (ProcessDied, trio.TooSlowError, WireError):
-                raise ModuleRefused(
-                    Outcome.COMPILE_LIMIT,
-                    f"compiling the module takes more than {bounds.cpu_seconds} s of CPU or"
-                    f" {bounds.memory >> 20} MiB of memory, which is what this worker grants",
-                ) from None
+            except ProcessDied as death:
+                if death.signal not in _EXHAUSTED:
+                    reason = f"the worker's compiler failed: {death}"
+                    raise ModuleRefused(Outcome.HOST_FAILURE, reason) from None
+            except trio.TooSlowError:
+                pass
+            except WireError as error:
+                reason = f"the worker's compiler answered with nonsense: {error}"
+                raise ModuleRefused(Outcome.HOST_FAILURE, reason) from None
+            raise ModuleRefused(
+                Outcome.COMPILE_LIMIT,
+                f"compiling the module takes more than {bounds.cpu_seconds} s of CPU or"
+                f" {bounds.memory >> 20} MiB of memory, which is what this worker grants",
+            )
 
     async def _start_compiler(self) -> Process:
         try:

@@ -4,7 +4,7 @@ Names are bytes. There are no links of any kind, so a path means one thing, and 
 directory can be reached through it. Sizes and the number of nodes are bounded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from fogbank.sandbox.wasi.abi import Errno, FileType, GuestError
@@ -41,8 +41,17 @@ Node = File | Directory
 class FileSystem:
     """All files of one task. Every method raises `GuestError` with what WASI says."""
 
-    def __init__(self, capacity: int, files: tuple[tuple[str, bytes], ...] = ()) -> None:
-        """Make a file system that holds at most `capacity` bytes, beginning with `files`."""
+    def __init__(
+        self,
+        capacity: int,
+        files: tuple[tuple[str, bytes], ...] = (),
+        grown: Callable[[int], None] | None = None,
+    ) -> None:
+        """Make a file system that holds at most `capacity` bytes, beginning with `files`.
+
+        `grown` is told by how many bytes files are about to grow from then on; it may raise.
+        """
+        self._grown: Callable[[int], None] | None = None
         self._capacity = capacity
         self._used = 0
         self._inodes = 1
@@ -54,6 +63,7 @@ class FileSystem:
             for folder in folders:
                 directory = self._folder(directory, folder)
             self.write(self._add_file(directory, name), 0, data)
+        self._grown = grown
 
     def find(self, start: Directory, path: bytes) -> Node:
         """Return the node at `path` below `start`."""
@@ -174,6 +184,8 @@ class FileSystem:
         if more > 0:
             if self._used + more > self._capacity:
                 raise GuestError(Errno.NOSPC)
+            if self._grown is not None:
+                self._grown(more)
             self._used += more
             file.data.extend(bytes(more))
 

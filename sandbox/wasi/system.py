@@ -15,7 +15,7 @@ from fogbank.sandbox.wasi.process import ProcessCalls, VirtualTime
 CALL_FUEL = 10_000
 """Fuel that every host call costs."""
 BYTE_FUEL = 1
-"""Fuel for each byte that a host call copies into or out of the guest."""
+"""Fuel for each byte that a host call copies into or out of the guest, or adds to a file."""
 _SETTLE = 1 << 20
 _MASKS = {"i": 0xFFFF_FFFF, "I": 0xFFFF_FFFF_FFFF_FFFF}
 
@@ -40,7 +40,7 @@ class System:
         self._guest = guest
         self._owed = 0
         self.output = Output(task.limits.output)
-        files = FileSystem(task.limits.memory, task.files)
+        files = FileSystem(task.limits.memory, task.files, self._moved)
         descriptors = Descriptors(files, task.stdin, self.output)
         memory = GuestMemory(guest.memory, self._moved)
         strings = (
