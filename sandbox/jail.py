@@ -18,7 +18,7 @@ OPTIONAL = (
 _LAYERS = frozenset(MANDATORY + OPTIONAL)
 
 
-class SandboxUnavailable(Exception):  # noqa: N818 -- a state of the machine
+class SandboxUnavailable(Exception):
     """No sandbox can be had on this machine; the sentence says what is missing."""
 
 

@@ -68,7 +68,7 @@ class Result:
         return self.outcome is Outcome.COMPLETED and self.exit_code == 0
 
 
-class ModuleRefused(Exception):  # noqa: N818 -- an answer about a module, not a fault
+class ModuleRefused(Exception):
     """The module cannot be run here; `outcome` and `reason` say why. Nothing of it was run."""
 
     def __init__(self, outcome: Outcome, reason: str) -> None:

@@ -25,7 +25,7 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH")
 """What finding the interpreter's and seccomp's libraries may need."""
 
 
-class ProcessDied(Exception):  # noqa: N818 -- an event
+class ProcessDied(Exception):
     """A jailed process has ended without being asked to; `signal` is None if it just exited."""
 
     def __init__(self, code: int | None) -> None:

@@ -21,11 +21,11 @@ _NEAR = 16
 """A failing end within 1/16 of the memory limit counts as out of memory."""
 
 
-class OutOfFuel(Exception):  # noqa: N818 -- an ending, not a fault
+class OutOfFuel(Exception):
     """A host call cost more fuel than was left."""
 
 
-class _Unbound(Exception):  # noqa: N818 -- an ending, not a fault
+class _Unbound(Exception):
     """The module called the host from its start section, before it had a memory to speak of."""
 
 

@@ -20,7 +20,7 @@ PREOPENED = 3
 ROOT_NAME = b"/"
 
 
-class OutputLimit(Exception):  # noqa: N818 -- an ending, not a fault of ours
+class OutputLimit(Exception):
     """The program wrote more than it may."""
 
 

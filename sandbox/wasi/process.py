@@ -25,7 +25,7 @@ _CLOCK_ID = struct.Struct("<I4xQQH")
 _EVENT = struct.Struct("<QHB5xQH6x")
 
 
-class ProcExit(Exception):  # noqa: N818 -- an ending, not a fault
+class ProcExit(Exception):
     """The program ended with `code`."""
 
     def __init__(self, code: int) -> None:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from fogbank.sandbox import jail_shell
 from fogbank.sandbox.seccomp_shell import Filter
