@@ -1,0 +1,280 @@
+"""Paths: three relays and an end that keep all limits (spec/06 §3). Pure.
+
+A path to a worker has few candidates (guards, layer-2 guards and contacts), so all are looked at.
+A path to an authority may have any relay as its third: a few draws nearly always find one, and
+only if they do not are all looked at. Either way the odds of a path are the weight of its third
+relay, and a path that exists is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from fogbank.client.chance import Chooser, Weighted
+from fogbank.client.errors import NoPath
+from fogbank.client.topology import FAMILY, NODE, PREFIX, Topology, weight
+from fogbank.directory.consensus import Entry
+from fogbank.relay.circuits.origin import Hop
+from fogbank.relay.extend import Address
+from fogbank.relay.keys import NodeId
+
+_DRAWS = 32
+"""Draws of a third relay before all relays are looked at."""
+
+_Triple = tuple[Entry, Entry, Entry]
+_Keys = Callable[[Entry], frozenset[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Guard, layer-2 guard, third relay, and the worker or authority at the end."""
+
+    guard: Entry
+    layer_two: Entry
+    third: Entry
+    end: Entry
+
+    @property
+    def relays(self) -> _Triple:
+        """The three relays, in order."""
+        return self.guard, self.layer_two, self.third
+
+    @property
+    def nicknames(self) -> tuple[str, ...]:
+        """The nicknames of all four, in order, to show to the user."""
+        return tuple(entry.nickname for entry in (*self.relays, self.end))
+
+    def hops(self) -> tuple[Hop, ...]:
+        """Return what the circuit is built from; a worker is reached over its standing link."""
+        return tuple(hop(entry) for entry in (*self.relays, self.end))
+
+
+def hop(entry: Entry) -> Hop:
+    """Return an entry as a hop of a circuit."""
+    addresses = tuple(Address(address.host, address.port) for address in entry.addresses)
+    return Hop(entry.identity, entry.onion_key, addresses or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """By which relays a path may begin (spec/06 §2).
+
+    `guards` are groups: a later one counts only if none before it gives a path.
+    """
+
+    guards: tuple[tuple[NodeId, ...], ...]
+    layer_two: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Avoid:
+    """What a path keeps away from (spec/06 §4): `exclude` always, `suspects` as far as it can.
+
+    `suspects` counts of how many failed attempts each relay was part.
+    """
+
+    exclude: frozenset[NodeId] = frozenset()
+    suspects: Mapping[NodeId, int] = field(default_factory=dict)
+
+    def suspicion(self, entry: Entry) -> int:
+        """Return how suspect a relay is."""
+        return self.suspects.get(entry.identity, 0)
+
+    def after(self, path: Path) -> Avoid:
+        """Return what to avoid after an attempt at `path` failed."""
+        suspects = dict(self.suspects)
+        for relay in path.relays:
+            suspects[relay.identity] = suspects.get(relay.identity, 0) + 1
+        return Avoid(self.exclude, suspects)
+
+
+NOTHING = Avoid()
+
+
+def choose_worker(
+    topology: Topology,
+    chooser: Chooser,
+    *,
+    engine: str | None = None,
+    exclude: frozenset[NodeId] = frozenset(),
+) -> Entry:
+    """Draw a worker by weight, of an engine class if one is required (spec/06 §3).
+
+    Raises `NoPath` if there is none.
+    """
+    everyone = topology.workers
+    if engine is None and not exclude and everyone.items:
+        return everyone.draw(chooser)
+    fit = [entry for entry in everyone.items if engine in (None, entry.engine)]
+    left = [entry for entry in fit if entry.identity not in exclude]
+    if left:
+        return Weighted(left, map(weight, left)).draw(chooser)
+    if fit:
+        raise NoPath("none of the workers could be reached: try again in a while")
+    if everyone.items:
+        raise NoPath(
+            f"no worker is of the engine class {engine!r}: run the job without requiring one, or "
+            "wait until such a worker joins"
+        )
+    raise NoPath(
+        "the network lists no worker that runs now: wait for the next consensus, or start one "
+        "with `fog worker run`"
+    )
+
+
+def path_to_worker(
+    topology: Topology,
+    worker: Entry,
+    entrance: Entrance,
+    chooser: Chooser,
+    avoid: Avoid = NOTHING,
+) -> Path:
+    """Choose a path to a worker, by one of its contact relays; raise `NoPath`."""
+    contacts = topology.contacts(worker)
+    if not contacts:
+        raise NoPath(
+            f"no relay that the worker {worker.nickname} keeps a link to is running: try another "
+            "worker, or wait for the next consensus"
+        )
+    search = _Search(topology, worker, contacts, entrance, avoid)
+    return _path(search.best(chooser), worker, search)
+
+
+def path_to_authority(
+    topology: Topology,
+    authority: Entry,
+    entrance: Entrance,
+    chooser: Chooser,
+    avoid: Avoid = NOTHING,
+) -> Path:
+    """Choose a path to an authority, by any relay; raise `NoPath`."""
+    relays = topology.relays
+    search = _Search(topology, authority, relays.items, entrance, avoid)
+    triple = search.drawn(relays, chooser) if relays.items else None
+    return _path(triple or search.best(chooser), authority, search)
+
+
+def _path(triple: _Triple | None, end: Entry, search: _Search) -> Path:
+    if triple is None:
+        raise NoPath(search.obstacle())
+    return Path(*triple, end)
+
+
+class _Search:
+    """The search for one path's three relays."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        end: Entry,
+        thirds: Sequence[Entry],
+        entrance: Entrance,
+        avoid: Avoid,
+    ) -> None:
+        self._topology = topology
+        self._end = end
+        self._avoid = avoid
+        self._thirds = thirds
+        self._groups = [self._known(group) for group in entrance.guards]
+        self._layer_two = self._known(entrance.layer_two)
+
+    def _known(self, identities: Sequence[NodeId]) -> list[Entry]:
+        found = map(self._topology.relay, identities)
+        return [entry for entry in found if entry is not None]
+
+    def drawn(self, relays: Weighted[Entry], chooser: Chooser) -> _Triple | None:
+        """Draw a path through the first guards whose suspicion is the least possible, or None."""
+        keys, avoid = self._topology.keys, self._avoid
+        pairs = self._pairs(self._groups[0]) if self._groups else []
+        for _ in range(_DRAWS if pairs else 0):
+            guard, layer_two = pairs[chooser.below(len(pairs))]
+            third = relays.draw(chooser)
+            if third.identity in avoid.exclude or avoid.suspicion(third):
+                continue
+            if not keys(third).isdisjoint(keys(guard) | keys(layer_two) | keys(self._end)):
+                continue
+            return guard, layer_two, third
+        return None
+
+    def _pairs(self, guards: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+        """Return the pairs of guard and layer-2 guard that may stand together, least suspect."""
+        keys, suspicion = self._topology.keys, self._avoid.suspicion
+        allowed = [
+            (guard, layer_two)
+            for guard, layer_two in product(guards, self._layer_two)
+            if self._avoid.exclude.isdisjoint((guard.identity, layer_two.identity))
+            and _apart((guard, layer_two, self._end), keys)
+        ]
+        least = min((suspicion(a) + suspicion(b) for a, b in allowed), default=0)
+        return [(a, b) for a, b in allowed if suspicion(a) + suspicion(b) == least]
+
+    def best(self, chooser: Chooser) -> _Triple | None:
+        """Look at all paths through the first guards that have one; draw a least suspect one."""
+        suspicion = self._avoid.suspicion
+        for group in self._groups:
+            allowed = list(self._allowed(group, self._topology.keys, self._avoid.exclude))
+            if allowed:
+                totals = [sum(map(suspicion, triple)) for triple in allowed]
+                least = min(totals)
+                fit = [t for t, total in zip(allowed, totals, strict=True) if total == least]
+                return Weighted(fit, (weight(triple[2]) for triple in fit)).draw(chooser)
+        return None
+
+    def _allowed(
+        self, guards: Sequence[Entry], keys: _Keys, exclude: frozenset[NodeId]
+    ) -> Iterator[_Triple]:
+        for guard, layer_two in product(guards, self._layer_two):
+            if not _apart((guard, layer_two, self._end), keys):
+                continue
+            taken = keys(guard) | keys(layer_two) | keys(self._end)
+            if not exclude.isdisjoint((guard.identity, layer_two.identity)):
+                continue
+            for third in self._thirds:
+                if third.identity not in exclude and taken.isdisjoint(keys(third)):
+                    yield guard, layer_two, third
+
+    def obstacle(self) -> str:
+        """Say which limit leaves no path, and what to do (spec/06 §3)."""
+        if not any(self._groups):
+            return (
+                "no relay of the network is a guard now: wait for the next consensus, or until "
+                "more relays run"
+            )
+        topology, end = self._topology, self._end.nickname
+        if self._exists(topology.keys, frozenset()):
+            return f"every other path to {end} was tried or excluded: try again in a while"
+        without_family = _only(topology.keys, NODE + PREFIX)
+        without_prefix = _only(topology.keys, NODE + FAMILY)
+        advice = "more relays of other operators are needed, or another end"
+        if self._exists(without_family, frozenset()):
+            return f"every path to {end} would hold two nodes of one family: {advice}"
+        if self._exists(without_prefix, frozenset()):
+            return (
+                f"every path to {end} would hold two nodes in one /16 (IPv6: /32) of addresses: "
+                f"{advice}"
+            )
+        if self._exists(_only(topology.keys, NODE), frozenset()):
+            return (
+                f"every path to {end} would hold two nodes of one family or in one /16 (IPv6: "
+                f"/32) of addresses: {advice}"
+            )
+        return (
+            f"there are too few relays for a path to {end}, which needs three different ones: "
+            "wait for the next consensus, or until more relays run"
+        )
+
+    def _exists(self, keys: _Keys, exclude: frozenset[NodeId]) -> bool:
+        return any(True for group in self._groups for _ in self._allowed(group, keys, exclude))
+
+
+def _apart(entries: Sequence[Entry], keys: _Keys) -> bool:
+    """Tell whether no two of the entries have a key in common."""
+    sets = [keys(entry) for entry in entries]
+    return len(frozenset().union(*sets)) == sum(map(len, sets))
+
+
+def _only(keys: _Keys, kinds: bytes) -> _Keys:
+    """Return the keys of some kinds of limit, so that the others do not count."""
+    return lambda entry: frozenset(key for key in keys(entry) if key[0] in kinds)
