@@ -27,6 +27,7 @@ from fogbank.directory.exchange import (
     PushVote,
     PutDescriptor,
     Reply,
+    Request,
     Status,
     decode_reply,
     decode_request,
@@ -70,7 +71,7 @@ def chain_of(body: bytes) -> Chain:
 
 EVIDENCE = encode([chain_of(b"one").encode(), chain_of(b"two").encode()])
 SIGNATURE = NETWORK.credentials[1].sign("fogbank-test-v1", b"body")
-REQUESTS = [
+REQUESTS: list[Request] = [
     GetConsensus(bytes(32)),
     PutDescriptor(DESCRIPTOR),
     PushVote(chain_of(VOTE), VOTE),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fogbank.directory.addresses import decode_address, encode_address, parse_address
+from fogbank.directory.descriptor import Role
 from fogbank.directory.network import (
     NetworkDocument,
     SignedNetwork,
@@ -18,7 +19,7 @@ from fogbank.directory.network import (
 )
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.extend import Address
-from tests.directory.factory import START, Node, Role, SyntheticNetwork, make_network
+from tests.directory.factory import START, Node, SyntheticNetwork, make_network
 
 NETWORK = make_network(4)
 

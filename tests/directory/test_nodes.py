@@ -1,0 +1,254 @@
+"""Which nodes an authority knows, probes and votes for (spec/05 §2, §4.5, §8)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fogbank.directory.computation import BANDWIDTH_FLOOR
+from fogbank.directory.descriptor import (
+    Description,
+    DescriptorCache,
+    Role,
+    make_descriptor,
+    open_descriptor,
+)
+from fogbank.directory.effects import Effect, ForgetNode, KeepNode, NodeRecord, Probe
+from fogbank.directory.nodes import MAX_PROBES, NodeTable
+from fogbank.directory.vote import Observation
+from fogbank.relay.certificates import ONION_LIFETIME, Use, issue
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.extend import Address
+from fogbank.relay.keys import NodeId
+from tests.directory.factory import (
+    START,
+    make_consensus,
+    make_entry,
+    make_network,
+    relay,
+    worker,
+)
+
+NETWORK = make_network()
+DOCUMENT = NETWORK.document
+NOW = START + 1000.0
+"""Past the warm-up: intervals last 30 seconds."""
+
+
+def table(limit: int = 100) -> NodeTable:
+    return NodeTable(DOCUMENT, DescriptorCache(DOCUMENT), limit)
+
+
+def probes(effects: list[Effect]) -> list[Probe]:
+    return [effect for effect in effects if isinstance(effect, Probe)]
+
+
+def running(nodes: NodeTable, now: float = NOW) -> set[NodeId]:
+    listed = nodes.listings(int(now) + 5, now, None)
+    return {open_descriptor(data, DOCUMENT, now).identity for data, _ in listed}
+
+
+def test_a_relay_is_probed_at_once_and_then_every_interval() -> None:
+    nodes = table()
+    (kept,) = nodes.accept(relay(0).descriptor(NOW), NOW)
+    assert isinstance(kept, KeepNode)
+    assert nodes.next_probe() == NOW
+    (probe,) = probes(nodes.probes(NOW))
+    assert probe.addresses == relay(0).addresses
+    assert running(nodes) == set()
+    assert nodes.probed(probe, True, NOW + 0.1)
+    assert running(nodes) == {relay(0).identity}
+    assert nodes.next_probe() == NOW + 0.1 + 30
+    assert not nodes.probes(NOW + 30)
+    (probe,) = probes(nodes.probes(NOW + 30.2))
+    assert nodes.probed(probe, True, NOW + 30.3) == []
+
+
+def test_failed_probes_are_repeated_ever_later() -> None:
+    nodes = table()
+    nodes.accept(relay(0).descriptor(NOW), NOW)
+    now, waits = NOW, []
+    for _ in range(6):
+        (probe,) = probes(nodes.probes(now))
+        nodes.probed(probe, False, now)
+        due = nodes.next_probe()
+        assert due is not None
+        waits.append(due - now)
+        now = due
+    assert waits == [3.75, 7.5, 15.0, 30.0, 30.0, 30.0]
+
+
+def test_a_relay_that_fails_is_not_running_and_its_uptime_begins_anew() -> None:
+    nodes = table()
+    nodes.accept(relay(0).descriptor(NOW), NOW)
+    (probe,) = probes(nodes.probes(NOW))
+    nodes.probed(probe, True, NOW)
+    (probe,) = probes(nodes.probes(NOW + 30))
+    nodes.probed(probe, False, NOW + 30)
+    assert running(nodes, NOW + 31) == set()
+    (probe,) = probes(nodes.probes(NOW + 60))
+    nodes.probed(probe, True, NOW + 60)
+    ((_, seen),) = nodes.listings(int(NOW) + 70, NOW + 70, None)
+    assert seen.uptime == 10
+
+
+def test_a_relay_that_moved_is_probed_at_its_new_place() -> None:
+    nodes = table()
+    nodes.accept(relay(0).descriptor(NOW), NOW)
+    (probe,) = probes(nodes.probes(NOW))
+    moved = replace(relay(0).description(), addresses=(Address("127.99.0.1", 9000),))
+    nodes.accept(relay(0).descriptor(NOW + 2, moved), NOW + 2)
+    assert nodes.probed(probe, True, NOW + 3) == []
+    assert running(nodes, NOW + 3) == set()
+    (probe,) = probes(nodes.probes(NOW + 3))
+    assert probe.addresses == moved.addresses
+
+
+def test_probes_in_flight_are_bounded() -> None:
+    nodes = table(1000)
+    for number in range(MAX_PROBES + 10):
+        nodes.accept(relay(number).descriptor(NOW), NOW)
+    first = probes(nodes.probes(NOW))
+    assert len(first) == MAX_PROBES
+    assert nodes.probes(NOW) == []
+    assert nodes.next_probe() is None
+    for probe in first:
+        nodes.probed(probe, True, NOW)
+    assert len(nodes.probes(NOW)) == 10
+
+
+def test_a_worker_runs_while_its_descriptor_is_fresh() -> None:
+    nodes = table()
+    nodes.accept(worker(0).descriptor(NOW), NOW)
+    assert nodes.next_probe() is None
+    assert running(nodes, NOW + 89) == {worker(0).identity}
+    assert running(nodes, NOW + 90) == set()
+    nodes.accept(worker(0).descriptor(NOW + 100), NOW + 100)
+    ((_, seen),) = nodes.listings(int(NOW) + 110, NOW + 110, None)
+    assert seen.uptime == 10
+    nodes.accept(worker(0).descriptor(NOW + 150), NOW + 150)
+    ((_, seen),) = nodes.listings(int(NOW) + 160, NOW + 160, None)
+    assert seen.uptime == 60
+
+
+def test_what_is_voted_for_comes_from_the_last_consensus_and_measurement() -> None:
+    nodes = table()
+    entry = replace(make_entry(relay(0)), since=START + 7, bandwidth=BANDWIDTH_FLOOR * 3)
+    last = make_consensus(NETWORK, [entry])
+    nodes.accept(relay(0).descriptor(NOW), NOW)
+    (probe,) = probes(nodes.probes(NOW))
+    nodes.probed(probe, True, NOW)
+    nodes.measured(relay(0).identity, BANDWIDTH_FLOOR * 100, 0)
+    ((_, seen),) = nodes.listings(int(NOW) + 5, NOW + 4, last)
+    assert seen == Observation(4, START + 7, BANDWIDTH_FLOOR * 6, 0)
+
+
+def test_refusals() -> None:
+    nodes = table(limit=1)
+    nodes.accept(relay(0).descriptor(NOW), NOW)
+    assert nodes.accept(relay(0).descriptor(NOW), NOW) == []
+    with pytest.raises(ProtocolError, match="newer descriptor"):
+        nodes.accept(relay(0).descriptor(NOW - 5), NOW)
+    with pytest.raises(ProtocolError, match="too often"):
+        nodes.accept(relay(0).descriptor(NOW + 1), NOW + 0.2)
+    with pytest.raises(ProtocolError, match="as many nodes"):
+        nodes.accept(relay(1).descriptor(NOW), NOW)
+    with pytest.raises(ProtocolError, match="its own vote only"):
+        nodes.accept(NETWORK.authorities[0].descriptor(NOW), NOW)
+    assert len(nodes) == 1
+
+
+def test_what_is_old_is_forgotten() -> None:
+    nodes = table()
+    nodes.accept(relay(0).descriptor(NOW), NOW)
+    assert nodes.expire(NOW + 86_399) == []
+    assert nodes.expire(NOW + 86_400) == [ForgetNode(relay(0).identity)]
+    assert len(nodes) == 0
+    assert nodes.probes(NOW + 86_400) == []
+
+
+def test_restored_after_a_restart() -> None:
+    aged = relay(1, born=START - 172_800)
+    good = NodeRecord(relay(0).identity, relay(0).descriptor(NOW), START, START + 5)
+    old = NodeRecord(relay(1).identity, aged.descriptor(NOW - 86_500), START, START)
+    broken = NodeRecord(relay(2).identity, b"broken", START, START)
+    nodes = table()
+    nodes.restore([good, old, broken], NOW)
+    assert len(nodes) == 1
+    ((_, seen),) = nodes.listings(int(NOW) + 5, NOW, None)
+    assert seen.uptime == NOW - START - 5
+    assert nodes.next_probe() == NOW
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"addresses": ()}, "relays and authorities have addresses"),
+        ({"role": Role.WORKER}, "relays and authorities have addresses"),
+        ({"role": Role.AUTHORITY}, "contradict"),
+        ({"nickname": "not one"}, "nickname"),
+        ({"nickname": ""}, "nickname"),
+        ({"services": ("Bad Name",)}, "service"),
+        ({"engine": "x" * 129}, "out of bounds"),
+        ({"runtimes": (b"short",)}, "bounded byte string"),
+        ({"addresses": (Address("127.0.0.1", 1),) * 5}, "out of bounds"),
+    ],
+)
+def test_descriptions_that_are_refused(change: dict[str, object], match: str) -> None:
+    description: Description = replace(relay(0).description(), **change)  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match=match):
+        open_descriptor(relay(0).descriptor(NOW, description), DOCUMENT, NOW)
+
+
+def test_a_descriptor_s_times() -> None:
+    data = relay(0).descriptor(NOW)
+    open_descriptor(data, DOCUMENT, NOW - 600)
+    with pytest.raises(ProtocolError, match=r"minutes from now: is its node's clock fast\?"):
+        open_descriptor(data, DOCUMENT, NOW - 660)
+    with pytest.raises(ProtocolError, match=r"24 hours ago: is its node's clock slow\?"):
+        open_descriptor(data, DOCUMENT, NOW + 86_400)
+    late = START + ONION_LIFETIME - 10.0
+    late_data = relay(0).descriptor(late)
+    verified = open_descriptor(late_data, DOCUMENT, late)
+    verified.check_time(late + 9)
+    with pytest.raises(ProtocolError, match="not in force"):
+        verified.check_time(late + 10)
+    with pytest.raises(ProtocolError, match="expired"):
+        open_descriptor(late_data, DOCUMENT, late + 10)
+
+
+def test_a_descriptor_of_a_private_address_needs_a_test_network() -> None:
+    public = replace(DOCUMENT, test=False)
+    with pytest.raises(ProtocolError, match="not a public address"):
+        open_descriptor(relay(0).descriptor(NOW), public, NOW)
+
+
+def test_families_are_shown_by_certificates_of_one_s_own() -> None:
+    one = open_descriptor(relay(0, "f").descriptor(NOW), DOCUMENT, NOW)
+    two = open_descriptor(relay(1, "f").descriptor(NOW), DOCUMENT, NOW)
+    assert one.families == two.families != ()
+
+    thief = relay(0)
+    onion = issue(thief.signing_key, Use.ONION, thief.onion_key.public, NOW, 1000)
+    stolen = make_descriptor(
+        thief.signing_key,
+        thief.credentials.certificate,
+        onion,
+        thief.description(),
+        NOW,
+        relay(1, "f").families(),
+    )
+    with pytest.raises(ProtocolError, match="family certificate of another node"):
+        open_descriptor(stolen, DOCUMENT, NOW)
+
+
+def test_the_cache_checks_time_again() -> None:
+    cache = DescriptorCache(DOCUMENT)
+    data = relay(0).descriptor(NOW)
+    assert cache.open(data, NOW) is cache.open(data, NOW + 1)
+    with pytest.raises(ProtocolError, match="24 hours ago"):
+        cache.open(data, NOW + 86_400)
+    cache.forget(NOW + 86_400)
+    with pytest.raises(ProtocolError, match="24 hours ago"):
+        cache.open(data, NOW + 86_400)
