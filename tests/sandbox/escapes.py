@@ -120,7 +120,7 @@ def below_the_filter() -> dict[str, object]:
 def main() -> None:
     filtering = Filter()
     mapped = jail_shell.address_space()
-    [(layer.name, layer.active) for layer in jail_shell.isolate()]
+    layers = [(layer.name, layer.active) for layer in jail_shell.isolate()]
     pid = os.fork()
     if pid:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -134,7 +134,15 @@ def main() -> None:
     def tell() -> None:
         os.write(0, json.dumps(below_the_filter()).encode())
 
-    attempt(tell, limit)[0]
+    below = attempt(tell, limit)[0].removeprefix("jailed ").removesuffix("done")
+    found = {
+        "layers": layers,
+        "allowed": {name: attempt(action, confine) for name, action in ALLOWED.items()},
+        "forbidden": {name: attempt(action, confine) for name, action in FORBIDDEN.items()},
+        "below": json.loads(below),
+    }
+    sys.stdout.write(json.dumps(found))
+    sys.stdout.flush()
     os._exit(0)
 
 
