@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
 
 _T = TypeVar("_T")
+
+_DRAWS = 32
+"""Draws that may miss before all items are looked at."""
 
 
 class Chooser(Protocol):
@@ -32,6 +35,21 @@ class Weighted(Generic[_T]):
     def draw(self, chooser: Chooser) -> _T:
         """Return one item; there must be one."""
         return self.items[bisect_right(self._sums, chooser.below(self._sums[-1]))]
+
+    def draw_where(self, accept: Callable[[_T], bool], chooser: Chooser) -> _T | None:
+        """Return one of the items that `accept` takes, by their weights; None if it takes none.
+
+        A few draws nearly always find one; only if they do not are all items looked at.
+        """
+        for _ in range(_DRAWS if self.items else 0):
+            item = self.draw(chooser)
+            if accept(item):
+                return item
+        pairs = zip(self.items, self._sums, (0, *self._sums), strict=False)
+        fit = [(item, end - begin) for item, end, begin in pairs if accept(item)]
+        if not fit:
+            return None
+        return Weighted([item for item, _ in fit], (weight for _, weight in fit)).draw(chooser)
 
 
 def between(bounds: tuple[int, int], chooser: Chooser) -> int:

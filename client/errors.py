@@ -7,17 +7,17 @@ class ClientError(Exception):
     """Something that a client wanted could not be had; the message says why and what to do."""
 
 
-class NotJoined(ClientError):  # noqa: N818 - named for what it says, as the network's errors are
+class NotJoined(ClientError):
     """No network was joined yet, or its document is damaged: `fog join network.toml`."""
 
 
-class NoPath(ClientError):  # noqa: N818
+class NoPath(ClientError):
     """No path through the network keeps all limits; the message says which one is in the way."""
 
 
-class DirectoryUnavailable(ClientError):  # noqa: N818
+class DirectoryUnavailable(ClientError):
     """No authority gave a consensus; the message has each one's reason."""
 
 
-class CircuitUnavailable(ClientError):  # noqa: N818
+class CircuitUnavailable(ClientError):
     """No circuit could be built within the budget; try again, or see the reasons given."""

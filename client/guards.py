@@ -7,13 +7,13 @@ could be brought about by any relay of the path, which would then choose the cli
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from fogbank.client.chance import Chooser, Weighted, between, jitter
+from fogbank.client.chance import Chooser, between, jitter
 from fogbank.client.limits import LIMITS, ClientLimits
-from fogbank.client.topology import Topology, weight
+from fogbank.client.topology import Topology
 from fogbank.directory.consensus import Entry, Flag
 from fogbank.relay.keys import NodeId
 
@@ -81,8 +81,7 @@ def update(
     The same state comes back if nothing changed.
     """
     second = int(now)
-    listed = {entry.identity for entry in topology.guards.items}
-    sample = [_aged(guard, guard.identity in listed, second, limits) for guard in state.sample]
+    sample = [_aged(guard, topology, second, limits) for guard in state.sample]
     sample = [guard for guard in sample if not _is_over(guard, second, limits)]
     _fill_sample(sample, topology, second, chooser, limits)
     layer_two = _layer_two(state.layer_two, topology, second, chooser, limits)
@@ -91,8 +90,9 @@ def update(
     return state if new == state else new
 
 
-def _aged(guard: Guard, is_listed: bool, now: int, limits: ClientLimits) -> Guard:
+def _aged(guard: Guard, topology: Topology, now: int, limits: ClientLimits) -> Guard:
     """Note whether the guard is listed; bring times of a clock that was wrong within reach."""
+    is_listed = topology.guard(guard.identity) is not None
     unlisted_since = 0 if is_listed else min(guard.unlisted_since or now, now)
     return replace(
         guard,
@@ -113,25 +113,18 @@ def _is_over(guard: Guard, now: int, limits: ClientLimits) -> bool:
 def _fill_sample(
     sample: list[Guard], topology: Topology, now: int, chooser: Chooser, limits: ClientLimits
 ) -> None:
-    everyone = topology.guards.items
-    wanted = math.ceil(limits.sample_share * len(everyone))
-    wanted = min(max(wanted, limits.sample_least), limits.sample_most, len(everyone))
+    everyone = topology.guards
+    count = len(everyone.items)
+    wanted = math.ceil(limits.sample_share * count)
+    wanted = min(max(wanted, limits.sample_least), limits.sample_most, count)
     missing = wanted - sum(1 for guard in sample if not guard.unlisted_since)
-    missing = min(missing, limits.sample_ceiling - len(sample))
-    if missing > 0:
-        known = {guard.identity for guard in sample}
-        fresh = [entry for entry in everyone if entry.identity not in known]
-        for entry in _draw_some(fresh, missing, chooser):
-            expires = now + between(limits.guard_lifetime, chooser)
-            sample.append(Guard(entry.identity, now, expires))
-
-
-def _draw_some(entries: list[Entry], count: int, chooser: Chooser) -> Iterable[Entry]:
-    """Yield up to `count` different entries, drawn by weight one after the other."""
-    for _ in range(min(count, len(entries))):
-        entry = Weighted(entries, map(weight, entries)).draw(chooser)
-        entries.remove(entry)
-        yield entry
+    known = {guard.identity for guard in sample}
+    for _ in range(min(missing, limits.sample_ceiling - len(sample))):
+        entry = everyone.draw_where(lambda other: other.identity not in known, chooser)
+        if entry is None:
+            break
+        known.add(entry.identity)
+        sample.append(Guard(entry.identity, now, now + between(limits.guard_lifetime, chooser)))
 
 
 def _layer_two(
@@ -162,13 +155,22 @@ def _layer_two(
 def _another(chosen: Sequence[Entry], topology: Topology, chooser: Chooser) -> Entry | None:
     """Draw one more layer-2 guard: of those that clash with none first, of these Stable ones."""
     known = {entry.identity for entry in chosen}
-    left = [entry for entry in topology.relays.items if entry.identity not in known]
-    taken = frozenset().union(*map(topology.keys, chosen))
-    apart = [entry for entry in left if taken.isdisjoint(topology.keys(entry))]
-    fit = apart or left
-    stable = [entry for entry in fit if entry.flags & Flag.STABLE]
-    fit = stable or fit
-    return Weighted(fit, map(weight, fit)).draw(chooser) if fit else None
+    taken = frozenset(key for entry in chosen for key in topology.keys(entry))
+
+    def is_new(entry: Entry) -> bool:
+        return entry.identity not in known
+
+    def is_apart(entry: Entry) -> bool:
+        return taken.isdisjoint(topology.keys(entry))
+
+    def is_best(entry: Entry) -> bool:
+        return Flag.STABLE in entry.flags and is_apart(entry)
+
+    for accept in (is_best, is_apart, is_new):
+        entry = topology.relays.draw_where(accept, chooser)
+        if entry is not None:
+            return entry
+    return None
 
 
 def ordered(state: GuardState) -> tuple[Guard, ...]:

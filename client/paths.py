@@ -1,9 +1,8 @@
 """Paths: three relays and an end that keep all limits (spec/06 §3). Pure.
 
-A path to a worker has few candidates (guards, layer-2 guards and contacts), so all are looked at.
-A path to an authority may have any relay as its third: a few draws nearly always find one, and
-only if they do not are all looked at. Either way the odds of a path are the weight of its third
-relay, and a path that exists is found.
+A few draws nearly always find a path; only if they do not, or if some relays are suspect, are all
+paths looked at. Either way the odds of a path are the weight of its third relay, and a path that
+exists is found.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from itertools import product
 
 from fogbank.client.chance import Chooser, Weighted
 from fogbank.client.errors import NoPath
-from fogbank.client.topology import FAMILY, NODE, PREFIX, Topology, weight
+from fogbank.client.topology import FAMILY, NODE, PREFIX, Topology, relay_weight
 from fogbank.directory.consensus import Entry
 from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 
 _DRAWS = 32
-"""Draws of a third relay before all relays are looked at."""
+"""Draws that may miss before all paths are looked at."""
 
 _Triple = tuple[Entry, Entry, Entry]
 _Keys = Callable[[Entry], frozenset[bytes]]
@@ -105,13 +104,16 @@ def choose_worker(
     Raises `NoPath` if there is none.
     """
     everyone = topology.workers
-    if engine is None and not exclude and everyone.items:
-        return everyone.draw(chooser)
-    fit = [entry for entry in everyone.items if engine in (None, entry.engine)]
-    left = [entry for entry in fit if entry.identity not in exclude]
-    if left:
-        return Weighted(left, map(weight, left)).draw(chooser)
-    if fit:
+
+    def fits(entry: Entry) -> bool:
+        return engine in {None, entry.engine}
+
+    chosen = everyone.draw_where(
+        lambda entry: fits(entry) and entry.identity not in exclude, chooser
+    )
+    if chosen is not None:
+        return chosen
+    if any(map(fits, everyone.items)):
         raise NoPath("none of the workers could be reached: try again in a while")
     if everyone.items:
         raise NoPath(
@@ -138,8 +140,8 @@ def path_to_worker(
             f"no relay that the worker {worker.nickname} keeps a link to is running: try another "
             "worker, or wait for the next consensus"
         )
-    search = _Search(topology, worker, contacts, entrance, avoid)
-    return _path(search.best(chooser), worker, search)
+    thirds = Weighted(contacts, map(relay_weight, contacts))
+    return _Search(topology, worker, thirds, entrance, avoid).path(chooser)
 
 
 def path_to_authority(
@@ -150,16 +152,7 @@ def path_to_authority(
     avoid: Avoid = NOTHING,
 ) -> Path:
     """Choose a path to an authority, by any relay; raise `NoPath`."""
-    relays = topology.relays
-    search = _Search(topology, authority, relays.items, entrance, avoid)
-    triple = search.drawn(relays, chooser) if relays.items else None
-    return _path(triple or search.best(chooser), authority, search)
-
-
-def _path(triple: _Triple | None, end: Entry, search: _Search) -> Path:
-    if triple is None:
-        raise NoPath(search.obstacle())
-    return Path(*triple, end)
+    return _Search(topology, authority, topology.relays, entrance, avoid).path(chooser)
 
 
 class _Search:
@@ -169,7 +162,7 @@ class _Search:
         self,
         topology: Topology,
         end: Entry,
-        thirds: Sequence[Entry],
+        thirds: Weighted[Entry],
         entrance: Entrance,
         avoid: Avoid,
     ) -> None:
@@ -184,33 +177,32 @@ class _Search:
         found = map(self._topology.relay, identities)
         return [entry for entry in found if entry is not None]
 
-    def drawn(self, relays: Weighted[Entry], chooser: Chooser) -> _Triple | None:
-        """Draw a path through the first guards whose suspicion is the least possible, or None."""
-        keys, avoid = self._topology.keys, self._avoid
-        pairs = self._pairs(self._groups[0]) if self._groups else []
-        for _ in range(_DRAWS if pairs else 0):
-            guard, layer_two = pairs[chooser.below(len(pairs))]
-            third = relays.draw(chooser)
-            if third.identity in avoid.exclude or avoid.suspicion(third):
-                continue
-            if not keys(third).isdisjoint(keys(guard) | keys(layer_two) | keys(self._end)):
-                continue
-            return guard, layer_two, third
+    def path(self, chooser: Chooser) -> Path:
+        """Return a path; raise `NoPath` if there is none."""
+        triple = (None if self._avoid.suspects else self._drawn(chooser)) or self._best(chooser)
+        if triple is None:
+            raise NoPath(self._obstacle())
+        return Path(*triple, self._end)
+
+    def _drawn(self, chooser: Chooser) -> _Triple | None:
+        """Return a path that a few draws gave, or None."""
+        guards, layer_two, thirds = self._groups[:1], self._layer_two, self._thirds
+        if not (guards and guards[0] and layer_two and thirds.items):
+            return None
+        exclude = self._avoid.exclude
+        for _ in range(_DRAWS):
+            triple = (
+                guards[0][chooser.below(len(guards[0]))],
+                layer_two[chooser.below(len(layer_two))],
+                thirds.draw(chooser),
+            )
+            if _apart((*triple, self._end), self._topology.keys) and not (
+                exclude and any(relay.identity in exclude for relay in triple)
+            ):
+                return triple
         return None
 
-    def _pairs(self, guards: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-        """Return the pairs of guard and layer-2 guard that may stand together, least suspect."""
-        keys, suspicion = self._topology.keys, self._avoid.suspicion
-        allowed = [
-            (guard, layer_two)
-            for guard, layer_two in product(guards, self._layer_two)
-            if self._avoid.exclude.isdisjoint((guard.identity, layer_two.identity))
-            and _apart((guard, layer_two, self._end), keys)
-        ]
-        least = min((suspicion(a) + suspicion(b) for a, b in allowed), default=0)
-        return [(a, b) for a, b in allowed if suspicion(a) + suspicion(b) == least]
-
-    def best(self, chooser: Chooser) -> _Triple | None:
+    def _best(self, chooser: Chooser) -> _Triple | None:
         """Look at all paths through the first guards that have one; draw a least suspect one."""
         suspicion = self._avoid.suspicion
         for group in self._groups:
@@ -219,7 +211,7 @@ class _Search:
                 totals = [sum(map(suspicion, triple)) for triple in allowed]
                 least = min(totals)
                 fit = [t for t, total in zip(allowed, totals, strict=True) if total == least]
-                return Weighted(fit, (weight(triple[2]) for triple in fit)).draw(chooser)
+                return Weighted(fit, (relay_weight(triple[2]) for triple in fit)).draw(chooser)
         return None
 
     def _allowed(
@@ -231,11 +223,11 @@ class _Search:
             taken = keys(guard) | keys(layer_two) | keys(self._end)
             if not exclude.isdisjoint((guard.identity, layer_two.identity)):
                 continue
-            for third in self._thirds:
+            for third in self._thirds.items:
                 if third.identity not in exclude and taken.isdisjoint(keys(third)):
                     yield guard, layer_two, third
 
-    def obstacle(self) -> str:
+    def _obstacle(self) -> str:
         """Say which limit leaves no path, and what to do (spec/06 §3)."""
         if not any(self._groups):
             return (

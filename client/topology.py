@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 
 from fogbank.client.chance import Weighted
@@ -11,23 +10,29 @@ from fogbank.directory.contacts import contacts
 from fogbank.directory.families import prefixes
 from fogbank.relay.keys import NodeId
 
-_NEEDED = Flag.RUNNING | Flag.VALID
+# Plain integers: operations on flags are slow, and these are done for every entry.
+_NEEDED = int(Flag.RUNNING | Flag.VALID)
+_GUARD = int(Flag.GUARD)
 _PROTOCOLS = frozenset(SUPPORTED_PROTOCOLS)
 
 NODE, FAMILY, PREFIX = b"n", b"f", b"p"
 """The kinds of limit; each key of a node begins with one of them."""
 
 
-def weight(entry: Entry) -> int:
-    """Return the weight with which a relay or a worker is drawn."""
-    measured = entry.fuel_rate if entry.flags & Flag.WORKER else entry.bandwidth
-    return max(1, measured)
+def relay_weight(entry: Entry) -> int:
+    """Return the weight with which a relay is drawn."""
+    return max(1, entry.bandwidth)
+
+
+def worker_weight(entry: Entry) -> int:
+    """Return the weight with which a worker is drawn."""
+    return max(1, entry.fuel_rate)
 
 
 class Topology:
     """One live consensus, with what path selection computes from it kept at hand.
 
-    Make one per consensus: the keys of a node are computed once.
+    Make one per consensus: what is asked again is computed once.
     """
 
     def __init__(self, consensus: Consensus) -> None:
@@ -38,28 +43,43 @@ class Topology:
     @cached_property
     def relays(self) -> Weighted[Entry]:
         """The usable relays, to draw by weight."""
-        return _weighted(entry for entry in self.consensus.relays() if is_usable(entry))
+        usable = [entry for entry in self.consensus.relays() if _is_usable(entry)]
+        return Weighted(usable, map(relay_weight, usable))
+
+    @cached_property
+    def guards(self) -> Weighted[Entry]:
+        """The relays that are listed as guards, to draw by weight."""
+        guards = [entry for entry in self.relays.items if int(entry.flags) & _GUARD]
+        return Weighted(guards, map(relay_weight, guards))
 
     @cached_property
     def workers(self) -> Weighted[Entry]:
         """The workers that take jobs, to draw by weight."""
-        return _weighted(entry for entry in self.consensus.workers() if _is_running(entry))
+        running = [entry for entry in self.consensus.workers() if _is_running(entry)]
+        return Weighted(running, map(worker_weight, running))
 
     @cached_property
-    def guards(self) -> Weighted[Entry]:
-        """The relays that are listed as guards."""
-        return _weighted(entry for entry in self.relays.items if entry.flags & Flag.GUARD)
+    def _by_identity(self) -> dict[NodeId, Entry]:
+        return {entry.identity: entry for entry in self.relays.items}
 
     def relay(self, identity: NodeId) -> Entry | None:
         """Return a usable relay's entry, or None."""
-        entry = self.consensus.by_identity(identity)
-        return entry if entry is not None and is_usable(entry) else None
+        return self._by_identity.get(identity)
+
+    def guard(self, identity: NodeId) -> Entry | None:
+        """Return the entry of a relay that is listed as a guard, or None."""
+        entry = self.relay(identity)
+        return entry if entry is not None and int(entry.flags) & _GUARD else None
 
     def contacts(self, worker: Entry) -> tuple[Entry, ...]:
         """Return the usable contact relays of a worker."""
         chosen = self._contacts.get(worker.identity)
         if chosen is None:
-            chosen = tuple(filter(is_usable, contacts(worker.identity, self.consensus)))
+            chosen = tuple(
+                relay
+                for relay in contacts(worker.identity, self.consensus)
+                if relay.identity in self._by_identity
+            )
             self._contacts[worker.identity] = chosen
         return chosen
 
@@ -76,21 +96,10 @@ class Topology:
             )
         return keys
 
-    def clash(self, a: Entry, b: Entry) -> bool:
-        """Tell whether two nodes may not share a path."""
-        return not self.keys(a).isdisjoint(self.keys(b))
 
-
-def is_usable(entry: Entry) -> bool:
-    """Tell whether an entry is a relay that a path may lead through."""
-    is_relay = not entry.flags & (Flag.AUTHORITY | Flag.WORKER)
-    return is_relay and bool(entry.addresses) and _is_running(entry)
+def _is_usable(relay: Entry) -> bool:
+    return bool(relay.addresses) and _is_running(relay)
 
 
 def _is_running(entry: Entry) -> bool:
-    return entry.flags & _NEEDED == _NEEDED and not _PROTOCOLS.isdisjoint(entry.protocols)
-
-
-def _weighted(entries: Iterable[Entry]) -> Weighted[Entry]:
-    items = tuple(entries)
-    return Weighted(items, map(weight, items))
+    return int(entry.flags) & _NEEDED == _NEEDED and not _PROTOCOLS.isdisjoint(entry.protocols)
