@@ -91,7 +91,7 @@ class OriginHandshake:
     `x25519_secret` (32 bytes) and `mlkem_seed` (64 bytes) must be random and used once.
     """
 
-    __slots__ = ("_kem", "_key", "_onion_key", "_request", "_transcript", "message")
+    __slots__ = ("_kem", "_key", "_request", "_static", "_transcript", "message")
 
     def __init__(
         self,
@@ -104,10 +104,10 @@ class OriginHandshake:
     ) -> None:
         self._key = X25519Key(x25519_secret)
         self._kem = MLKEM768PrivateKey.from_seed_bytes(mlkem_seed)
-        self._onion_key = onion_key
+        self._static = self._key.exchange(onion_key)
         self._request = request
         head = identity + onion_key + self._key.public + self._kem.public_key().public_bytes_raw()
-        cipher = _request_cipher(self._key.exchange(onion_key), head, network_id)
+        cipher = _request_cipher(self._static, head, network_id)
         self.message: bytes = head + cipher.encrypt(_NONCE, request.encode(), head)
         """The origin's message, m1: the content of CREATE, or a field of EXTEND."""
         self._transcript = _Transcript(self.message, network_id)
@@ -124,8 +124,7 @@ class OriginHandshake:
         ct = answer[KEY_LENGTH : KEY_LENGTH + CT_LENGTH]
         auth, sealed = answer[KEY_LENGTH + CT_LENGTH : _ANSWER_HEAD], answer[_ANSWER_HEAD:]
         try:
-            shared = self._key.exchange(y) + self._key.exchange(self._onion_key)
-            shared += self._kem.decapsulate(ct)
+            shared = self._key.exchange(y) + self._static + self._kem.decapsulate(ct)
         except (ProtocolError, ValueError) as error:
             _refuse(error)
         secrets = self._transcript.secrets(shared, y, ct)
@@ -160,13 +159,13 @@ def answer_handshake(
     onion_key = next((key for key in onion_keys if key.public == transcript.onion_key), None)
     if onion_key is None:
         _refuse()
-    key = X25519Key(y_secret)
     try:
         static = onion_key.exchange(transcript.x)
         cipher = _request_cipher(static, message[:_HEAD], network_id)
         plain = cipher.decrypt(_NONCE, message[_HEAD:], message[:_HEAD])
         # Not before the message opened: else one who never held x could burn another's X.
         replay.add(onion_key.public, transcript.x)
+        key = X25519Key(y_secret)
         kem_secret, ct = (encapsulate or _encapsulate)(transcript.ek)
         shared = key.exchange(transcript.x) + static + kem_secret
     except (ProtocolError, InvalidTag) as error:
