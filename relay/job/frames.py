@@ -160,7 +160,7 @@ def portions(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
             small.append(part)
             length += len(part)
             continue
-        if small:
+        if length:
             yield b"".join(small)
         whole = len(part) - len(part) % size
         for at in range(0, whole, size):

@@ -149,6 +149,8 @@ class _Connection:
                 for event in session.receive(data, trio.current_time()):
                     self._heed(event)
             await self._flush()
+        # The work may be sending its refusal just now: this waits until it is out.
+        await self._flush()
 
     async def _receive(self) -> bytes | bytearray | None:
         """Return what comes next, or None if it did not come in time."""

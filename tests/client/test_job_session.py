@@ -1,0 +1,349 @@
+"""Jobs from the client's side (spec/08 §6): outcomes, interruptions, hostile workers."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, memory_stream_pair
+
+from fogbank.client.job_shell import open_job_session, run_task
+from fogbank.relay.errors import CircuitDestroyed, ProtocolError
+from fogbank.relay.job.client_session import TaskResult
+from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
+from fogbank.relay.job.frames import frame
+from fogbank.relay.job.limits import Patience
+from fogbank.relay.job.messages import (
+    Accepted,
+    Load,
+    Offer,
+    Refused,
+    ResultHead,
+    State,
+    TaskState,
+)
+from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.task import Task
+from tests.relay.job_fakes import CEILINGS, MODULE, SMALL, FakeRunner, make_service, serve, task
+
+PATIENCE = Patience()
+Stream = trio.StapledStream[Any, Any]
+
+
+@asynccontextmanager
+async def connected(runner: FakeRunner, **limits: Any) -> AsyncIterator[Any]:
+    """A stream to a worker that is honest."""
+    near, far = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, make_service(runner, **limits), far)
+        yield near
+        with trio.CancelScope(shield=True):
+            await near.aclose()
+
+
+async def test_a_task_gives_its_output_and_tells_its_states(autojump_clock: MockClock) -> None:
+    states: list[tuple[int, State]] = []
+    async with connected(FakeRunner()) as stream:
+        result = await run_task(
+            stream,
+            MODULE,
+            task("echo", stdin=b"x" * 700_000),
+            lambda state: states.append((state.task, state.state)),
+        )
+    assert result == TaskResult(Outcome.COMPLETED, 0, 1, 1, b"x" * 700_000, b"said")
+    assert result.succeeded
+    assert states[-1] == (1, State.RUNNING)
+    assert (0, State.RUNNING) in states
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.CANCELLED])
+async def test_each_outcome_arrives_as_itself(outcome: Outcome, autojump_clock: MockClock) -> None:
+    async with connected(FakeRunner()) as stream:
+        result = await run_task(stream, MODULE, task("end", outcome.name))
+    assert result.outcome is outcome
+    assert result.exit_code == (0 if outcome is Outcome.COMPLETED else None)
+    assert result.reason == f"it is {outcome.name}"
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.INVALID_MODULE, Outcome.UNKNOWN_IMPORT, Outcome.COMPILE_LIMIT]
+)
+async def test_each_refused_module_arrives_as_its_outcome(
+    outcome: Outcome, autojump_clock: MockClock
+) -> None:
+    async with (
+        connected(FakeRunner()) as stream,
+        open_job_session(stream, outcome.name.encode()) as job,
+    ):
+        for _ in range(2):
+            result = await job.run(task("exit", "0"))
+            assert result == TaskResult(outcome, reason=f"it is {outcome.name}")
+
+
+async def test_many_tasks_of_one_session(autojump_clock: MockClock) -> None:
+    codes: dict[int, int | None] = {}
+    runner = FakeRunner()
+    async with connected(runner, tasks=3) as stream, open_job_session(stream, MODULE) as job:
+
+        async def run(code: int) -> None:
+            codes[code] = (await job.run(task("exit", str(code)))).exit_code
+
+        async with trio.open_nursery() as nursery:
+            for code in range(20):
+                nursery.start_soon(run, code)
+    assert codes == {code: code for code in range(20)}
+    assert len(runner.ran) == 20
+
+
+async def test_input_streams_while_results_come_back(autojump_clock: MockClock) -> None:
+    big = bytes(range(256)) * 4000
+    async with connected(FakeRunner()) as stream, open_job_session(stream, MODULE) as job:
+        results: list[bytes] = []
+
+        async def run() -> None:
+            results.append((await job.run(task("echo", stdin=big))).stdout)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(run)
+    assert results == [big] * 4
+
+
+async def test_cancelling_a_call_kills_its_task_and_leaves_the_session(
+    autojump_clock: MockClock,
+) -> None:
+    runner = FakeRunner()
+    async with connected(runner) as stream, open_job_session(stream, MODULE) as job:
+        with trio.move_on_after(10) as scope:
+            await job.run(task("sleep", "19"))
+        assert scope.cancelled_caught
+        assert (await job.run(task("exit", "3"))).exit_code == 3
+    assert runner.killed == [("sleep", "19")]
+
+
+async def test_leaving_a_session_kills_what_runs(autojump_clock: MockClock) -> None:
+    runner = FakeRunner()
+    async with connected(runner) as stream:
+        with trio.move_on_after(10):
+            await run_task(stream, MODULE, task("sleep", "19"))
+    assert runner.killed == [("sleep", "19")]
+
+
+@pytest.mark.parametrize("what", ["sessions", "memory", "limits"])
+async def test_a_refusal_says_why(what: str, autojump_clock: MockClock) -> None:
+    bounds = {"sessions": {"sessions": 0}, "memory": {"held": 5}, "limits": {}}[what]
+    asked = Task(limits=Limits(fuel=CEILINGS.fuel + 1)) if what == "limits" else task("exit", "0")
+    async with connected(FakeRunner(), **bounds) as stream:
+        with pytest.raises(JobRefused) as refused:
+            await run_task(stream, MODULE, asked)
+    assert refused.value.cause is (Cause.LIMITS if what == "limits" else Cause.BUSY)
+    assert str(refused.value).startswith("The worker refused the job: ")
+
+
+async def test_errors_of_the_block_arrive_as_they_are(autojump_clock: MockClock) -> None:
+    near, far = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, make_service(FakeRunner()), far)
+        with pytest.raises(KeyError):
+            async with open_job_session(near, MODULE):
+                raise KeyError
+
+
+# Interruptions: a worker by hand, whose word ends somewhere.
+
+OFFER = frame(Offer("engine", CEILINGS, 100, 100, 3, Load(1, 0, 0)))
+RESULT = ResultHead(1, Outcome.COMPLETED, 0, 10, 3, 2, 1, "")
+WORDS: list[tuple[bytes, Progress]] = [
+    (b"", Progress.NOT_SENT),
+    (OFFER, Progress.SENT),
+    (frame(TaskState(0, State.QUEUED, "1 job waits")), Progress.SENT),
+    (frame(TaskState(0, State.RUNNING)), Progress.SENT),
+    (frame(TaskState(1, State.QUEUED)), Progress.QUEUED),
+    (frame(Accepted()), Progress.QUEUED),
+    (frame(TaskState(1, State.RUNNING)), Progress.RUNNING),
+    (frame(RESULT), Progress.ARRIVING),
+]
+Ending = Callable[[Any], Awaitable[None]]
+
+
+async def clean_end(stream: Any) -> None:
+    await stream.aclose()
+
+
+async def half_a_word(stream: Any) -> None:
+    await stream.send_all(b"\0\0")
+    await stream.aclose()
+
+
+async def silence(_: Any) -> None:
+    await trio.sleep_forever()
+
+
+async def garbage(stream: Any) -> None:
+    await stream.send_all(b"\xff" * 8)
+
+
+class Cut(trio.abc.Stream):
+    """A stream that ends as one on a circuit does when the circuit is destroyed."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def send_all(self, data: Any) -> None:
+        try:
+            await self._inner.send_all(data)
+        except trio.BrokenResourceError:
+            raise CircuitDestroyed("The circuit was destroyed: a relay went away.") from None
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data: bytes = await self._inner.receive_some(max_bytes)
+        if not data:
+            raise CircuitDestroyed("The circuit was destroyed: a relay went away.")
+        return data
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def talk_with(words: list[bytes], ending: Ending, wrap: Any = lambda s: s) -> JobError:
+    """Run a task at a worker that says `words` and then ends; return the error that is raised."""
+    near, far = memory_stream_pair()
+    caught: list[JobError] = []
+
+    async def act() -> None:
+        for word in words:
+            await trio.sleep(1)
+            await far.send_all(word)
+        await trio.sleep(1)
+        await ending(far)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(act)
+        try:
+            await run_task(wrap(near), MODULE, task("exit", "0"))
+        except JobError as error:
+            caught.append(error)
+        nursery.cancel_scope.cancel()
+    assert caught, "a session that was cut off gave a result"
+    return caught[0]
+
+
+@pytest.mark.parametrize("ending", [clean_end, half_a_word, silence, garbage])
+@pytest.mark.parametrize("count", range(len(WORDS)))
+async def test_a_session_cut_anywhere_is_an_interruption(
+    count: int, ending: Ending, autojump_clock: MockClock
+) -> None:
+    words = [word for word, _ in WORDS[: count + 1]]
+    began = trio.current_time()
+    # An attachment has begun after the last word: what follows is part of it.
+    if count == len(WORDS) - 1 and ending in {half_a_word, garbage}:
+        ending = clean_end
+    error = await talk_with(words, ending)
+    assert isinstance(error, JobInterrupted)
+    progress = WORDS[count][1]
+    assert error.progress is progress
+    assert error.accepted == (progress >= Progress.QUEUED)
+    assert error.running == (progress >= Progress.RUNNING)
+    assert "run it again" in str(error)
+    assert isinstance(error.__cause__, ProtocolError) == (ending is garbage)
+    if ending is silence:
+        assert 29 < trio.current_time() - began < 200
+
+
+async def test_a_circuit_that_dies_in_mid_job_says_so(autojump_clock: MockClock) -> None:
+    words = [word for word, _ in WORDS[:7]]
+    error = await talk_with(words, clean_end, Cut)
+    assert isinstance(error, JobInterrupted)
+    assert str(error) == (
+        "The job was interrupted while the task was running: the circuit was destroyed: a relay"
+        " went away. A task whose client is gone is ended, and no result came: run it again."
+    )
+    assert isinstance(error.__cause__, CircuitDestroyed)
+
+
+async def test_a_last_word_counts_even_if_nothing_more_can_be_sent(
+    autojump_clock: MockClock,
+) -> None:
+    near, far = memory_stream_pair()
+
+    async def act() -> None:
+        await far.send_all(OFFER)
+        await far.receive_stream.aclose()
+        await trio.sleep(1)
+        await far.send_all(frame(Refused(Cause.BUSY, "no memory")))
+
+    caught: list[JobRefused] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(act)
+        try:
+            await run_task(near, MODULE, task("exit", "0"))
+        except JobRefused as error:
+            caught.append(error)
+    assert [error.reason for error in caught] == ["no memory"]
+
+
+WHOLE = b"".join(word for word, _ in WORDS) + b"ou" + b"e"
+
+
+async def test_the_same_words_in_full_are_a_result(autojump_clock: MockClock) -> None:
+    result = await converse(WHOLE, one_by_one=True)
+    assert result == TaskResult(Outcome.COMPLETED, 0, 10, 8, b"ou", b"e")
+
+
+async def converse(words: bytes, *, one_by_one: bool) -> TaskResult | JobError:
+    """Run a task at a worker that says all this, as soon as the client has sent all of its own."""
+    near, far = memory_stream_pair()
+    answers: list[TaskResult | JobError] = []
+    first = len(OFFER)
+
+    async def act() -> None:
+        try:
+            await far.send_all(words[:first])
+            await trio.sleep(1)
+            step = 1 if one_by_one else len(WHOLE)
+            for at in range(first, len(words), step):
+                await far.send_all(words[at : at + step])
+            await trio.sleep(1)
+            await far.aclose()
+        except trio.BrokenResourceError:
+            return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(act)
+        try:
+            answers.append(await run_task(near, MODULE, Task(limits=SMALL)))
+        except JobError as error:
+            answers.append(error)
+    return answers[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(1, 255)).map(
+            lambda pair: WHOLE[: pair[0]] + bytes([WHOLE[pair[0]] ^ pair[1]]) + WHOLE[pair[0] + 1 :]
+        ),
+        st.integers(0, len(WHOLE) - 1).map(lambda end: WHOLE[:end]),
+    ),
+    st.booleans(),
+)
+def test_a_hostile_worker_gives_a_checked_result_or_one_error(
+    words: bytes, one_by_one: bool
+) -> None:
+    async def main() -> None:
+        answer = await converse(words, one_by_one=one_by_one)
+        if isinstance(answer, TaskResult):
+            assert answer.fuel <= SMALL.fuel
+            assert len(answer.stdout) + len(answer.stderr) <= SMALL.output
+            assert (answer.exit_code is not None) == (answer.outcome is Outcome.COMPLETED)
+            assert answer.reason.isprintable()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

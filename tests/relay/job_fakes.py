@@ -1,0 +1,92 @@
+"""What the tests of jobs share: a runner that runs nothing, and a node's way to serve a stream."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from fogbank.relay.job.limits import JobLimits
+from fogbank.relay.job.service_shell import JobService
+from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
+from fogbank.sandbox.task import Task
+
+MODULE = b"\0asm of a test"
+CEILINGS = Limits(fuel=1 << 40, memory=1 << 20, wall_seconds=100.0, output=1 << 20)
+SMALL = Limits(fuel=1000, memory=1 << 20, wall_seconds=20.0, output=1 << 20)
+
+
+def task(*args: str, stdin: bytes = b"") -> Task:
+    """A task that the fake runner understands by its first argument."""
+    return Task(args=args, stdin=stdin, limits=SMALL)
+
+
+class FakeRunner:
+    """Does what a task's first argument says; knows what ran and what was killed."""
+
+    def __init__(self) -> None:
+        self.open_jobs = 0
+        self.most_open = 0
+        self.killed: list[tuple[str, ...]] = []
+        self.ran: list[tuple[str, ...]] = []
+
+    @asynccontextmanager
+    async def open_job(self, module: bytes) -> AsyncIterator["FakeJob"]:
+        await trio.sleep(1)
+        for outcome in (Outcome.INVALID_MODULE, Outcome.UNKNOWN_IMPORT, Outcome.COMPILE_LIMIT):
+            if module == outcome.name.encode():
+                raise ModuleRefused(outcome, f"it is {outcome.name}")
+        self.open_jobs += 1
+        self.most_open = max(self.most_open, self.open_jobs)
+        try:
+            yield FakeJob(self)
+        finally:
+            self.open_jobs -= 1
+
+
+class FakeJob:
+    """A module of a `FakeRunner`."""
+
+    def __init__(self, runner: FakeRunner) -> None:
+        self._runner = runner
+
+    async def run(self, task: Task) -> Result:
+        try:
+            return await self._run(task)
+        except trio.Cancelled:
+            self._runner.killed.append(task.args)
+            raise
+        finally:
+            self._runner.ran.append(task.args)
+
+    async def _run(self, task: Task) -> Result:
+        match task.args:
+            case ("sleep", seconds):
+                await trio.sleep(float(seconds))
+                return Result(Outcome.COMPLETED, 0, 1, seconds=float(seconds))
+            case ("echo", *_):
+                return Result(Outcome.COMPLETED, 0, 1, task.stdin, b"said")
+            case ("exit", code):
+                return Result(Outcome.COMPLETED, int(code), 1)
+            case ("end", name):
+                return Result(Outcome[name], reason=f"it is {name}")
+            case ("bug",):
+                raise ZeroDivisionError
+        raise AssertionError(task.args)
+
+
+def make_service(runner: FakeRunner, **limits: Any) -> JobService:
+    """A service of one place, if not told otherwise."""
+    return JobService(runner, "engine", CEILINGS, JobLimits(**{"places": 1, **limits}))
+
+
+async def serve(service: Callable[[Any, object], Awaitable[None]], stream: Any) -> str:
+    """Serve a stream as a node does, and return the name of the error that ended it, if any."""
+    try:
+        await service(stream, None)
+    except Exception as error:  # noqa: BLE001 -- a node outlives whatever a service raises
+        await trio.aclose_forcefully(stream)
+        return type(error).__name__
+    await stream.aclose()
+    return ""

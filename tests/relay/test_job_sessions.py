@@ -1,0 +1,612 @@
+"""Both state machines of a job's session (spec/08 §3, §6): every message in every state."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
+from fogbank.relay.job.errors import Cause, JobInterrupted, JobRefused, Progress
+from fogbank.relay.job.frames import Blobs, Frames, frame, portions
+from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
+from fogbank.relay.job.messages import (
+    Accepted,
+    Cancel,
+    Hello,
+    Load,
+    ModuleHead,
+    Offer,
+    Refused,
+    ResultHead,
+    State,
+    TaskHead,
+    TaskState,
+    decode_from_worker,
+)
+from fogbank.relay.job.worker_session import (
+    CancelRunning,
+    ModuleArrived,
+    Phase,
+    TaskArrived,
+    WorkerSession,
+)
+from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.outcome import REFUSALS, Outcome, Result
+from fogbank.sandbox.task import Task
+
+MODULE = b"\0asm of a test"
+SMALL = Limits(fuel=1000, memory=65536, wall_seconds=2.0, output=8)
+OFFER = Offer("engine", Limits(10_000, 1 << 20, 10.0, 64), 100, 50, 3, Load(1, 0, 0))
+LIMITS = JobLimits(held=1 << 20)
+ANNOUNCED = ModuleHead(hashlib.sha256(MODULE).digest(), len(MODULE))
+
+
+def head(number: int, stdin: int = 0, limits: Limits = SMALL) -> TaskHead:
+    return TaskHead(number, ("program",), (), (), stdin, limits, bytes(32))
+
+
+def result_head(number: int, **changes: Any) -> ResultHead:
+    return replace(ResultHead(number, Outcome.COMPLETED, 0, 10, 3, 0, 0, ""), **changes)
+
+
+def heard(parts: list[bytes]) -> list[tuple[Any, tuple[bytes, ...]]]:
+    """What a worker said: its messages and their attachments."""
+    frames = Frames(decode_from_worker, lambda message: Blobs(message.attachments))
+    return [
+        (message, blobs.take() if blobs else ()) for message, blobs in frames.feed(b"".join(parts))
+    ]
+
+
+# The worker's side.
+
+
+def worker_in(phase: Phase, budget: Budget | None = None) -> WorkerSession:
+    """A worker's session in `phase`; from WAITING on, with task 1 there, which runs in OPEN."""
+    session = WorkerSession(OFFER, LIMITS, budget or Budget(LIMITS.held), 0.0)
+    if phase >= Phase.GREETED:
+        session.receive(frame(Hello()), 0.0)
+    if phase >= Phase.WAITING:
+        session.receive(frame(ANNOUNCED) + MODULE + frame(head(1)), 0.0)
+    if phase >= Phase.LOADING:
+        session.load_module()
+    if phase >= Phase.OPEN:
+        session.accept_module(0.0)
+        session.start_task()
+    session.data_to_send()
+    assert session.phase is phase
+    return session
+
+
+FROM_CLIENT: dict[str, tuple[bytes, set[Phase]]] = {
+    "hello": (frame(Hello()), {Phase.OPENED}),
+    "module": (frame(ANNOUNCED) + MODULE, {Phase.GREETED}),
+    "task": (frame(head(2)), {Phase.WAITING, Phase.LOADING, Phase.OPEN}),
+    "cancel": (frame(Cancel(1)), {Phase.WAITING, Phase.LOADING, Phase.OPEN}),
+    "an id that does not grow": (frame(head(1)), set()),
+    "an unknown cancel": (frame(Cancel(2)), set()),
+    "another module's hash": (frame(ANNOUNCED) + b"x" * len(MODULE), set()),
+    "a worker's word": (frame(Accepted()), set()),
+}
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.OVER])
+@pytest.mark.parametrize("name", FROM_CLIENT)
+def test_a_worker_takes_each_message_in_its_phases_only(name: str, phase: Phase) -> None:
+    data, allowed = FROM_CLIENT[name]
+    session = worker_in(phase)
+    if phase in allowed:
+        session.receive(data, 1.0)
+        assert not session.is_over
+    else:
+        with pytest.raises(ProtocolError):
+            session.receive(data, 1.0)
+
+
+def test_a_worker_offers_and_takes_a_module() -> None:
+    session = worker_in(Phase.OPENED)
+    assert session.receive(frame(Hello()), 0.0) == []
+    assert heard(session.data_to_send()) == [(OFFER, ())]
+    assert session.receive(frame(ANNOUNCED) + MODULE, 0.0) == [ModuleArrived(MODULE)]
+
+
+def test_tasks_wait_in_order_and_run_one_at_a_time() -> None:
+    session = worker_in(Phase.WAITING)
+    assert session.start_task() is None
+    assert session.receive(frame(head(2, 3)) + b"abc", 0.0) == [TaskArrived()]
+    session.load_module()
+    session.accept_module(0.0)
+    first = session.start_task()
+    assert first == Task(limits=SMALL)
+    assert session.start_task() is None
+    session.finish_task(Result(Outcome.COMPLETED, 300, 5, b"out", b"err", seconds=0.003), 1.0)
+    second = session.start_task()
+    assert second is not None
+    assert second.stdin == b"abc"
+    said = heard(session.data_to_send())
+    queued = TaskState(2, State.QUEUED, "the module is not ready yet")
+    result = result_head(1, exit_code=44, fuel=5, run_time=2, stdout=3, stderr=3)
+    assert said == [
+        (queued, ()),
+        (TaskState(0, State.RUNNING, "the module is being compiled"), ()),
+        (Accepted(), ()),
+        (TaskState(1, State.RUNNING), ()),
+        (result, (b"out", b"err")),
+        (TaskState(2, State.RUNNING), ()),
+    ]
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.COMPLETED])
+def test_an_exit_code_is_told_of_completed_tasks_only(outcome: Outcome) -> None:
+    session = worker_in(Phase.OPEN)
+    session.finish_task(Result(outcome, 1, 5000), 1.0)
+    [(message, _)] = heard(session.data_to_send())
+    assert (message.outcome, message.exit_code, message.fuel) == (outcome, None, 1000)
+
+
+def test_cancelling_a_waiting_a_running_and_an_answered_task() -> None:
+    session = worker_in(Phase.OPEN)
+    session.receive(frame(head(2)), 0.0)
+    session.data_to_send()
+    assert session.receive(frame(Cancel(2)), 0.0) == []
+    [(message, _)] = heard(session.data_to_send())
+    assert (message.task, message.outcome) == (2, Outcome.CANCELLED)
+    assert session.receive(frame(Cancel(1)), 0.0) == [CancelRunning()]
+    session.finish_task(Result(Outcome.CANCELLED), 0.0)
+    session.data_to_send()
+    assert session.receive(frame(Cancel(1)) + frame(Cancel(2)), 0.0) == []
+    assert session.data_to_send() == []
+    assert session.start_task() is None
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        (head(2, limits=replace(SMALL, fuel=10_001)), Cause.LIMITS),
+        (head(2, stdin=51), Cause.LIMITS),
+        (replace(head(2), files=(("../up", 1),)), Cause.TASK),
+        (replace(head(2), env=(("A=B", ""),)), Cause.TASK),
+    ],
+)
+def test_a_task_that_asks_for_too_much_is_refused_alone(message: TaskHead, cause: Cause) -> None:
+    session = worker_in(Phase.OPEN)
+    data = frame(message) + bytes(message.input_size) + frame(head(3))
+    assert session.receive(data, 0.0) == [TaskArrived()]
+    said = [message for message, _ in heard(session.data_to_send())]
+    assert [(one.task, type(one)) for one in said] == [(2, Refused), (3, TaskState)]
+    assert said[0].cause is cause
+    assert said[0].reason
+
+
+def test_a_session_holds_so_many_tasks_and_so_much_input() -> None:
+    session = worker_in(Phase.OPEN)
+    session.receive(frame(head(2, 30)) + bytes(30) + frame(head(3, 30)) + bytes(30), 0.0)
+    session.receive(frame(head(4)) + frame(head(5)), 0.0)
+    said = [message for message, _ in heard(session.data_to_send())]
+    refused = [message.task for message in said if isinstance(message, Refused)]
+    assert refused == [3, 5]
+
+
+def test_a_worker_without_memory_refuses_and_gives_back_what_it_held() -> None:
+    budget = Budget(len(MODULE) + 2 * TASK_OVERHEAD)
+    session = worker_in(Phase.OPEN, budget)
+    session.receive(frame(head(2)) + frame(head(3)), 0.0)
+    said = [message for message, _ in heard(session.data_to_send())]
+    assert [(one.task, one.cause) for one in said if isinstance(one, Refused)] == [(3, Cause.BUSY)]
+    assert budget.left == 0
+    session.finish_task(Result(Outcome.TRAP), 0.0)
+    assert budget.left == TASK_OVERHEAD
+    other = WorkerSession(OFFER, LIMITS, Budget(len(MODULE) - 1), 0.0)
+    other.receive(frame(Hello()) + frame(ANNOUNCED), 0.0)
+    assert heard(other.data_to_send())[1][0].cause is Cause.BUSY
+    assert other.is_over
+    session.close()
+    session.close()
+    assert budget.left == len(MODULE) + 2 * TASK_OVERHEAD
+
+
+def test_an_unknown_version_and_a_large_module_end_the_session() -> None:
+    session = worker_in(Phase.OPENED)
+    session.receive(frame(Hello((2, 3))), 0.0)
+    assert session.is_over
+    assert heard(session.data_to_send())[0][0].cause is Cause.VERSION
+    session = worker_in(Phase.GREETED)
+    session.receive(frame(ModuleHead(bytes(32), 101)), 0.0)
+    assert session.is_over
+    assert heard(session.data_to_send())[0][0].cause is Cause.LIMITS
+
+
+def test_a_worker_waits_for_silent_and_slow_clients_just_so_long() -> None:
+    session = worker_in(Phase.OPENED)
+    assert session.deadline() == LIMITS.idle_seconds
+    hello = frame(Hello())
+    session.receive(hello[:2], 5.0)
+    slow = 5 + LIMITS.pace.seconds_for(65536)
+    assert session.deadline() == slow
+    session.receive(hello[2:3], 9.0)
+    assert session.deadline() == slow
+    session.receive(hello[3:], 10.0)
+    assert session.deadline() == 10 + LIMITS.idle_seconds
+    assert worker_in(Phase.WAITING).deadline() is None
+    assert worker_in(Phase.LOADING).deadline() is None
+    session = worker_in(Phase.OPEN)
+    assert session.deadline() is None
+    session.finish_task(Result(Outcome.TRAP), 20.0)
+    assert session.deadline() == 20 + LIMITS.idle_seconds
+
+
+def test_nothing_more_is_said_after_a_session_was_refused() -> None:
+    session = worker_in(Phase.OPEN)
+    session.refuse(Cause.SILENT, "nothing came")
+    session.refuse(Cause.SILENT, "nothing came")
+    session.finish_task(Result(Outcome.TRAP), 0.0)
+    session.refuse_task(Cause.TASK, "", 0.0)
+    session.queue_module("")
+    session.load_module()
+    session.accept_module(0.0)
+    assert session.start_task() is None
+    said = [message for message, _ in heard(session.data_to_send())]
+    assert said == [Refused(Cause.SILENT, "nothing came")]
+
+
+ids = st.integers(1, 5)
+client_words = st.one_of(
+    st.just(frame(Hello())),
+    st.just(frame(ANNOUNCED) + MODULE),
+    st.builds(lambda n, size: frame(head(n, size)) + bytes(size), ids, st.integers(0, 60)),
+    st.builds(lambda n: frame(Cancel(n)), ids),
+    st.binary(max_size=12),
+)
+results = st.builds(
+    Result,
+    st.sampled_from(Outcome),
+    st.none() | st.integers(0, 2**32 - 1),
+    st.integers(0, 5000),
+    st.binary(max_size=4),
+    st.binary(max_size=4),
+    st.text(max_size=30),
+    st.floats(0, 1e7),
+)
+shell_acts: st.SearchStrategy[Callable[[WorkerSession], object]] = st.one_of(
+    st.just(lambda session: session.phase is Phase.WAITING and session.load_module()),
+    st.just(lambda session: session.phase is Phase.LOADING and session.accept_module(1.0)),
+    st.just(lambda session: session.start_task()),
+    st.builds(lambda result: lambda session: session.finish_task(result, 1.0), results),
+    st.builds(lambda text: lambda session: session.refuse_task(Cause.TASK, text, 1.0), st.text()),
+    st.builds(lambda text: lambda session: session.refuse(Cause.BUSY, text), st.text()),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(client_words | shell_acts, max_size=30), st.sampled_from(Phase))
+def test_a_worker_survives_any_order_of_anything(acts: list[Any], phase: Phase) -> None:
+    budget = Budget(LIMITS.held)
+    session = worker_in(min(phase, Phase.OPEN), budget)
+    said: list[bytes] = []
+    for act in acts:
+        if callable(act):
+            act(session)
+        else:
+            try:
+                session.receive(act, 1.0)
+            except ProtocolError:
+                break
+        said += session.data_to_send()
+        session.deadline()
+    session.close()
+    heard(said)
+    assert budget.left == LIMITS.held
+
+
+# The client's side.
+
+STAGES = ("opened", "offered", "submitted", "accepted", "queued", "running")
+
+
+def client_in(stage: str) -> ClientSession:
+    """A client's session at `stage`; from "submitted" on, tasks 1 and 2 were sent."""
+    session = ClientSession(Patience(), 0.0)
+    reached = STAGES.index(stage)
+    if reached >= 1:
+        session.receive(frame(OFFER), 0.0)
+    if reached >= 2:
+        session.send_module(MODULE)
+        session.send_task(Task(limits=SMALL))
+        session.send_task(Task(limits=SMALL))
+        session.data_to_send()
+        session.sent_all()
+    if reached >= 3:
+        session.receive(frame(Accepted()), 0.0)
+    if reached >= 4:
+        session.receive(frame(TaskState(1, State.QUEUED)), 0.0)
+    if reached >= 5:
+        session.receive(frame(TaskState(1, State.RUNNING)), 0.0)
+    return session
+
+
+SENT = {"submitted", "accepted", "queued", "running"}
+FROM_WORKER: dict[str, tuple[bytes, set[str]]] = {
+    "offer": (frame(OFFER), {"opened"}),
+    "an offer of another version": (frame(replace(OFFER, version=2)), set()),
+    "accepted": (frame(Accepted()), {"submitted"}),
+    "refused": (frame(Refused(Cause.BUSY, "full")), set(STAGES)),
+    "module refused": (
+        frame(Refused(Cause.MODULE, "", None, Outcome.INVALID_MODULE)),
+        {"submitted"},
+    ),
+    "task refused": (frame(Refused(Cause.BUSY, "full", 1)), SENT),
+    "unknown task refused": (frame(Refused(Cause.BUSY, "full", 3)), set()),
+    "module queued": (frame(TaskState(0, State.QUEUED, "2 wait")), {"submitted"}),
+    "module running": (frame(TaskState(0, State.RUNNING)), {"submitted"}),
+    "task queued": (frame(TaskState(1, State.QUEUED)), SENT - {"running"}),
+    "task running": (frame(TaskState(1, State.RUNNING)), {"accepted", "queued"}),
+    "a second task running": (frame(TaskState(2, State.RUNNING)), {"accepted", "queued"}),
+    "unknown task running": (frame(TaskState(3, State.RUNNING)), set()),
+    "result": (frame(result_head(1, stdout=8)) + bytes(8), {"running"}),
+    "result of a task that waits": (frame(result_head(2)), set()),
+    "result of an unknown task": (frame(result_head(3)), set()),
+    "cancelled by itself": (
+        frame(result_head(1, outcome=Outcome.CANCELLED, exit_code=None)),
+        set(),
+    ),
+    "too much fuel": (frame(result_head(1, fuel=1001)), set()),
+    "too much output": (frame(result_head(1, stdout=5, stderr=4)), set()),
+    "a client's word": (frame(Cancel(1)), set()),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", FROM_WORKER)
+def test_a_client_takes_each_message_at_its_stages_only(name: str, stage: str) -> None:
+    data, allowed = FROM_WORKER[name]
+    session = client_in(stage)
+    if stage in allowed:
+        assert session.receive(data, 1.0)
+        assert not session.is_cut_off
+    else:
+        with pytest.raises(ProtocolError):
+            session.receive(data, 1.0)
+
+
+def test_nothing_may_follow_a_refused_session() -> None:
+    session = client_in("accepted")
+    session.receive(frame(Refused(Cause.BUSY, "")), 0.0)
+    with pytest.raises(ProtocolError):
+        session.receive(frame(TaskState(1, State.QUEUED)), 0.0)
+
+
+def test_a_module_does_not_go_back_to_the_queue() -> None:
+    session = client_in("submitted")
+    session.receive(frame(TaskState(0, State.RUNNING)), 0.0)
+    with pytest.raises(ProtocolError):
+        session.receive(frame(TaskState(0, State.QUEUED)), 0.0)
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.COMPLETED])
+def test_each_outcome_of_a_task_arrives_as_itself(outcome: Outcome) -> None:
+    session = client_in("running")
+    session.cancel(1)
+    told = result_head(1, outcome=outcome, exit_code=None, stdout=1, stderr=2, reason="why")
+    events = session.receive(frame(told) + b"abb", 1.0)
+    result = TaskResult(outcome, None, 10, 8, b"a", b"bb", "why")
+    assert events == [TaskDone(1, result)]
+    assert not result.succeeded
+
+
+@pytest.mark.parametrize("outcome", sorted(REFUSALS))
+def test_each_refusal_of_a_module_is_its_tasks_outcome(outcome: Outcome) -> None:
+    session = client_in("submitted")
+    refused = Refused(Cause.MODULE, "why", None, outcome)
+    result = TaskResult(outcome, reason="why")
+    assert session.receive(frame(refused), 1.0) == [
+        TaskDone(1, result),
+        TaskDone(2, result),
+        refused,
+    ]
+    assert session.verdict() == result
+
+
+def test_a_refused_session_is_an_interruption_for_what_was_running() -> None:
+    session = client_in("running")
+    first, second, _ = session.receive(frame(Refused(Cause.SILENT, "slow")), 1.0)
+    assert isinstance(first, TaskDone)
+    assert isinstance(second, TaskDone)
+    assert isinstance(first.answer, JobInterrupted)
+    assert first.answer.running
+    assert isinstance(second.answer, JobRefused)
+    assert second.answer.cause is Cause.SILENT
+
+
+@pytest.mark.parametrize(
+    ("stage", "data", "progress"),
+    [
+        ("submitted", b"", Progress.SENT),
+        ("accepted", b"", Progress.SENT),
+        ("queued", b"", Progress.QUEUED),
+        ("running", b"", Progress.RUNNING),
+        ("running", frame(result_head(1)), None),
+        ("running", frame(result_head(1, stdout=1)), Progress.ARRIVING),
+    ],
+)
+def test_an_interruption_says_how_far_the_task_got(
+    stage: str, data: bytes, progress: Progress | None
+) -> None:
+    session = client_in(stage)
+    session.receive(data, 1.0)
+    if progress is None:
+        assert session.unanswered == (2,)
+        return
+    error = session.interruption(1, "the circuit ended")
+    assert error.progress is progress
+    assert error.accepted == (stage in {"queued", "running"})
+    assert error.running == (stage == "running")
+    assert "the circuit ended" in str(error)
+
+
+def test_a_task_that_did_not_go_out_was_not_sent() -> None:
+    session = client_in("offered")
+    session.send_module(MODULE)
+    task = session.send_task(Task(limits=SMALL))
+    assert session.interruption(task, "x").progress is Progress.NOT_SENT
+
+
+def test_a_client_asks_for_nothing_that_was_not_offered() -> None:
+    session = client_in("offered")
+    with pytest.raises(JobRefused, match="module"):
+        session.send_module(bytes(101))
+    session.send_module(MODULE)
+    for task, cause in [
+        (Task(limits=replace(SMALL, memory=2 << 20)), Cause.LIMITS),
+        (Task(limits=SMALL, stdin=bytes(51)), Cause.LIMITS),
+        (Task(limits=SMALL, args=("x" * 70_000,)), Cause.TASK),
+        (Task(limits=SMALL, files=(("/", b""),)), Cause.TASK),
+    ]:
+        with pytest.raises(JobRefused) as refused:
+            session.send_task(task)
+        assert refused.value.cause is cause
+    assert session.unanswered == ()
+    assert session.send_task(Task(limits=SMALL, stdin=bytes(30))) == 1
+    assert not session.has_room_for(Task(limits=SMALL, stdin=bytes(21)))
+    assert session.has_room_for(Task(limits=SMALL, stdin=bytes(20)))
+    session.send_task(Task(limits=SMALL))
+    session.send_task(Task(limits=SMALL))
+    assert not session.has_room_for(Task(limits=SMALL))
+
+
+def test_a_client_waits_for_a_silent_worker_just_so_long() -> None:
+    patience = Patience()
+    assert client_in("opened").deadline() == patience.offer_seconds
+    assert client_in("offered").deadline() is None
+    session = client_in("submitted")
+    assert session.deadline() == patience.word_seconds
+    session.sent_some(7.0)
+    assert session.deadline() == 7 + patience.word_seconds
+    session = client_in("running")
+    running = SMALL.wall_seconds + patience.slack_seconds
+    assert session.deadline() == running
+    data = frame(result_head(1, stdout=8)) + bytes(8)
+    session.receive(data[:-1], 3.0)
+    assert session.deadline() == 3 + patience.pace.seconds_for(65536 + 8)
+    session.receive(data[-1:], 4.0)
+    assert session.deadline() == 4 + patience.word_seconds
+
+
+worker_words = st.one_of(
+    st.sampled_from([data for data, _ in FROM_WORKER.values()]),
+    st.builds(
+        lambda n, outcome, size: (
+            frame(
+                result_head(n, outcome=outcome, exit_code=0 if outcome == 0 else None, stderr=size)
+            )
+            + bytes(size)
+        ),
+        ids,
+        st.sampled_from(Outcome),
+        st.integers(0, 10),
+    ),
+    st.builds(lambda n, state: frame(TaskState(n, state)), ids, st.sampled_from(State)),
+    st.binary(max_size=12),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(worker_words, max_size=20), st.sampled_from(STAGES))
+def test_a_client_survives_anything_a_worker_says(words: list[bytes], stage: str) -> None:
+    session = client_in(stage)
+    answered: list[int] = []
+    for word in words:
+        try:
+            events = session.receive(word, 1.0)
+        except ProtocolError:
+            break
+        answered += [event.task for event in events if isinstance(event, TaskDone)]
+        session.deadline()
+    assert len(answered) == len(set(answered))
+    assert not set(answered) & set(session.unanswered)
+
+
+# Both together.
+
+
+class Pair:
+    """Both sides and what is under way between them; each method is one step of one of them."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.client = ClientSession(Patience(), 0.0)
+        self.worker = WorkerSession(OFFER, LIMITS, Budget(LIMITS.held), 0.0)
+        self.pipes = {"up": b"", "down": b""}
+        self.sent: dict[int, bytes] = {}
+        self.answers: dict[int, Any] = {}
+        self.submitted = False
+        self.running: Task | None = None
+
+    def step(self) -> None:
+        self.pipes["up"] += b"".join(self.client.data_to_send())
+        self.pipes["down"] += b"".join(self.worker.data_to_send())
+        acts = [self.up, self.down, self.send, self.cancel, self.work]
+        self.data.draw(st.sampled_from(acts))()
+
+    def portion(self, pipe: str) -> bytes:
+        size = self.data.draw(st.integers(0, len(self.pipes[pipe])))
+        part, self.pipes[pipe] = self.pipes[pipe][:size], self.pipes[pipe][size:]
+        return part
+
+    def up(self) -> None:
+        self.worker.receive(self.portion("up"), 0.0)
+
+    def down(self) -> None:
+        for event in self.client.receive(self.portion("down"), 0.0):
+            if isinstance(event, TaskDone):
+                self.answers[event.task] = event.answer
+
+    def send(self) -> None:
+        if self.client.offer is None:
+            return
+        if not self.submitted:
+            self.client.send_module(MODULE)
+            self.submitted = True
+        task = Task(limits=SMALL, stdin=bytes([len(self.sent)]))
+        if self.client.has_room_for(task):
+            self.sent[self.client.send_task(task)] = task.stdin
+
+    def cancel(self) -> None:
+        if self.client.unanswered:
+            self.client.cancel(self.data.draw(st.sampled_from(self.client.unanswered)))
+
+    def work(self) -> None:
+        if self.worker.phase is Phase.WAITING:
+            self.worker.load_module()
+        elif self.worker.phase is Phase.LOADING:
+            self.worker.accept_module(0.0)
+        elif self.running is None:
+            self.running = self.worker.start_task()
+        else:
+            self.worker.finish_task(Result(Outcome.COMPLETED, 0, 1, self.running.stdin), 0.0)
+            self.running = None
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_honest_sides_agree_in_any_portions_and_any_order(data: st.DataObject) -> None:
+    pair = Pair(data)
+    for _ in range(150):
+        pair.step()
+    for task, answer in pair.answers.items():
+        if answer.outcome is Outcome.COMPLETED:
+            assert answer.stdout == pair.sent[task]
+        else:
+            assert answer.outcome is Outcome.CANCELLED
+    assert set(pair.answers) | set(pair.client.unanswered) == set(pair.sent)
+    assert not set(pair.answers) & set(pair.client.unanswered)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8), st.integers(1, 20))
+def test_portions_keep_every_byte_and_the_bound(parts: list[bytes], size: int) -> None:
+    cut = list(portions(parts, size))
+    assert b"".join(cut) == b"".join(parts)
+    assert all(0 < len(part) <= size for part in cut)
