@@ -336,7 +336,7 @@ STREAMS = [
 
 each = pytest.mark.parametrize("decoder", DECODERS, ids=lambda d: d.name)
 each_stream = pytest.mark.parametrize("stream", STREAMS, ids=lambda d: d.name)
-fuzzed = settings(max_examples=40, deadline=None, derandomize=True)
+fuzzed = settings(max_examples=25, deadline=None, derandomize=True)
 
 VALUES = st.recursive(
     st.none()
@@ -385,10 +385,9 @@ def test_cut_at_every_byte(decoder: Decoder) -> None:
 @each
 def test_every_byte_changed(decoder: Decoder) -> None:
     for place in range(0, len(decoder.valid), max(1, len(decoder.valid) // 500)):
-        for change in (0x01, 0x80, 0xFF):
-            data = bytearray(decoder.valid)
-            data[place] ^= change
-            attempt(decoder, bytes(data))
+        data = bytearray(decoder.valid)
+        data[place] ^= 1 << place % 8
+        attempt(decoder, bytes(data))
 
 
 @each
