@@ -7,10 +7,6 @@ class ClientError(Exception):
     """Something that a client wanted could not be had; the message says why and what to do."""
 
 
-class NotJoined(ClientError):
-    """No network was joined yet, or its document is damaged: `fog join network.toml`."""
-
-
 class NoPath(ClientError):
     """No path through the network keeps all limits; the message says which one is in the way."""
 

@@ -275,19 +275,16 @@ def _retry_better(state: GuardState, identity: NodeId, now: int) -> GuardState:
     return state
 
 
-def warnings(state: GuardState, topology: Topology) -> tuple[str, ...]:
+def warnings(state: GuardState, topology: Topology) -> dict[NodeId, str]:
     """Return a sentence for each guard through which most circuits fail (spec/06 §2.3)."""
-    sentences = []
+    sentences = {}
     for guard in state.sample:
         entry = topology.relay(guard.identity)
-        if (
-            entry is not None
-            and guard.failed >= _WARN_FAILURES
-            and guard.failed >= _WARN_SHARE * guard.circuits
-        ):
-            sentences.append(
+        often = guard.failed >= max(_WARN_FAILURES, _WARN_SHARE * guard.circuits)
+        if entry is not None and often:
+            sentences[guard.identity] = (
                 f"{guard.failed} of the last {guard.circuits} circuits through the guard "
                 f"{entry.nickname} failed beyond it: it may be overloaded, or choose which "
                 "circuits to let pass"
             )
-    return tuple(sentences)
+    return sentences

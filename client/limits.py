@@ -29,10 +29,11 @@ class ClientLimits:
 
     build_attempts: int = 8
     build_seconds: float = 30.0
+    attempt_seconds: float = 12.0
     job_failures: int = 64
 
     fetch_authorities: int = 4
-    fetch_seconds: float = 20.0
+    fetch_seconds: float = 60.0
 
 
 LIMITS = ClientLimits()

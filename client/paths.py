@@ -16,7 +16,6 @@ from fogbank.client.errors import NoPath
 from fogbank.client.topology import FAMILY, NODE, PREFIX, Topology, relay_weight
 from fogbank.directory.consensus import Entry
 from fogbank.relay.circuits.origin import Hop
-from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 
 _DRAWS = 32
@@ -52,8 +51,7 @@ class Path:
 
 def hop(entry: Entry) -> Hop:
     """Return an entry as a hop of a circuit."""
-    addresses = tuple(Address(address.host, address.port) for address in entry.addresses)
-    return Hop(entry.identity, entry.onion_key, addresses or None)
+    return Hop(entry.identity, entry.onion_key, entry.addresses or None)
 
 
 @dataclass(frozen=True, slots=True)

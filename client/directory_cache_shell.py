@@ -1,0 +1,187 @@
+"""The consensus at hand: on disk, in memory, and how it is kept new (spec/06 §5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TypeAlias
+
+import trio
+
+from fogbank.client.chance import Chooser
+from fogbank.client.errors import ClientError, DirectoryUnavailable
+from fogbank.client.fetch_schedule import next_fetch, retry_wait
+from fogbank.client.limits import LIMITS, ClientLimits
+from fogbank.client.topology import Topology
+from fogbank.directory.consensus import CONSENSUS_LIMIT, Consensus, open_consensus
+from fogbank.directory.exchange_shell import fetch_consensus
+from fogbank.directory.network import AuthorityPin, NetworkDocument
+from fogbank.relay.errors import ProtocolError, RelayError
+from fogbank.relay.files_shell import write_atomic
+from fogbank.relay.messages_shell import Stream
+
+DirectoryOpener: TypeAlias = Callable[[AuthorityPin], AbstractAsyncContextManager[Stream]]
+"""Opens a `dir` stream to an authority, and closes what it took when the block is left."""
+
+_FILE = "consensus"
+_FAILURES = (
+    RelayError,
+    ClientError,
+    OSError,
+    trio.TooSlowError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
+_LONGEST_SLEEP = 300.0
+"""A machine that slept looks at its clock again after so many seconds."""
+
+
+class DirectoryCache:
+    """The newest consensus that passed the gate, in memory and in a folder, which must exist.
+
+    `clock` is the wall clock in seconds; `warn` hears sentences for the user.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: NetworkDocument,
+        chooser: Chooser,
+        warn: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.time,
+        write: Callable[[Path, bytes], None] = write_atomic,
+        limits: ClientLimits = LIMITS,
+    ) -> None:
+        self._path = folder / _FILE
+        self._network = network
+        self._chooser = chooser
+        self._warn = warn
+        self._clock = clock
+        self._write = write
+        self._limits = limits
+        self._topology: Topology | None = None
+
+    @property
+    def topology(self) -> Topology | None:
+        """The live consensus, fresh or stale, to choose paths from; None if there is none."""
+        topology = self._topology
+        if topology is not None and self._clock() >= topology.consensus.valid_until:
+            topology = self._topology = None
+        return topology
+
+    @property
+    def consensus(self) -> Consensus | None:
+        """The live consensus, or None."""
+        topology = self.topology
+        return topology.consensus if topology is not None else None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether there is a consensus, and no newer one is to be expected yet."""
+        consensus = self.consensus
+        return consensus is not None and self._clock() < consensus.fresh_until
+
+    def load(self) -> bool:
+        """Take up the consensus on disk; tell whether it is live. A bad file is just none."""
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(CONSENSUS_LIMIT + 1)
+            consensus = open_consensus(data, self._network, self._clock())
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self._warn(f"{self._path} cannot be read ({error.strerror}): fetching a consensus anew")
+            return False
+        except ProtocolError:
+            # Expired, of another network, or damaged: what is fetched next takes its place.
+            return False
+        self._take(consensus)
+        return True
+
+    async def ensure(self, opener: DirectoryOpener) -> Topology:
+        """Return a live consensus: the one at hand, fresh or stale, or else one fetched now.
+
+        Raises `DirectoryUnavailable`.
+        """
+        if self.topology is None:
+            await self.refresh(opener)
+        topology = self.topology
+        if topology is None:
+            raise DirectoryUnavailable(
+                "the authorities have no consensus yet: wait until their first round is over"
+            )
+        return topology
+
+    async def refresh(self, opener: DirectoryOpener) -> bool:
+        """Fetch a newer consensus from some authority; tell whether there was one.
+
+        Raises `DirectoryUnavailable` with every reason if none of those asked could answer.
+        """
+        reasons = []
+        pins = self._shuffled()[: self._limits.fetch_authorities]
+        for pin in pins:
+            try:
+                if await self._fetch(pin, opener):
+                    return True
+            except trio.TooSlowError:
+                reasons.append(f"{pin.nickname}: no answer in {self._limits.fetch_seconds:g} s")
+            except _FAILURES as error:
+                reasons.append(f"{pin.nickname}: {error}")
+        if len(reasons) == len(pins):
+            raise DirectoryUnavailable(f"no authority gave a consensus. {'. '.join(reasons)}")
+        return False
+
+    async def keep_new(self, opener: DirectoryOpener, *, soon: bool = False) -> None:
+        """Fetch each next consensus in its time, until cancelled (spec/06 §5.3).
+
+        `soon` is for nodes; the clients of a test network do it in any case.
+        """
+        failures = 0
+        while True:
+            await self._wait(failures, soon=soon or self._network.test)
+            try:
+                failures = 0 if await self.refresh(opener) else failures + 1
+            except DirectoryUnavailable as error:
+                failures += 1
+                if self.topology is None:
+                    self._warn(str(error))
+
+    async def _wait(self, failures: int, *, soon: bool) -> None:
+        consensus = self.consensus
+        if failures:
+            due = self._clock() + retry_wait(failures, consensus, self._chooser)
+        elif consensus is not None:
+            due = next_fetch(consensus, self._chooser, soon=soon)
+        else:
+            due = self._clock()
+        while (rest := due - self._clock()) > 0:
+            await trio.sleep(min(rest, _LONGEST_SLEEP))  # noqa: ASYNC110 - waits for a clock
+        await trio.lowlevel.checkpoint()
+
+    async def _fetch(self, pin: AuthorityPin, opener: DirectoryOpener) -> bool:
+        with trio.fail_after(self._limits.fetch_seconds):
+            async with opener(pin) as stream:
+                found = await fetch_consensus(stream, self._network, self._clock, self.consensus)
+        if found is None:
+            return False
+        data, consensus = found
+        known = self.consensus
+        if known is not None and consensus.valid_after <= known.valid_after:
+            # Another task was faster.
+            return False
+        self._take(consensus)
+        try:
+            self._write(self._path, data)
+        except OSError as error:
+            self._warn(f"the consensus cannot be written to {self._path} ({error.strerror})")
+        return True
+
+    def _take(self, consensus: Consensus) -> None:
+        self._topology = Topology(consensus)
+
+    def _shuffled(self) -> list[AuthorityPin]:
+        pins = list(self._network.authorities)
+        return [pins.pop(self._chooser.below(len(pins))) for _ in range(len(pins))]
