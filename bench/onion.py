@@ -94,8 +94,7 @@ class Bench:
             circuit.close()
         gigabytes = size / 1e9
         cpu = {
-            name: round((after[name]["cpu"] - before[name]["cpu"]) / gigabytes, 2)
-            for name in after
+            name: round((after[name]["cpu"] - before[name]["cpu"]) / gigabytes, 2) for name in after
         }
         return {
             "mb_per_s": round(size / 1e6 / seconds, 1),
@@ -174,7 +173,9 @@ async def measure(hops: list[Hop], megabytes: int) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print the figures as a table."""
-    print(f"{'three hops, four processes':28} MB/s   CPU s/GB: guard  middle  end   per hop  client")
+    print(
+        f"{'three hops, four processes':28} MB/s   CPU s/GB: guard  middle  end   per hop  client"
+    )
     for name in ("down_1_circuit", "down_4_circuits", "up_1_circuit", "up_4_circuits"):
         row = result[name]
         cpu = row["cpu_s_per_gb"]

@@ -1,8 +1,8 @@
 """One relay of the onion benchmark, in a process of its own; `bench/onion.py` starts it.
 
 Reads one JSON line: its seed, its host, the network's size. Prints one JSON line with its address
-once it listens, then serves until it is ended. Services: `source` sends as many bytes as it is asked
-for, `sink` counts what comes, `echo` answers, `usage` reports the process's own accounting.
+once it listens, then serves until it is ended. Services: `source` sends as many bytes as it is
+asked for, `sink` counts what comes, `echo` answers, `usage` reports the process's own accounting.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class BenchKeys:
         """Return the one onion key."""
         return [self.onion]
 
-    def credentials(self, now: float) -> LinkCredentials:
+    def credentials(self, now: float) -> LinkCredentials:  # noqa: ARG002 - they never expire
         """Return what the node proves itself with."""
         return self._credentials
 
@@ -70,9 +70,7 @@ class BenchKeys:
 class Anyone:
     """An extend policy that admits every address: there is no directory here."""
 
-    def check(
-        self, identity: NodeId, addresses: tuple[Address, ...] | None
-    ) -> RefusedCode | None:
+    def check(self, *_who: object) -> RefusedCode | None:
         """Refuse nothing."""
         return None
 

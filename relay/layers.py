@@ -18,10 +18,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from fogbank.relay.handshake import HopKeys
 
 from fogbank.relay.cells import BODY, CELL, HEADER, LAYER, TAG, Command, Geometry
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.handshake import HopKeys
 
 FORWARD: Final = 1
 BACKWARD: Final = 2
@@ -63,7 +63,7 @@ class Layer:
         self._aead.encrypt_into(count.to_bytes(12, "big"), plain, self._associated, out)
 
     def open(self, sealed: memoryview, out: memoryview) -> None:
-        """Decrypt `sealed` into `out`, 16 bytes shorter; raise `ProtocolError` if it was altered."""
+        """Decrypt `sealed` into `out`, 16 bytes shorter; `ProtocolError` if it was altered."""
         count = self.count
         if count and not count % EPOCH:
             self._set_epoch(self._chain)

@@ -28,7 +28,11 @@ class Limits:
     creates_per_second: float = 100.0
     creates_burst: float = 200.0
     circuits_per_link: int = 4096
-    unknown_cells: int = 4096
+    unread_answers: int = 2 << 20
+    """Bytes that may wait on a link while its peer asks for more circuits."""
+    link_queue: int = 16 << 20
+    """Bytes that may wait on a link, those of congested circuits not counted."""
+    node_links_per_address: int = 256
     circuit_queue: int = 4 * CIRCUIT_WINDOW * CELL
     process_queue: int = 256 << 20
     link_idle_seconds: float = 180.0

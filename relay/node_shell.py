@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
 
-from fogbank.relay.certificates import ChainKeys
+from fogbank.relay.cells import MAX_HOPS
 from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.circuits.origin import Hop, OriginCircuit
 from fogbank.relay.circuits.shell import Circuit
@@ -25,17 +24,17 @@ from fogbank.relay.errors import LinkFailed, ProtocolError, RelayError
 from fogbank.relay.extend import Address, Extend, ExtendPolicy, RefusedCode
 from fogbank.relay.keys import NodeId, X25519Key
 from fogbank.relay.limits import Limits
-from fogbank.relay.link.handshake import LinkCredentials, LinkHandshake
+from fogbank.relay.link.handshake import LinkCredentials
 from fogbank.relay.link.outqueue import OutQueue
-from fogbank.relay.link.pipe import Pipe, Transport
-from fogbank.relay.link.shell import TURN, Link, shake
+from fogbank.relay.link.pipe import Transport
+from fogbank.relay.link.shell import Link
+from fogbank.relay.links_shell import Links, log_fault
 from fogbank.relay.streams.messages import ResetReason
 from fogbank.relay.streams.mux import StreamState
 from fogbank.relay.streams.shell import CircuitStream
 
 log = logging.getLogger(__name__)
 
-_JANITOR_SECONDS = 15.0
 _SERVED_STREAMS = 4096
 
 
@@ -89,13 +88,14 @@ class Node:
         self._switch = Switch(
             self, config.limits, config.network, trio.current_time, config.random, config.keys
         )
-        self._buffer = memoryview(bytearray(TURN))
-        self._links: dict[NodeId, Link] = {}
-        self._by_queue: dict[OutQueue, Link] = {}
-        self._dialing: dict[NodeId, trio.Event] = {}
-        self._held: set[NodeId] = set()
-        self._anonymous: Counter[str] = Counter()
-        self._half_open = 0
+        self.links = Links(
+            self._switch,
+            config.transport,
+            config.keys,
+            config.limits,
+            config.clock,
+            config.on_clock_warning,
+        )
         self._served = 0
         self._nursery: trio.Nursery | None = None
 
@@ -105,171 +105,46 @@ class Node:
         *,
         task_status: trio.TaskStatus[tuple[Address, ...]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Work until cancelled; report as started, with the real ports, once all listeners listen."""
+        """Work until cancelled; report as started, with the real ports, once all listeners listen.
+
+        Raises `LinkFailed` if an address cannot be listened at.
+        """
+        failure: LinkFailed | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._janitor)
-            bound = [await nursery.start(self._listen, address) for address in listen]
-            task_status.started(tuple(bound))
             try:
-                await trio.sleep_forever()
+                await self.links.run(nursery, listen, task_status.started)
+            except LinkFailed as error:
+                # Raised below: the nursery would wrap it in a group.
+                failure = error
+                nursery.cancel_scope.cancel()
             finally:
                 self._nursery = None
+        if failure is not None:
+            raise failure
 
     # Links.
 
     @property
     def peers(self) -> frozenset[NodeId]:
         """The identities to which a link stands now."""
-        return frozenset(self._links)
+        return self.links.peers
 
     def hold(self, identities: frozenset[NodeId]) -> None:
         """Keep links to these nodes open though no circuit uses them (a worker's contacts)."""
-        self._held = set(identities)
+        self.links.hold(identities)
 
     async def link(self, identity: NodeId, addresses: Sequence[Address]) -> Link:
-        """Return a link to `identity`: one that stands, or a new one to the first address that answers.
-
-        Raises `LinkFailed`.
-        """
-        while True:
-            link = self._links.get(identity)
-            if link is not None:
-                return link
-            pending = self._dialing.get(identity)
-            if pending is None:
-                break
-            await pending.wait()
-        if not addresses:
-            raise LinkFailed("no link to that node stands, and it has no address")
-        self._dialing[identity] = done = trio.Event()
-        try:
-            pipe, proved = await self._dial_any(identity, addresses)
-            return self._open(pipe, proved, dialed=True)
-        finally:
-            del self._dialing[identity]
-            done.set()
+        """Return a link to `identity`, a new one if none stands; raise `LinkFailed`."""
+        return await self.links.link(identity, addresses)
 
     async def probe(self, identity: NodeId, addresses: Sequence[Address]) -> None:
         """Dial a node afresh, whatever links stand, and hang up; raise `LinkFailed` if it fails."""
-        pipe, _ = await self._dial_any(identity, addresses)
-        pipe.close()
-
-    async def _dial_any(
-        self, identity: NodeId, addresses: Sequence[Address]
-    ) -> tuple[Pipe, ChainKeys | None]:
-        failure = LinkFailed("the node has no address")
-        for address in addresses:
-            try:
-                with trio.fail_after(self._limits.dial_seconds):
-                    return await self._dial(identity, address)
-            except trio.TooSlowError:
-                failure = LinkFailed(f"{address} did not answer in {self._limits.dial_seconds:g} s")
-            except ProtocolError as error:
-                failure = LinkFailed(f"{address}: {error}")
-            except LinkFailed as error:
-                failure = error
-        raise failure
-
-    async def _dial(self, identity: NodeId, address: Address) -> tuple[Pipe, ChainKeys | None]:
-        config = self._config
-        pipe = await config.transport.dial(address.host, address.port)
-        try:
-            own = config.keys.credentials(config.clock()) if config.keys is not None else None
-            handshake = LinkHandshake.dialer(pipe.binding, identity, own, pipe.peer_host)
-            await shake(pipe, handshake, config.clock)
-        except BaseException:
-            pipe.close()
-            raise
-        warning = handshake.clock_warning()
-        if warning is not None:
-            config.on_clock_warning(warning)
-        return pipe, handshake.peer
-
-    def _open(self, pipe: Pipe, proved: ChainKeys | None, *, dialed: bool) -> Link:
-        if self._nursery is None:
-            pipe.close()
-            raise LinkFailed("this node is shutting down")
-        peer = proved.identity if proved is not None else None
-        port = self._switch.open_port(peer, dialed=dialed)
-        port.last_used = self._switch.now()
-        onion_key = proved.onion if proved is not None else None
-        link = Link(pipe, self._switch, port, self._buffer, onion_key)
-        self._by_queue[port.queue] = link
-        if peer is not None:
-            self._links[peer] = link
-        self._nursery.start_soon(self._run_link, link)
-        return link
-
-    async def _run_link(self, link: Link) -> None:
-        try:
-            await link.run()
-        finally:
-            self._by_queue.pop(link.port.queue, None)
-            if link.peer is not None and self._links.get(link.peer) is link:
-                del self._links[link.peer]
-
-    async def _listen(self, address: Address, *, task_status: trio.TaskStatus[Address]) -> None:
-        def started(port: int) -> None:
-            task_status.started(Address(address.host, port))
-
-        await self._config.transport.listen(address.host, address.port, self._accept, started)
-
-    def _accept(self, finish: Callable[[], Awaitable[Pipe]], host: str) -> None:
-        crowded = self._anonymous[host] >= self._limits.links_per_address
-        if self._nursery is None or crowded or self._half_open >= self._limits.half_open:
-            return
-        self._half_open += 1
-        self._nursery.start_soon(self._answer, finish, host)
-
-    async def _answer(self, finish: Callable[[], Awaitable[Pipe]], host: str) -> None:
-        keys = self._config.keys
-        pipe: Pipe | None = None
-        link: Link | None = None
-        try:
-            with trio.fail_after(self._limits.handshake_seconds):
-                pipe = await finish()
-                if keys is None:
-                    raise LinkFailed("this node answers no links")
-                handshake = LinkHandshake.responder(pipe.binding, keys.credentials(self._config.clock()), host)
-                await shake(pipe, handshake, self._config.clock)
-            if handshake.peer is None and self._anonymous[host] >= self._limits.links_per_address:
-                raise LinkFailed("too many links from one address")
-            link = self._open(pipe, handshake.peer, dialed=False)
-        except (RelayError, trio.TooSlowError):
-            # A peer that cannot shake hands: its own trouble, and too frequent to log.
-            pass
-        finally:
-            self._half_open -= 1
-            if link is None and pipe is not None:
-                pipe.close()
-        if link is not None and link.peer is None:
-            await self._count_anonymous(link, host)
-
-    async def _count_anonymous(self, link: Link, host: str) -> None:
-        self._anonymous[host] += 1
-        try:
-            await link.closed.wait()
-        finally:
-            self._anonymous[host] -= 1
-            if not self._anonymous[host]:
-                del self._anonymous[host]
-
-    async def _janitor(self) -> None:
-        while True:
-            await trio.sleep(_JANITOR_SECONDS)
-            limit = trio.current_time() - self._limits.link_idle_seconds
-            for link in list(self._by_queue.values()):
-                idle = not link.port.sides and link.port.last_used < limit
-                if idle and link.peer not in self._held:
-                    link.close()
+        await self.links.probe(identity, addresses)
 
     def send(self, queues: Sequence[OutQueue]) -> None:
         """Send what waits on these links as far as it goes now (for the switch)."""
-        for queue in queues:
-            link = self._by_queue.get(queue)
-            if link is not None:
-                link.flush()
+        self.links.send(queues)
 
     # Circuits that begin here.
 
@@ -284,11 +159,13 @@ class Node:
         return await self.build([Hop(identity, link.onion_key, addresses)])
 
     async def build(self, hops: Sequence[Hop]) -> Circuit:
-        """Build a circuit through `hops`; the first one's addresses, or a standing link, reach it.
+        """Build a circuit through `hops`, 1 to 6 of them.
 
-        Raises `LinkFailed` if the first hop cannot be reached, else `ExtendRefused` or
-        `CircuitDestroyed`; `Circuit.length` of an error is not kept: build anew.
+        The first one is reached by its addresses or a link that stands. Raises `LinkFailed` if it
+        cannot be, else `ExtendRefused` or `CircuitDestroyed`; what was built is then gone.
         """
+        if not 1 <= len(hops) <= MAX_HOPS:
+            raise ValueError(f"a circuit has 1 to {MAX_HOPS} hops")
         first = hops[0]
         link = await self.link(first.identity, first.addresses or ())
         now = trio.current_time()
@@ -312,30 +189,36 @@ class Node:
         return None
 
     async def _extend(self, hop: HopCircuit, request: Extend, policy: ExtendPolicy) -> None:
-        try:
+        settled = trio.Event()
+        with trio.move_on_after(self._limits.extend_seconds):
             link = await self._next_link(request, policy)
-        except LinkFailed:
-            link = RefusedCode.UNREACHABLE
-        if isinstance(link, RefusedCode):
-            hop.extend_refused(link)
+            if isinstance(link, RefusedCode):
+                hop.extend_refused(link)
+            else:
+                hop.extend_on(link.port, request.handshake, settled.set)
+                self._switch.flush()
+                await settled.wait()
             self._switch.flush()
             return
-        hop.extend_on(link.port, request.handshake)
-        self._switch.flush()
-        await trio.sleep(self._limits.extend_seconds)
         hop.extend_timed_out()
         self._switch.flush()
 
     async def _next_link(self, request: Extend, policy: ExtendPolicy) -> Link | RefusedCode:
-        refused = policy.check(request.identity, request.addresses)
-        if refused in {RefusedCode.NOT_IN_CONSENSUS, RefusedCode.BAD_ADDRESS}:
-            await policy.refresh()
+        try:
             refused = policy.check(request.identity, request.addresses)
-        if refused is not None:
-            return refused
-        if request.addresses is None:
-            return self._links.get(request.identity) or RefusedCode.NO_STANDING_LINK
-        return await self.link(request.identity, request.addresses)
+            if refused in {RefusedCode.NOT_IN_CONSENSUS, RefusedCode.BAD_ADDRESS}:
+                await policy.refresh()
+                refused = policy.check(request.identity, request.addresses)
+            if refused is not None:
+                return refused
+            if request.addresses is None:
+                return self.links.standing(request.identity) or RefusedCode.NO_STANDING_LINK
+            return await self.links.link(request.identity, request.addresses)
+        except RelayError:
+            return RefusedCode.UNREACHABLE
+        except Exception as error:  # noqa: BLE001 - a fault here must not end the node
+            log_fault("extending a circuit", error)
+            return RefusedCode.RESOURCES
 
     def serve(self, hop: HopCircuit, stream: StreamState, service: str) -> ResetReason | None:
         """Begin to serve a stream, or say why not (for the switch)."""
@@ -351,15 +234,16 @@ class Node:
         return None
 
     async def _serve(self, handler: Service, stream: CircuitStream, origin: Origin) -> None:
+        # A handler's nurseries raise groups, and at the node's end some hold a Cancelled, too.
         try:
             await handler(stream, origin)
             await stream.aclose()
-        except ProtocolError:
+        except* ProtocolError:
             stream.reset(ResetReason.PROTOCOL)
-        except (RelayError, trio.TooSlowError):
+        except* (RelayError, trio.TooSlowError):
             stream.reset(ResetReason.FAILED)
-        except Exception as error:  # noqa: BLE001 - a fault in one service must not end the node
-            log.error("a service failed: %s", type(error).__name__)
+        except* Exception as faults:  # noqa: BLE001 - one service must not end the node
+            log_fault("a service", faults)
             stream.reset(ResetReason.FAILED)
         finally:
             self._served -= 1

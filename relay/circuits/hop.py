@@ -19,7 +19,6 @@ from fogbank.relay.cells import (
     DestroyReason,
     Geometry,
     pack_cell,
-    pack_destroy,
     pack_header,
 )
 from fogbank.relay.errors import ProtocolError
@@ -33,6 +32,7 @@ from fogbank.relay.link.port import Port
 from fogbank.relay.streams.messages import (
     RelayCommand,
     ResetReason,
+    is_drop,
     unpack_message_header,
     write_message,
 )
@@ -52,9 +52,6 @@ class HopContext(Protocol):
 
     def serve(self, hop: HopCircuit, stream: StreamState, service: str) -> ResetReason | None:
         """Begin to serve a stream, or say why not."""
-
-    def doom(self, hop: HopCircuit) -> None:
-        """Remember to destroy `hop` when the batch is done."""
 
     def now(self) -> float:
         """Return the time, in seconds of a clock that does not jump."""
@@ -103,14 +100,14 @@ class HopCircuit:
             if flag == TO_NEXT:
                 pack_header(queue.view, to, next_side.circuit_id, _RELAY)
                 queue.commit(next_side.lane)
-            elif flag != TO_YOU or queue.view[to + HEADER] != RelayCommand.DROP:
+            elif flag != TO_YOU or not is_drop(queue.view, to + HEADER, self.capacity):
                 raise ProtocolError("a hop that is not the last one got a message for a last one")
         else:
             if self._layers.open_forward(view, at, self._scratch, 0) != TO_YOU:
                 raise ProtocolError("a cell for a next hop, and there is none")
             self._message(lambda: self._layers.received_tag(view, at))
 
-    def created(self, content: bytes) -> None:
+    def created(self, content: bytes) -> None:  # noqa: ARG002 - it is wrong whatever it holds
         """Refuse CREATED from the side that sent CREATE."""
         raise ProtocolError("CREATED came from the wrong side")
 
@@ -123,8 +120,7 @@ class HopCircuit:
 
     def fail(self, reason: int) -> None:
         """End the circuit in both directions."""
-        if self._prev.sides.get(self._prev_id) is self:
-            self._close_prev(reason)
+        if self._prev.destroy(self._prev_id, self, self._lane, reason):
             if self._next is not None:
                 self._next.close(reason)
             self._close_streams("the circuit was destroyed")
@@ -136,16 +132,7 @@ class HopCircuit:
             full = reason == DestroyReason.RESOURCES
             self.extend_refused(RefusedCode.RESOURCES if full else RefusedCode.FAILED)
         else:
-            self._close_prev(reason)
-
-    def overflowed(self) -> None:
-        """Hear that too much waits for this circuit on one of its links."""
-        self._context.doom(self)
-
-    def _close_prev(self, reason: int) -> None:
-        self._prev.sides.pop(self._prev_id, None)
-        self._prev.queue.drop(self._lane)
-        self._prev.queue.put(pack_destroy(self._prev_id, reason))
+            self._prev.destroy(self._prev_id, self, self._lane, reason)
 
     def _close_streams(self, reason: str) -> None:
         if self.mux is not None:
@@ -172,17 +159,21 @@ class HopCircuit:
         """Call `callback` once that link has drained."""
         self._prev.queue.when_room(callback)
 
+    def hold(self, cells: int) -> None:
+        """Count cells that wait here for a stream's reader."""
+        self._prev.queue.hold(self._lane, cells)
+
     def _message(self, tag: Callable[[], bytes]) -> None:
         command, stream, length = unpack_message_header(self._scratch, HEADER)
+        if is_drop(self._scratch, HEADER, self.capacity):
+            return
+        if self._extending:
+            raise ProtocolError("a message for a last hop while the circuit is being extended")
         if command == RelayCommand.EXTEND:
             if stream or length > self.capacity:
                 raise ProtocolError("EXTEND is malformed")
             begin = HEADER + MESSAGE_HEADER
             self._extend(bytes(self._scratch[begin : begin + length]))
-        elif command == RelayCommand.DROP:
-            return
-        elif self._extending:
-            raise ProtocolError("a message for a last hop while the circuit is being extended")
         else:
             if self.mux is None:
                 self.mux = StreamMux(self, self._accept)
@@ -198,7 +189,7 @@ class HopCircuit:
 
     def _extend(self, data: bytes) -> None:
         request = Extend.decode(data)
-        if self._extending or self._extended or self.mux is not None:
+        if self._extended or self.mux is not None:
             self.extend_refused(RefusedCode.LIMIT)
             return
         own = self._context.identity
@@ -215,19 +206,24 @@ class HopCircuit:
         if self._prev.sides.get(self._prev_id) is self:
             self.send(RelayCommand.REFUSED, 0, bytes((code,)))
 
-    def extend_on(self, port: Port, handshake: bytes) -> None:
-        """Send CREATE over the link to the next hop."""
+    def extend_on(self, port: Port, handshake: bytes, settled: Callable[[], None]) -> None:
+        """Send CREATE over the link to the next hop.
+
+        `settled` is called once it is answered, or never will be.
+        """
         if self._prev.sides.get(self._prev_id) is not self:
+            settled()
             return
         self._extended = True
-        self._next = _NextSide(self, port)
+        self._next = _NextSide(self, port, settled)
         port.queue.put(pack_cell(self._next.circuit_id, Command.CREATE, handshake))
 
     def extend_timed_out(self) -> None:
-        """Give up on a next hop that was sent CREATE and has not answered."""
+        """Give up on a next hop that could not be reached or has not answered."""
         if self._next is not None and not self._next.open:
             self._next.close(DestroyReason.FAILURE)
             self._next = None
+        if self._extending:
             self.extend_refused(RefusedCode.UNREACHABLE)
 
     def next_created(self, answer: bytes) -> None:
@@ -249,17 +245,18 @@ class HopCircuit:
 class _NextSide:
     """The side of a hop that is away from the origin: cells come backward."""
 
-    __slots__ = ("_hop", "circuit_id", "lane", "open", "port", "relay_cell")
+    __slots__ = ("_hop", "_settled", "circuit_id", "lane", "open", "port", "relay_cell")
 
-    def __init__(self, hop: HopCircuit, port: Port) -> None:
+    def __init__(self, hop: HopCircuit, port: Port, settled: Callable[[], None]) -> None:
         self._hop = hop
+        self._settled = settled
         self.port = port
         self.lane = Lane(hop)
         self.circuit_id = port.new_id(self)
         self.open = False
         self.relay_cell: Callable[[memoryview, int], None] = self._too_early
 
-    def _too_early(self, view: memoryview, at: int) -> None:
+    def _too_early(self, _view: memoryview, _at: int) -> None:
         raise ProtocolError("a cell came from a hop that has not answered")
 
     def created(self, content: bytes) -> None:
@@ -267,11 +264,13 @@ class _NextSide:
         if self.open:
             raise ProtocolError("CREATED came twice")
         self.open = True
+        self._settled()
         self.relay_cell = self._hop.pass_back
         self._hop.next_created(content)
 
     def destroyed(self, reason: int) -> None:
         """Hear of the end from beyond."""
+        self._settled()
         self.port.queue.drop(self.lane)
         self._hop.next_ended(reason)
 
@@ -281,6 +280,5 @@ class _NextSide:
 
     def close(self, reason: int) -> None:
         """End this side and say so."""
-        if self.port.sides.pop(self.circuit_id, None) is not None:
-            self.port.queue.drop(self.lane)
-            self.port.queue.put(pack_destroy(self.circuit_id, reason))
+        self._settled()
+        self.port.destroy(self.circuit_id, self, self.lane, reason)

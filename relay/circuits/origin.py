@@ -17,7 +17,6 @@ from fogbank.relay.cells import (
     DestroyReason,
     Geometry,
     pack_cell,
-    pack_destroy,
     pack_header,
 )
 from fogbank.relay.errors import CircuitDestroyed, ExtendRefused, ProtocolError, RelayError
@@ -30,6 +29,7 @@ from fogbank.relay.link.outqueue import Lane
 from fogbank.relay.link.port import Port
 from fogbank.relay.streams.messages import (
     RelayCommand,
+    is_drop,
     unpack_message_header,
     write_message,
 )
@@ -90,6 +90,8 @@ class OriginCircuit:
         if self.error is not None:
             raise self.error
         if self._mux is None:
+            if not self.length or self._handshake is not None:
+                raise RuntimeError("a circuit has streams once its last hop has answered")
             self._mux = StreamMux(self)
         return self._mux
 
@@ -153,7 +155,7 @@ class OriginCircuit:
 
     def _build_message(self, view: memoryview, at: int) -> None:
         command, stream, length = unpack_message_header(view, at)
-        if command == RelayCommand.DROP:
+        if is_drop(view, at, self.capacity):
             return
         if stream or length > self.capacity or self._handshake is None:
             raise ProtocolError("a message came that none was waiting for")
@@ -191,6 +193,10 @@ class OriginCircuit:
         """Call `callback` once the link has drained."""
         self._port.queue.when_room(callback)
 
+    def hold(self, cells: int) -> None:
+        """Count cells that wait here for a stream's reader."""
+        self._port.queue.hold(self._lane, cells)
+
     # The end.
 
     def destroyed(self, reason: int) -> None:
@@ -200,13 +206,8 @@ class OriginCircuit:
 
     def fail(self, reason: int) -> None:
         """End the circuit and say so."""
-        if self._port.sides.pop(self._id, None) is not None:
-            self._port.queue.drop(self._lane)
-            self._port.queue.put(pack_destroy(self._id, reason))
+        if self._port.destroy(self._id, self, self._lane, reason):
             self._end(CircuitDestroyed(_end_sentence(reason, self.length)))
-
-    def overflowed(self) -> None:
-        """Never the case: an origin packs only while there is room."""
 
     def _end(self, error: RelayError) -> None:
         if self.error is None:

@@ -9,7 +9,7 @@ import trio
 from fogbank.relay.cells import DestroyReason
 from fogbank.relay.circuits.origin import Hop, OriginCircuit
 from fogbank.relay.circuits.switch import Switch
-from fogbank.relay.errors import CircuitDestroyed
+from fogbank.relay.errors import CircuitDestroyed, StreamReset
 from fogbank.relay.streams.shell import CircuitStream
 
 
@@ -41,25 +41,35 @@ class Circuit:
         wanted = core.length + 1
         core.add_hop(hop)
         self._switch.flush()
-        with trio.move_on_after(seconds):
-            while core.length < wanted:
-                if core.error is not None:
-                    raise core.error
-                if core.refused is not None:
-                    raise core.refused
-                await self._changed.park()
-            return
+        try:
+            with trio.move_on_after(seconds):
+                while core.length < wanted:
+                    if core.error is not None:
+                        raise core.error
+                    if core.refused is not None:
+                        raise core.refused
+                    await self._changed.park()
+                return
+        except trio.Cancelled:
+            self.close()
+            raise
         self.close()
         raise CircuitDestroyed(f"hop {wanted} did not answer within {seconds:g} s")
 
     async def extend_all(self, hops: Sequence[Hop], seconds: float) -> None:
-        """Add several hops, one after the other."""
+        """Add several hops, one after the other, all within `seconds`."""
+        deadline = trio.current_time() + seconds
         for hop in hops:
-            await self.extend(hop, seconds)
+            await self.extend(hop, deadline - trio.current_time())
 
     async def open_stream(self, service: str) -> CircuitStream:
-        """Begin a stream to a service of the last hop, without waiting for its answer."""
+        """Begin a stream to a service of the last hop, without waiting for its answer.
+
+        Raises `CircuitDestroyed`, or `StreamReset` if the circuit takes no more streams.
+        """
         mux = self._core.mux
+        if not self.alive:
+            raise StreamReset("this circuit is too old for another stream: build a new one")
         stream = CircuitStream(mux, mux.begin(service), self._switch)
         self._switch.flush()
         await trio.lowlevel.checkpoint()

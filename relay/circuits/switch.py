@@ -22,7 +22,7 @@ from fogbank.relay.cells import (
     unpack_header,
 )
 from fogbank.relay.circuits.hop import HopCircuit
-from fogbank.relay.errors import ProtocolError
+from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.extend import Extend, RefusedCode
 from fogbank.relay.handshake import answer_handshake
 from fogbank.relay.keys import NodeId, X25519Key
@@ -30,8 +30,8 @@ from fogbank.relay.limits import Limits
 from fogbank.relay.link.outqueue import Budget, OutQueue
 from fogbank.relay.link.port import Port, TokenBucket
 from fogbank.relay.replay import ReplayCache
-from fogbank.relay.streams.mux import StreamState
 from fogbank.relay.streams.messages import ResetReason
+from fogbank.relay.streams.mux import StreamState
 
 _RELAY = int(Command.RELAY)
 _Y_SECRET = 32
@@ -83,7 +83,6 @@ class Switch:
         self._replay = ReplayCache()
         self._budget = Budget(limits.process_queue, limits.circuit_queue)
         self._dirty: list[OutQueue] = []
-        self._doomed: list[HopCircuit] = []
         self.now = clock
         self.identity = keyring.identity if keyring is not None else b""
 
@@ -105,8 +104,11 @@ class Switch:
         self.flush()
 
     def flush(self) -> None:
-        """Have the host send what was queued since the last time."""
-        while self._dirty:
+        """Have the host send what was queued since the last time; doomed circuits end first."""
+        doomed = self._budget.doomed
+        while doomed or self._dirty:
+            while doomed:
+                doomed.pop().fail(DestroyReason.RESOURCES)
             queues = self._dirty[:]
             self._dirty.clear()
             self._host.send(queues)
@@ -132,12 +134,10 @@ class Switch:
                     side.fail(DestroyReason.FAILURE)
             else:
                 self._control(port, circuit_id, command, view[at : at + CELL])
-        while self._doomed:
-            self._doomed.pop().fail(DestroyReason.RESOURCES)
 
     def _count_unknown(self, port: Port, circuit_id: int) -> None:
         port.unknown += 1
-        if circuit_id == 0 or port.unknown > self._limits.unknown_cells:
+        if circuit_id == 0 or port.unknown > port.unknown_allowed:
             raise ProtocolError("too many cells for circuits that are not there")
 
     def _control(self, port: Port, circuit_id: int, command: int, cell: memoryview) -> None:
@@ -147,9 +147,10 @@ class Switch:
             self._create(port, circuit_id, cell_content(cell))
         elif command == Command.CREATED and circuit_id:
             side = port.sides.get(circuit_id)
+            content = cell_content(cell)
             if side is not None:
                 try:
-                    side.created(cell_content(cell))
+                    side.created(content)
                 except ProtocolError:
                     side.fail(DestroyReason.FAILURE)
         elif command == Command.DESTROY and circuit_id:
@@ -162,6 +163,8 @@ class Switch:
     def _create(self, port: Port, circuit_id: int, message: bytes) -> None:
         if circuit_id in port.sides:
             raise ProtocolError("a circuit id was used twice")
+        if port.queue.queued > self._limits.unread_answers:
+            raise ProtocolError("a peer that reads no answers asks for more")
         refused: DestroyReason | None = None
         if self._keyring is None:
             refused = DestroyReason.HANDSHAKE_REFUSED
@@ -177,7 +180,7 @@ class Switch:
                     self._replay,
                     self._random(_Y_SECRET),
                 )
-            except ProtocolError:
+            except RelayError:
                 refused = DestroyReason.HANDSHAKE_REFUSED
             else:
                 port.sides[circuit_id] = HopCircuit(self, port, circuit_id, keys, request)
@@ -194,7 +197,3 @@ class Switch:
     def serve(self, hop: HopCircuit, stream: StreamState, service: str) -> ResetReason | None:
         """Hand a stream to the host."""
         return self._host.serve(hop, stream, service)
-
-    def doom(self, hop: HopCircuit) -> None:
-        """Remember to destroy `hop` when the batch is done."""
-        self._doomed.append(hop)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import trio
 
 from fogbank.relay.errors import LinkFailed
-from fogbank.relay.link.pipe import Pipe, PipeBroken
+from fogbank.relay.link.pipe import Accept, Pipe, PipeBroken
 
 CAPACITY = 1 << 20
 
@@ -91,15 +91,12 @@ class MemoryPipe:
 def memory_pipe_pair(
     name: bytes, dialer_host: str = "127.0.0.1", responder_host: str = "127.0.0.1"
 ) -> tuple[MemoryPipe, MemoryPipe]:
-    """Return a dialer's and a responder's end; `name` makes the binding, so give each pair its own."""
+    """Return a dialer's and a responder's end; `name`, unlike other pairs', makes the binding."""
     binding = hashlib.sha256(b"memory pipe:" + name).digest()
     dialer, responder = MemoryPipe(binding, responder_host), MemoryPipe(binding, dialer_host)
     dialer.join(responder)
     responder.join(dialer)
     return dialer, responder
-
-
-Accept = Callable[[Callable[[], Awaitable[Pipe]], str], None]
 
 
 class MemoryNetwork:
@@ -124,7 +121,8 @@ class MemoryNetwork:
             await trio.lowlevel.checkpoint()
             return responder
 
-        accept(finish, source)
+        if not accept(finish, source):
+            responder.close()
         return dialer
 
 

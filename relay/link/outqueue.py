@@ -26,54 +26,80 @@ _SPARE_SLABS: Final = 4
 class LaneOwner(Protocol):
     """A circuit, as far as a queue needs to know it."""
 
-    def overflowed(self) -> None:
-        """Hear that too much waits for this circuit: it must be destroyed after the batch."""
+    def fail(self, reason: int) -> None:
+        """End the circuit in both directions."""
 
 
 class Lane:
-    """The cells of one circuit that wait for one congested link."""
+    """The cells of one circuit that wait for one congested link, and what else it holds."""
 
-    __slots__ = ("cells", "owner")
+    __slots__ = ("cells", "held", "owner")
 
     def __init__(self, owner: LaneOwner) -> None:
         self.owner = owner
         self.cells: deque[bytes] = deque()
+        self.held = 0
+        """Cells that arrived and wait for the readers of the circuit's streams."""
+
+    @property
+    def size(self) -> int:
+        """Cells that wait in either direction."""
+        return len(self.cells) + self.held
 
 
 class Budget:
-    """Counts what waits in all lanes of a process; names the longest when it is too much."""
+    """Counts what waits in all lanes of a process, and names whose circuit must go.
 
-    __slots__ = ("_lane_limit", "_lanes", "_limit", "waiting")
+    `limit` is for all lanes together, `lane_limit` for each, in bytes.
+    """
+
+    __slots__ = ("_lane_limit", "_lanes", "_limit", "doomed", "waiting")
 
     def __init__(self, limit: int, lane_limit: int) -> None:
         self._limit = limit // CELL
         self._lane_limit = lane_limit // CELL
         self._lanes: set[Lane] = set()
         self.waiting = 0
-        """Cells that wait in lanes."""
+        """Cells that wait in lanes, or that lanes hold."""
+        self.doomed: list[LaneOwner] = []
+        """Circuits for which too much waits: to be failed as soon as no cell is in the making."""
 
     def add(self, lane: Lane) -> None:
-        """Count a cell that was put into `lane`; tell an owner if that is too many."""
+        """Count a cell that was put into `lane`; doom a circuit if that is too many."""
         self.waiting += 1
         self._lanes.add(lane)
         if len(lane.cells) > self._lane_limit:
-            lane.owner.overflowed()
-        elif self.waiting > self._limit:
-            max(self._lanes, key=lambda each: len(each.cells)).owner.overflowed()
+            self.doomed.append(lane.owner)
+        else:
+            self._check()
 
     def remove(self, lane: Lane, count: int) -> None:
         """Count `count` cells that left `lane`."""
         self.waiting -= count
-        if not lane.cells:
+        if not lane.size:
             self._lanes.discard(lane)
+
+    def hold(self, lane: Lane, cells: int) -> None:
+        """Count `cells` more that wait for the readers of a lane's circuit, or fewer."""
+        lane.held += cells
+        self.waiting += cells
+        if lane.size:
+            self._lanes.add(lane)
+            self._check()
+        else:
+            self._lanes.discard(lane)
+
+    def _check(self) -> None:
+        if self.waiting > self._limit and not self.doomed:
+            self.doomed.append(max(self._lanes, key=lambda each: each.size).owner)
 
 
 class OutQueue:
     """The outgoing cells of one link."""
 
     __slots__ = (
-        "_budget", "_dirty", "_dirty_list", "_fill", "_full", "_room_waiters", "_sent", "_spare",
-        "_turns", "queued", "view",
+        "_budget", "_dirty", "_dirty_list", "_fill", "_full", "_local_first", "_room_waiters",
+        "_sent", "_spare", "_turns", "queued", "view",
     )  # fmt: skip
 
     def __init__(self, budget: Budget, dirty_list: list[OutQueue]) -> None:
@@ -83,7 +109,8 @@ class OutQueue:
         self._full: deque[memoryview] = deque()
         self._spare: list[memoryview] = []
         self._turns: deque[Lane] = deque()
-        self._room_waiters: list[Callable[[], None]] = []
+        self._room_waiters: deque[Callable[[], None]] = deque()
+        self._local_first = False
         self._fill = 0
         self._sent = 0
         self.queued = 0
@@ -107,6 +134,7 @@ class OutQueue:
             lane.cells.append(bytes(self.view[self._fill : self._fill + CELL]))
             self._budget.add(lane)
         else:
+            # What `_advance` does, without the call: this is for every cell.
             self._fill += CELL
             self.queued += CELL
             if not self._dirty:
@@ -117,6 +145,9 @@ class OutQueue:
         """Send a whole cell of the link itself, ahead of what waits in lanes."""
         at = self.slot()
         self.view[at : at + CELL] = cell
+        self._advance()
+
+    def _advance(self) -> None:
         self._fill += CELL
         self.queued += CELL
         if not self._dirty:
@@ -130,6 +161,12 @@ class OutQueue:
             lane.cells.clear()
             self._turns.remove(lane)
             self._budget.remove(lane, count)
+        if lane.held:
+            self._budget.hold(lane, -lane.held)
+
+    def hold(self, lane: Lane, cells: int) -> None:
+        """Count cells that wait for the readers of `lane`'s circuit."""
+        self._budget.hold(lane, cells)
 
     def has_room(self, lane: Lane) -> bool:
         """Tell whether a local sender should go on."""
@@ -168,6 +205,21 @@ class OutQueue:
         self._room_waiters.clear()
 
     def _refill(self) -> None:
+        # Lanes and local senders go first by turns, or one of the two could starve the other.
+        self._local_first = not self._local_first
+        if self._local_first:
+            self._call_waiters()
+        self._drain_lanes()
+        self._call_waiters()
+
+    def _call_waiters(self) -> None:
+        # Whoever sends until there is no room asks for room again, behind those who still wait.
+        for _ in range(len(self._room_waiters)):
+            if self.queued >= HIGH:
+                return
+            self._room_waiters.popleft()()
+
+    def _drain_lanes(self) -> None:
         turns = self._turns
         while turns and self.queued < HIGH:
             lane = turns.popleft()
@@ -177,7 +229,3 @@ class OutQueue:
             self._budget.remove(lane, count)
             if lane.cells:
                 turns.append(lane)
-        if self._room_waiters and self.queued < HIGH:
-            waiters, self._room_waiters = self._room_waiters, []
-            for waiter in waiters:
-                waiter()

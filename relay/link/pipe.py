@@ -40,6 +40,13 @@ class Pipe(Protocol):
         """End the pipe, in both directions, at once."""
 
 
+Accept = Callable[[Callable[[], Awaitable[Pipe]], str], bool]
+"""Hears of a new connection: a function that finishes its pipe, and the peer's host.
+
+Must not wait. True: it will call that function, once. False: the connection is closed.
+"""
+
+
 class Transport(Protocol):
     """How pipes come to be."""
 
@@ -50,12 +57,7 @@ class Transport(Protocol):
         self,
         host: str,
         port: int,
-        accept: Callable[[Callable[[], Awaitable[Pipe]], str], None],
+        accept: Accept,
         started: Callable[[int], None],
     ) -> None:
-        """Accept connections until cancelled.
-
-        `started` is called with the port once connections are possible. `accept` is called, and
-        must not wait, with a function that finishes each new pipe, and the peer's host; never
-        calling that function leaves the connection to be closed.
-        """
+        """Accept connections until cancelled; `started` is called with the port once it can."""

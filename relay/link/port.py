@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fogbank.relay.cells import DIALER_BIT
+from fogbank.relay.cells import DIALER_BIT, pack_destroy
 from fogbank.relay.keys import NodeId
-from fogbank.relay.link.outqueue import OutQueue
+from fogbank.relay.limits import CIRCUIT_WINDOW
+from fogbank.relay.link.outqueue import Lane, OutQueue
 
 
 class CircuitSide(Protocol):
     """What a link's circuit id leads to: one side of a circuit."""
 
     def relay_cell(self, view: memoryview, at: int) -> None:
-        """Take the RELAY cell at `view[at]`, which may be overwritten; may raise `ProtocolError`."""
+        """Take the RELAY cell at `view[at]`, overwriting it; may raise `ProtocolError`."""
 
     def created(self, content: bytes) -> None:
         """Take the content of a CREATED cell; may raise `ProtocolError`."""
@@ -49,7 +50,10 @@ class TokenBucket:
 class Port:
     """One open link. `peer` is None for an anonymous dialer; `dialed` if this side dialed."""
 
-    __slots__ = ("_last_id", "creates", "dialed", "last_used", "peer", "queue", "sides", "unknown")
+    __slots__ = (
+        "_last_id", "creates", "dialed", "last_used", "peer", "queue", "sides", "unknown",
+        "unknown_allowed",
+    )  # fmt: skip
 
     def __init__(
         self, queue: OutQueue, peer: NodeId | None, creates: TokenBucket, *, dialed: bool
@@ -60,6 +64,9 @@ class Port:
         self.creates = creates
         self.sides: dict[int, CircuitSide] = {}
         self.unknown = 0
+        """RELAY cells that came for no circuit."""
+        self.unknown_allowed = CIRCUIT_WINDOW
+        """How many of them may come: what could have been under way."""
         self.last_used = 0.0
         self._last_id = 0
 
@@ -72,6 +79,17 @@ class Port:
             if circuit_id not in self.sides:
                 self.sides[circuit_id] = side
                 return circuit_id
+
+    def destroy(self, circuit_id: int, side: CircuitSide, lane: Lane, reason: int) -> bool:
+        """End `side` of a circuit and say so to the peer; False if it had ended already."""
+        if self.sides.get(circuit_id) is not side:
+            return False
+        del self.sides[circuit_id]
+        # Until the peer hears of it, its cells for this circuit go on coming, a window at most.
+        self.unknown_allowed += 2 * CIRCUIT_WINDOW
+        self.queue.drop(lane)
+        self.queue.put(pack_destroy(circuit_id, reason))
+        return True
 
     def is_theirs(self, circuit_id: int) -> bool:
         """Tell whether the peer may create a circuit of this id."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from fogbank.relay.cells import CELL, cell_content, pack_cell, unpack_header
+from fogbank.relay.cells import CELL, Command, cell_content, pack_cell, unpack_header
 from fogbank.relay.circuits.switch import Switch
 from fogbank.relay.errors import LinkFailed, ProtocolError
 from fogbank.relay.keys import NodeId
@@ -59,7 +59,10 @@ async def _receive_cell(pipe: Pipe, cell: memoryview) -> None:
 
 
 class Link:
-    """An open link. `buffer` (a turn's bytes) is shared by all links of a process."""
+    """An open link. `buffer` (a turn's bytes) is shared by all links of a process.
+
+    Over `queue_limit` waiting bytes the link is closed: its peer does not read.
+    """
 
     def __init__(
         self,
@@ -67,18 +70,23 @@ class Link:
         switch: Switch,
         port: Port,
         buffer: memoryview,
-        onion_key: bytes | None = None,
+        onion_key: bytes | None,
+        queue_limit: int,
     ) -> None:
         self._pipe = pipe
         self._switch = switch
         self._buffer = buffer
+        self._queue_limit = queue_limit
         self._blocked = False
         self._unblock = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
         self.port = port
         self.onion_key = onion_key
         """The onion key that the peer's chain certifies, for a one-hop CREATE."""
-        self.closed = trio.Event()
+        self.closing = False
+        """Whether `close` was called: nothing new should use this link."""
+        self.padded = 0.0
+        """When it was last padded."""
 
     @property
     def peer(self) -> NodeId | None:
@@ -92,23 +100,34 @@ class Link:
 
     def flush(self) -> None:
         """Send what waits, as far as it goes now."""
-        if self._blocked:
-            return
         queue = self.port.queue
+        chunk = queue.peek()
+        if self._blocked:
+            if queue.queued > self._queue_limit:
+                self.close()
+            return
         try:
-            while chunk := queue.peek():
+            while chunk:
                 count = self._pipe.try_send(chunk)
                 if count is None:
                     self._blocked = True
                     self._unblock.unpark_all()
                     return
                 queue.consumed(count)
+                chunk = queue.peek()
         except PipeBroken:
             self.close()
 
     def close(self) -> None:
         """End the link; `run` returns soon."""
+        self.closing = True
         self._scope.cancel()
+
+    def pad(self, now: float) -> None:
+        """Send a PADDING cell, so that the peer sees the link in use."""
+        self.padded = now
+        self.port.queue.put(pack_cell(0, Command.PADDING, b""))
+        self.flush()
 
     async def run(self) -> None:
         """Move cells until the link ends, for whatever reason."""
@@ -122,7 +141,6 @@ class Link:
             self._blocked = True
             self._switch.close_port(self.port)
             self._pipe.close()
-            self.closed.set()
 
     async def _write(self) -> None:
         while True:

@@ -1,12 +1,13 @@
 """Pipes over TLS 1.3: non-blocking `ssl.SSLSocket`s, with trio for readiness only (spec/02 §1).
 
-`trio.SSLStream` costs four to nine times the CPU for the same bytes; here a turn moves all that the socket has,
-without a task switch.
+`trio.SSLStream` costs four to nine times the CPU for the same bytes; here a turn moves all that the
+socket has, without a task switch. Once shaken, TLS 1.3 without post-handshake authentication only
+reads to read and only writes to write: a peer that makes it otherwise is cut off.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import errno
 import os
 import socket
@@ -23,10 +24,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from fogbank.relay.errors import LinkFailed
-from fogbank.relay.link.pipe import Pipe, PipeBroken
+from fogbank.relay.link.pipe import Accept, Pipe, PipeBroken
 
 _BACKLOG = 256
 _ACCEPT_PAUSE = 0.1
+_UNANSWERED_MS = 60_000
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -40,14 +42,6 @@ class TlsPipe:
         if not binding:
             raise PipeBroken("TLS gave no channel binding")
         self.binding: bytes = binding
-        self._wait_to_read: Callable[[], Awaitable[None]] = self._readable
-        self._wait_to_write: Callable[[], Awaitable[None]] = self._writable
-
-    async def _readable(self) -> None:
-        await trio.lowlevel.wait_readable(self._sock)
-
-    async def _writable(self) -> None:
-        await trio.lowlevel.wait_writable(self._sock)
 
     def try_receive(self, into: memoryview) -> int | None:
         """Read all that is there, record by record."""
@@ -60,10 +54,6 @@ class TlsPipe:
                     return total
                 total += count
         except ssl.SSLWantReadError:
-            self._wait_to_read = self._readable
-            return total or None
-        except ssl.SSLWantWriteError:
-            self._wait_to_read = self._writable
             return total or None
         except OSError as error:
             if total:
@@ -76,20 +66,17 @@ class TlsPipe:
         try:
             return self._sock.send(data)
         except ssl.SSLWantWriteError:
-            self._wait_to_write = self._writable
-        except ssl.SSLWantReadError:
-            self._wait_to_write = self._readable
+            return None
         except OSError as error:
             raise PipeBroken("the connection broke") from error
-        return None
 
     async def wait_readable(self) -> None:
         """Wait for the socket."""
-        await _wait(self._wait_to_read)
+        await _wait(trio.lowlevel.wait_readable, self._sock)
 
     async def wait_writable(self) -> None:
         """Wait for the socket."""
-        await _wait(self._wait_to_write)
+        await _wait(trio.lowlevel.wait_writable, self._sock)
 
     def close(self) -> None:
         """Close the socket; whoever waits for it hears of it."""
@@ -98,9 +85,9 @@ class TlsPipe:
             self._sock.close()
 
 
-async def _wait(ready: Callable[[], Awaitable[None]]) -> None:
+async def _wait(ready: Callable[[ssl.SSLSocket], Awaitable[None]], sock: ssl.SSLSocket) -> None:
     try:
-        await ready()
+        await ready(sock)
     except (trio.ClosedResourceError, OSError) as error:
         raise PipeBroken("the connection was closed") from error
 
@@ -119,7 +106,10 @@ class TlsTransport:
     async def dial(self, host: str, port: int) -> Pipe:
         """Connect by TCP and TLS; `host` is an address, not a name."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise LinkFailed(f"no socket can be had: {error.strerror}") from error
         try:
             sock.setblocking(False)
             if self._source is not None and ":" not in host:
@@ -137,7 +127,7 @@ class TlsTransport:
         self,
         host: str,
         port: int,
-        accept: Callable[[Callable[[], Awaitable[Pipe]], str], None],
+        accept: Accept,
         started: Callable[[int], None],
     ) -> None:
         """Accept connections until cancelled."""
@@ -167,7 +157,8 @@ class TlsTransport:
                     continue
                 sock.setblocking(False)
                 peer = str(address[0])
-                accept(partial(_shake, sock, self._server, peer, server_side=True), peer)
+                if not accept(partial(_shake, sock, self._server, peer, server_side=True), peer):
+                    sock.close()
 
 
 async def _connect(sock: socket.socket, address: tuple[str, int]) -> None:
@@ -188,6 +179,9 @@ async def _shake(
     tls = None
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # A peer that is gone, or takes nothing, is found out by what it leaves unanswered.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED_MS)
         tls = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
         while True:
             try:
@@ -210,8 +204,8 @@ def _server_context() -> ssl.SSLContext:
     context.num_tickets = 0
     key = Ed25519PrivateKey.generate()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    begin = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
-    end = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+    begin = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+    end = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(begin)

@@ -39,6 +39,12 @@ class ResetReason(IntEnum):
     CANCELLED = 6
 
 
+def is_drop(view: memoryview, at: int, capacity: int) -> bool:
+    """Tell whether the message at `view[at]` is well-formed padding."""
+    command, stream, length = unpack_message_header(view, at)
+    return command == RelayCommand.DROP and not stream and length <= capacity
+
+
 def write_message(
     view: memoryview, at: int, capacity: int, command: int, stream: int, data: bytes | memoryview
 ) -> None:

@@ -5,7 +5,8 @@ stream sets its `wake`. Any breach of the protocol is a `ProtocolError`, for whi
 destroy the circuit.
 
 Memory is bounded at both ends: a receiver grants at most `STREAM_WINDOW` cells for each stream and
-grants more only when its reader has taken what came; a writer hands over data only while
+grants more only when its reader has taken what came; nor does it grant more for the circuit while
+more than `CIRCUIT_WINDOW` cells wait for readers. A writer hands over data only while
 `StreamState.has_room`.
 """
 
@@ -33,6 +34,7 @@ SEND_BUFFER: Final = 256 * 1024
 _TURN: Final = 16
 """Cells that one stream sends before the next one's turn."""
 _SERVICE_NAME: Final = 16
+_LAST_STREAM: Final = 0xFFFF
 _DATA: Final = int(RelayCommand.DATA)
 
 
@@ -51,6 +53,9 @@ class CircuitEnd(Protocol):
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the link takes DATA again."""
 
+    def hold(self, cells: int) -> None:
+        """Count `cells` more that wait here for readers, or fewer if negative."""
+
 
 def _no_wake() -> None:
     """Nobody waits yet."""
@@ -68,6 +73,7 @@ class StreamState:
     peer_eof: bool = False
     eof_wanted: bool = False
     eof_sent: bool = False
+    scheduled: bool = False
     out: deque[memoryview] = field(default_factory=deque)
     out_bytes: int = 0
     send_window: int = STREAM_WINDOW
@@ -107,6 +113,8 @@ class StreamMux:
         self._sent_tags: deque[bytes] = deque()
         self._receive_window = CIRCUIT_WINDOW
         self._received_cells = 0
+        self._held = 0
+        self._owed_tags: deque[bytes] = deque()
         self._waits_for_room = False
         self._closed = False
 
@@ -119,8 +127,11 @@ class StreamMux:
         """Begin a stream to `service` of the last hop (origin only)."""
         if len(self._streams) >= MAX_STREAMS:
             raise StreamReset("this circuit has as many streams as it may have: close one first")
+        if self._last_id == _LAST_STREAM:
+            raise StreamReset("this circuit has had all its streams: build another one")
         self._last_id += 1
-        stream = StreamState(self._last_id)
+        # Nothing may come before CONNECTED, so the window opens with that.
+        stream = StreamState(self._last_id, receive_window=0)
         self._streams[stream.id] = stream
         self._end.send(RelayCommand.BEGIN, stream.id, service.encode("ascii"))
         return stream
@@ -129,11 +140,12 @@ class StreamMux:
         """Take over `data` to be sent in order; the caller must not change it afterwards."""
         if stream.error is not None:
             raise stream.error
+        if stream.eof_wanted:
+            raise StreamReset("the stream was closed here")
         if len(data):
-            if not stream.out:
-                self._active.append(stream)
             stream.out.append(memoryview(data))
             stream.out_bytes += len(data)
+            self._schedule(stream)
 
     def finish(self, stream: StreamState) -> None:
         """Send EOF once all that was written is out."""
@@ -154,8 +166,8 @@ class StreamMux:
         while stream.marks and stream.marks[0][0] <= stream.consumed_bytes:
             _, tag = stream.marks.popleft()
             stream.receive_window += STREAM_INCREMENT
-            if stream.id in self._streams:
-                self._end.send(RelayCommand.SENDME, stream.id, tag)
+            self._end.send(RelayCommand.SENDME, stream.id, tag)
+            self._hold(-STREAM_INCREMENT)
         return data
 
     def reset(self, stream: StreamState, reason: ResetReason) -> None:
@@ -173,15 +185,13 @@ class StreamMux:
                 end.when_room(self._got_room)
                 return
             stream = self._active.popleft()
+            stream.scheduled = False
             for _ in range(min(_TURN, self._send_window, stream.send_window)):
                 if not stream.out:
                     break
                 self._send_data(stream)
-            if stream.out:
-                if stream.send_window:
-                    self._active.append(stream)
-            else:
-                self._maybe_eof(stream)
+            self._schedule(stream)
+            self._maybe_eof(stream)
             if stream.has_room:
                 stream.wake()
 
@@ -189,6 +199,9 @@ class StreamMux:
         """Hear that the circuit is gone: every stream ends with an error that says so."""
         self._closed = True
         for stream in list(self._streams.values()):
+            if not stream.peer_eof:
+                # Its end is lost: no use to keep what came before, and memory may be why.
+                stream.inbox.clear()
             self._forget(stream, CircuitDestroyed(reason))
 
     # What the peer sent.
@@ -216,6 +229,11 @@ class StreamMux:
     def _got_room(self) -> None:
         self._waits_for_room = False
         self.pump()
+
+    def _schedule(self, stream: StreamState) -> None:
+        if stream.out and stream.send_window and not stream.scheduled:
+            stream.scheduled = True
+            self._active.append(stream)
 
     def _send_data(self, stream: StreamState) -> None:
         capacity = self._end.capacity
@@ -258,18 +276,36 @@ class StreamMux:
 
     def _maybe_over(self, stream: StreamState) -> None:
         if stream.eof_sent and stream.peer_eof:
-            self._streams.pop(stream.id, None)
+            self._remove(stream)
             stream.wake()
 
+    def _remove(self, stream: StreamState) -> None:
+        del self._streams[stream.id]
+        held = STREAM_INCREMENT * len(stream.marks)
+        stream.marks.clear()
+        self._hold(-held)
+
+    def _hold(self, cells: int) -> None:
+        if cells and not self._closed:
+            self._held += cells
+            self._end.hold(cells)
+            while self._owed_tags and self._held <= CIRCUIT_WINDOW:
+                self._grant(self._owed_tags.popleft())
+
+    def _grant(self, tag: bytes) -> None:
+        self._receive_window += CIRCUIT_INCREMENT
+        self._end.send(RelayCommand.SENDME, 0, tag)
+
     def _forget(self, stream: StreamState, error: RelayError) -> None:
-        self._streams.pop(stream.id, None)
+        self._remove(stream)
         if stream.error is None:
             stream.error = error
-        if stream.out:
-            stream.out.clear()
-            stream.out_bytes = 0
-            if stream in self._active:
-                self._active.remove(stream)
+        stream.out.clear()
+        stream.out_bytes = 0
+        stream.eof_sent = True
+        if stream.scheduled:
+            stream.scheduled = False
+            self._active.remove(stream)
         stream.wake()
 
     def _find(self, stream_id: int) -> StreamState | None:
@@ -285,8 +321,10 @@ class StreamMux:
             raise ProtocolError("a stream's data is empty or beyond the circuit's window")
         self._received_cells += 1
         if not self._received_cells % CIRCUIT_INCREMENT:
-            self._receive_window += CIRCUIT_INCREMENT
-            self._end.send(RelayCommand.SENDME, 0, tag())
+            if self._held <= CIRCUIT_WINDOW:
+                self._grant(tag())
+            else:
+                self._owed_tags.append(tag())
         stream = self._find(stream_id)
         if stream is None:
             return
@@ -298,6 +336,7 @@ class StreamMux:
         stream.received_cells += 1
         if not stream.received_cells % STREAM_INCREMENT:
             stream.marks.append((stream.received_bytes, tag()))
+            self._hold(STREAM_INCREMENT)
         stream.wake()
 
     def _received_sendme(self, stream_id: int, tag: bytes) -> None:
@@ -309,14 +348,13 @@ class StreamMux:
             if stream is None:
                 return
             _match_tag(stream.sent_tags, tag)
-            if not stream.send_window and stream.out:
-                self._active.append(stream)
             stream.send_window += STREAM_INCREMENT
+            self._schedule(stream)
         self.pump()
 
     def _received_begin(self, stream_id: int, name: bytes) -> None:
-        if stream_id <= self._last_id:
-            raise ProtocolError("a stream's id was used before")
+        if stream_id != self._last_id + 1:
+            raise ProtocolError("a stream's id is not the next one")
         if not 1 <= len(name) <= _SERVICE_NAME or not name.isalpha():
             raise ProtocolError("a service's name is malformed")
         self._last_id = stream_id
@@ -339,9 +377,10 @@ class StreamMux:
             if self._accept is not None or stream.connected or data:
                 raise ProtocolError("CONNECTED stands where it may not")
             stream.connected = True
+            stream.receive_window = STREAM_WINDOW
             stream.wake()
         elif command == RelayCommand.EOF:
-            if stream.peer_eof or data:
+            if stream.peer_eof or data or not stream.connected:
                 raise ProtocolError("EOF stands where it may not")
             stream.peer_eof = True
             stream.wake()

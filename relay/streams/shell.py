@@ -17,8 +17,8 @@ RECEIVE: Final = 1 << 18
 class CircuitStream(trio.abc.Stream):
     """A stream on a circuit, at either end.
 
-    An end of the circuit, or a reset, raises `CircuitDestroyed` or `StreamReset` with the reason; only
-    the peer's own EOF is a clean end.
+    An end of the circuit, or a reset, raises `CircuitDestroyed` or `StreamReset` with the reason;
+    only the peer's own EOF is a clean end.
     """
 
     def __init__(self, mux: StreamMux, state: StreamState, switch: Switch) -> None:
@@ -72,7 +72,10 @@ class CircuitStream(trio.abc.Stream):
         return data
 
     async def aclose(self) -> None:
-        """End this direction; what was sent still arrives. Cancelled, it resets the stream."""
+        """End this direction, and ignore what still comes; what was sent still arrives.
+
+        Cancelled, it resets the stream.
+        """
         try:
             await trio.lowlevel.checkpoint()
         except BaseException:
@@ -80,7 +83,14 @@ class CircuitStream(trio.abc.Stream):
             raise
         if self._state.error is None:
             self._mux.finish(self._state)
+            self._state.wake = self._discard
+            self._discard()
             self._switch.flush()
+
+    def _discard(self) -> None:
+        # Taken, and so granted anew: else the peer could not send its end.
+        self._mux.take(self._state, RECEIVE)
+        self._wake()
 
     def reset(self, reason: ResetReason) -> None:
         """End both directions at once."""

@@ -54,7 +54,7 @@ class Keys:
     def onion_keys(self) -> list[X25519Key]:
         return [self._onion]
 
-    def credentials(self, now: float) -> LinkCredentials:
+    def credentials(self, now: float) -> LinkCredentials:  # noqa: ARG002 - they never expire
         return self._credentials
 
 
