@@ -74,16 +74,19 @@ class Authority:
         self._fetch_ready = now
         self._fetch_turn = 0
         self._greeting = self._adopt(restored.consensus, now) if restored.consensus else []
-        self._enter(round_at(network, now), now)
+        self._enter(round_at(network, now), now, up=False)
 
     # Time.
 
-    def _enter(self, this: Round, now: float) -> None:
-        """Make `this` the current round. Who enters it late never signs anything new in it."""
+    def _enter(self, this: Round, now: float, *, up: bool) -> None:
+        """Make `this` the current round. Who enters it late never signs anything new in it.
+
+        Who was `up` before has missed nothing by being a little late: what came first waited.
+        """
         self._journals = {k: v for k, v in self._journals.items() if k >= this.valid_after}
         journal = self._journals.get(this.valid_after, Journal())
         self._round = this
-        self._complete = now <= this.begins
+        self._complete = now <= this.begins + (this.phase / 2 if up else 0)
         self._agreement = Agreement(self.network, this, self.credentials, self._cache, journal)
         self._steps = [this.begins, this.concludes, this.valid_after]
 
@@ -110,9 +113,9 @@ class Authority:
         if this.number > self._round.number:
             if self._held() < self._round.valid_after:
                 self.summary = f"{self._named_round()}: {self._agreement.roll_call()}"
-                effects.append(Log(self.summary, trouble=True))
+                effects.append(Log(self.summary, trouble=self._complete))
             effects += self.nodes.expire(now)
-            self._enter(this, now)
+            self._enter(this, now, up=True)
             return effects + self._advance(now)
         return effects
 

@@ -78,6 +78,8 @@ WRITE_SECONDS = 1.0
 EAGER_VOTE = 16 << 10
 """A vote of so many bytes is sent unasked."""
 _LEAST_SEND = 0.1
+_CLOCK_GRAIN = 2.0
+"""Replies tell whole seconds, and are some time on their way."""
 _WAIT_BOUNDS = (0.001, 60.0)
 """The clock is looked at this often at least, as somebody may set it."""
 _FAILURES = (
@@ -118,6 +120,7 @@ class _Peer:
     identity: NodeId
     queue: deque[SendVote | SendSignature] = field(default_factory=deque)
     news: trio.Event = field(default_factory=trio.Event)
+    clock_told: bool = False
 
     def put(self, effect: SendVote | SendSignature) -> None:
         if len(self.queue) >= MAX_QUEUE:
@@ -337,7 +340,7 @@ class AuthorityShell:
             self._drop_late(peer)
             if peer.queue:
                 effect = peer.queue[0]
-                await self._send(stream, effect)
+                self._compare_clocks(peer, await self._send(stream, effect))
                 if peer.queue and peer.queue[0] is effect:
                     peer.queue.popleft()
                 continue
@@ -346,7 +349,7 @@ class AuthorityShell:
             if not peer.queue:
                 return
 
-    async def _send(self, stream: Stream, effect: SendVote | SendSignature) -> None:
+    async def _send(self, stream: Stream, effect: SendVote | SendSignature) -> Reply:
         with trio.fail_after(max(effect.deadline - self._clock(), _LEAST_SEND)):
             if isinstance(effect, SendSignature):
                 reply = await ask(stream, PushSignature(effect.message))
@@ -358,6 +361,19 @@ class AuthorityShell:
                     reply = await ask(stream, PushVote(chain, body))
         if reply.status is not Status.DONE:
             raise RefusedError(reply.reason or "it refused without a reason")
+        return reply
+
+    def _compare_clocks(self, peer: _Peer, reply: Reply) -> None:
+        """Say so, once, if another authority's clock is too far from this one's for rounds."""
+        off = self._clock() - (reply.time + 0.5)  # it was cut to whole seconds
+        far = abs(off) > max(self._phase / 4, _CLOCK_GRAIN)
+        if far and not peer.clock_told:
+            name, way = self._name(peer.identity), "ahead of" if off > 0 else "behind"
+            log.warning(
+                "this clock is %.0f s %s authority %s's: rounds need a quarter of a phase; "
+                "see which of the two is wrong", abs(off), way, name,
+            )  # fmt: skip
+        peer.clock_told = far
 
     async def _run_probe(self, probe: Probe) -> None:
         answered = False

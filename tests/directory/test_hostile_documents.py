@@ -1,7 +1,7 @@
-"""Every decoder of the directory, fuzzed: a document or one `ProtocolError`, nothing else.
+"""Hostile documents, beyond what `tests/test_decoders.py` does to each decoder (spec/05 §9).
 
-Each is given arbitrary bytes, its valid bytes changed or cut at every place, and, behind a
-signature that verifies, arbitrary and changed bodies (spec/05 §9).
+No byte of a signed document can be another one; and behind signatures that verify, any body gives
+a document or one `ProtocolError`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fogbank.directory.addresses import decode_address
 from fogbank.directory.broadcast import Chain, open_evidence
 from fogbank.directory.consensus import entry_from_value, open_consensus
 from fogbank.directory.descriptor import DESCRIPTOR_LABEL, DescriptorCache, open_descriptor
@@ -92,7 +91,7 @@ def verified_chain(data: bytes) -> object:
     return Chain.decode(data).verify(DOCUMENT)
 
 
-DECODERS = [
+SIGNED = [
     Decoder("descriptor", lambda b: open_descriptor(b, DOCUMENT, START), DESCRIPTOR),
     Decoder(
         "vote",
@@ -102,12 +101,12 @@ DECODERS = [
     Decoder("chain", verified_chain, chain_of(b"x").encode()),
     Decoder("evidence", lambda b: open_evidence(b, DOCUMENT), EVIDENCE),
     Decoder("consensus", lambda b: open_consensus(b, DOCUMENT, T0), CONSENSUS),
-    Decoder("address", decode_address, b"\x7f\0\0\1\x23\x28"),
+]
+OTHERS = [
     *(
-        Decoder(f"request {i}", lambda b: decode_request(b, 1 << 20), request.encode())
-        for i, request in enumerate(REQUESTS)
+        Decoder(type(request).__name__, lambda b: decode_request(b, 1 << 20), request.encode())
+        for request in REQUESTS[2:]
     ),
-    Decoder("reply", decode_reply, Reply(Status.DONE, START, b"body", "why").encode()),
     Decoder("inflate", unpack, pack(CONSENSUS)),
     Decoder("proofs", unpack_evidence, pack_evidence([EVIDENCE])),
 ]
@@ -143,12 +142,12 @@ def attempt(decoder: Decoder, data: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("decoder", [*DECODERS, *RESIGNED], ids=lambda d: d.name)
+@pytest.mark.parametrize("decoder", [*SIGNED, *OTHERS, *RESIGNED], ids=lambda d: d.name)
 def test_valid_bytes_pass(decoder: Decoder) -> None:
     decoder.decode(decoder.valid)
 
 
-@pytest.mark.parametrize("decoder", DECODERS, ids=lambda d: d.name)
+@pytest.mark.parametrize("decoder", [*SIGNED, *OTHERS], ids=lambda d: d.name)
 def test_cut_anywhere_is_refused(decoder: Decoder) -> None:
     step = max(1, len(decoder.valid) // 200)
     for end in range(0, len(decoder.valid), step):
@@ -156,7 +155,7 @@ def test_cut_anywhere_is_refused(decoder: Decoder) -> None:
     assert not attempt(decoder, decoder.valid + b"\0")
 
 
-@pytest.mark.parametrize("decoder", DECODERS[:5], ids=lambda d: d.name)
+@pytest.mark.parametrize("decoder", SIGNED, ids=lambda d: d.name)
 def test_one_changed_byte_anywhere_is_refused(decoder: Decoder) -> None:
     """What is signed has no byte that could be another one."""
     for place in range(len(decoder.valid)):
@@ -167,13 +166,13 @@ def test_one_changed_byte_anywhere_is_refused(decoder: Decoder) -> None:
 
 @pytest.mark.parametrize("decoder", RESIGNED, ids=lambda d: d.name)
 def test_one_changed_byte_behind_good_signatures(decoder: Decoder) -> None:
-    for place in range(len(decoder.valid)):
+    for place in range(0, len(decoder.valid), 3):
         data = bytearray(decoder.valid)
         data[place] ^= 1 << (place % 8)
         attempt(decoder, bytes(data))
 
 
-@pytest.mark.parametrize("decoder", [*DECODERS, *RESIGNED], ids=lambda d: d.name)
+@pytest.mark.parametrize("decoder", [*SIGNED[2:4], *OTHERS, *RESIGNED], ids=lambda d: d.name)
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_arbitrary_and_mangled_bytes(decoder: Decoder, data: st.DataObject) -> None:
@@ -195,7 +194,7 @@ VALUES = st.recursive(
 )
 
 
-@pytest.mark.parametrize("decoder", [*DECODERS, *RESIGNED], ids=lambda d: d.name)
+@pytest.mark.parametrize("decoder", [*SIGNED[2:4], *OTHERS, *RESIGNED], ids=lambda d: d.name)
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_well_formed_cbor_of_the_wrong_shape(decoder: Decoder, data: st.DataObject) -> None:
@@ -214,7 +213,7 @@ def test_well_formed_cbor_of_the_wrong_shape(decoder: Decoder, data: st.DataObje
     attempt(decoder, encode(value))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(place=st.integers(0, 14), value=VALUES)
 def test_an_entry_with_any_field_replaced(place: int, value: Any) -> None:
     fields: Any = decode(encode(make_entry(RELAY).value()), 1 << 16)
@@ -226,7 +225,7 @@ def test_an_entry_with_any_field_replaced(place: int, value: Any) -> None:
     assert encode(entry.value()) == encode(fields)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(value=VALUES)
 def test_a_signature_from_any_value(value: Any) -> None:
     with pytest.raises(ProtocolError):
@@ -252,7 +251,7 @@ def test_a_compression_bomb_stops_at_the_limit() -> None:
 TOML = dump_network(NETWORK.signed())
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_network_toml_mangled(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(TOML)))
@@ -265,7 +264,7 @@ def test_network_toml_mangled(data: st.DataObject) -> None:
     assert document == DOCUMENT
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(text=st.text(max_size=200))
 def test_network_toml_arbitrary(text: str) -> None:
     with pytest.raises(ProtocolError):
@@ -277,7 +276,7 @@ TOML_VALUES = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(line=st.integers(0, TOML.count("\n") - 1), value=TOML_VALUES)
 def test_network_toml_with_any_field_replaced(line: int, value: str) -> None:
     lines = TOML.splitlines()

@@ -1,0 +1,103 @@
+"""The directory room against spec/vectors: values worked out without its code."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fogbank.directory.broadcast import Chain
+from fogbank.directory.computation import first_contact_seed
+from fogbank.directory.consensus import Consensus, open_consensus
+from fogbank.directory.contacts import contacts
+from fogbank.directory.descriptor import Description, DescriptorCache, Role, open_descriptor
+from fogbank.directory.network import (
+    AuthorityPin,
+    NetworkDocument,
+    SignedNetwork,
+    Timing,
+    dump_network,
+    open_network,
+)
+from fogbank.directory.vote import Observation, Policy, open_vote
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.extend import Address
+
+FOLDER = Path(__file__).resolve().parents[2] / "spec" / "vectors"
+VECTORS: dict[str, Any] = json.loads((FOLDER / "05-directory.json").read_text())
+NOW, VALID_AFTER = VECTORS["now"], VECTORS["valid_after"]
+IDENTITIES = [bytes.fromhex(identity) for identity in VECTORS["network"]["signatures"]]
+NETWORK = NetworkDocument(
+    bytes.fromhex(VECTORS["network"]["body"])[4:36],
+    "vectors",
+    1,
+    tuple(
+        AuthorityPin(identity, f"auth{i}", (Address(f"127.{i + 1}.0.1", 9000),))
+        for i, identity in enumerate(IDENTITIES)
+    ),
+    Timing(NOW, 500, 30, 3, 3),
+    test=True,
+)
+
+
+def value(name: str) -> bytes:
+    return bytes.fromhex(VECTORS[name])
+
+
+def opened() -> Consensus:
+    return open_consensus(value("consensus"), NETWORK, VALID_AFTER)
+
+
+def test_the_generator_gives_the_file() -> None:
+    program = FOLDER / "generate" / "directory.py"
+    assert "fogbank." not in program.read_text()
+    assert runpy.run_path(str(program))["vectors"]() == VECTORS
+
+
+def test_the_network_document() -> None:
+    assert NETWORK.encode_body().hex() == VECTORS["network"]["body"]
+    signatures = tuple(
+        (bytes.fromhex(identity), bytes.fromhex(signature))
+        for identity, signature in VECTORS["network"]["signatures"].items()
+    )
+    assert open_network(dump_network(SignedNetwork(NETWORK, signatures))) == NETWORK
+
+
+def test_the_descriptor() -> None:
+    descriptor = open_descriptor(value("descriptor"), NETWORK, NOW)
+    assert descriptor.description == Description(
+        "relay0", Role.RELAY, (Address("127.10.0.1", 9000),), services=("dir",)
+    )
+    assert len(descriptor.families) == 1
+
+
+def test_the_vote_and_its_chain() -> None:
+    chain = Chain.decode(value("chain"))
+    assert chain.verify(NETWORK) == set(IDENTITIES[:2])
+    assert chain.encode() == value("chain")
+    vote = open_vote(value("vote"), chain.sender, NETWORK, VALID_AFTER, DescriptorCache(NETWORK))
+    assert vote.policy == Policy()
+    ((descriptor, seen),) = vote.nodes.values()
+    assert descriptor.data == value("descriptor")
+    assert seen == Observation(uptime=60)
+
+
+def test_the_consensus() -> None:
+    consensus = opened()
+    assert consensus.valid_after == VALID_AFTER
+    assert len(consensus.relays()) == 5
+    assert consensus.contact_seed == value("contact_seed") == first_contact_seed(NETWORK.network_id)
+
+
+@pytest.mark.parametrize("vector", VECTORS["consensus_refused"], ids=lambda v: v["why"])
+def test_consensuses_that_are_refused(vector: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        open_consensus(bytes.fromhex(vector["document"]), NETWORK, vector["now"])
+
+
+def test_the_contacts() -> None:
+    chosen = contacts(value("worker"), opened())
+    assert [entry.identity.hex() for entry in chosen] == VECTORS["contacts"]
