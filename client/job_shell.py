@@ -99,6 +99,7 @@ class JobSession:
         self._why: str | None = None
         self._fault: Exception | None = None
         self._over = trio.Event()
+        self._entry = trio.Lock()
         self._changed = trio.Event()
         self._listening = trio.CancelScope()
 
@@ -112,11 +113,13 @@ class JobSession:
 
         Raises `JobRefused` or `JobInterrupted`. Cancelling ends the task at the worker.
         """
-        while self._why is None and not self._session.has_room_for(task):
-            await self._changed.wait()
-        if self._why is not None:
-            return _unpack(self._verdict())
-        number = self._session.send_task(task)
+        # One at a time waits for room, in order of asking; the others need not look each time.
+        async with self._entry:
+            while self._why is None and not self._session.has_room_for(task):
+                await self._changed.wait()
+            if self._why is not None:
+                return _unpack(self._verdict())
+            number = self._session.send_task(task)
         answer = self._answers[number] = _Answer(on_state)
         self._wake()
         try:
