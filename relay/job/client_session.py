@@ -227,10 +227,7 @@ class ClientSession:
             case Refused():
                 known = message.task is None or message.task in self._pending
                 self._require(known, "the refusal of a task that is not there")
-                self._require(
-                    message.outcome is None or (self._module_sent and not self._accepted),
-                    "the refusal of a module that is not there",
-                )
+                self._require(self._may_refuse(message.outcome), "the refusal of no module")
             case Accepted():
                 self._require(self._module_sent and not self._accepted, "an acceptance of nothing")
             case TaskState():
@@ -239,6 +236,11 @@ class ClientSession:
                 self._admit_result(message)
                 return Blobs(message.attachments)
         return None
+
+    def _may_refuse(self, outcome: Outcome | None) -> bool:
+        """Tell whether the module may be refused so: once accepted, only because of the host."""
+        late = self._accepted and outcome is not Outcome.HOST_FAILURE
+        return outcome is None or (self._module_sent and not late)
 
     def _admit_state(self, message: TaskState) -> None:
         if message.task == 0:

@@ -338,6 +338,7 @@ FROM_WORKER: dict[str, tuple[bytes, set[str]]] = {
         frame(Refused(Cause.MODULE, "", None, Outcome.INVALID_MODULE)),
         {"submitted"},
     ),
+    "host failed": (frame(Refused(Cause.MODULE, "", None, Outcome.HOST_FAILURE)), SENT),
     "task refused": (frame(Refused(Cause.BUSY, "full", 1)), SENT),
     "unknown task refused": (frame(Refused(Cause.BUSY, "full", 3)), set()),
     "module queued": (frame(TaskState(0, State.QUEUED, "2 wait")), {"submitted"}),
