@@ -2,19 +2,27 @@
 
 from dataclasses import astuple, dataclass
 
+from fogbank.sandbox.engine import GUARD, RESERVATION
 from fogbank.sandbox.limits import SandboxConfig
+from fogbank.sandbox.task import INPUT_SIZE
 
-_OVERHEAD = 768 << 20
-"""For the interpreter, the engine, and the addresses that a small memory reserves."""
+_OVERHEAD = 256 << 20
+"""For the interpreter and the engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bytes of address space beyond the launcher's own, and seconds of CPU, for each process."""
+    """What each kind of process may have beyond what the launcher has itself.
 
-    job_memory: int
+    `..._addresses`: bytes of address space. `..._data`: bytes of memory that can be written.
+    `..._cpu`: seconds.
+    """
+
+    job_addresses: int
+    job_data: int
     job_cpu: int
-    compile_memory: int
+    compile_addresses: int
+    compile_data: int
     compile_cpu: int
 
     def encode(self) -> str:
@@ -25,13 +33,16 @@ class Bounds:
 def bounds_for(config: SandboxConfig) -> Bounds:
     """Derive the kernel's bounds from what the sandbox grants.
 
-    A memory that grows may move, so that two copies exist for a moment; the task's files are a
-    third. These bounds are the last line: a task's own limits are far below them.
+    A task's files and input count beside its memory, and what is written or passed on exists
+    twice for a moment. These bounds are the last line: a task's own limits are far below them.
     """
     most = config.ceilings
+    data = 3 * most.memory + 3 * most.output + 2 * INPUT_SIZE + 2 * config.compiling.artifact
     return Bounds(
-        job_memory=3 * most.memory + 3 * most.output + 2 * config.compiling.artifact + _OVERHEAD,
+        job_addresses=data + _OVERHEAD + RESERVATION + 2 * GUARD,
+        job_data=data + _OVERHEAD,
         job_cpu=config.child_cpu_seconds,
-        compile_memory=config.compiling.memory,
+        compile_addresses=config.compiling.memory,
+        compile_data=config.compiling.memory,
         compile_cpu=config.compiling.cpu_seconds,
     )

@@ -12,6 +12,10 @@ import wasmtime
 WASMTIME = "50.0.1"
 """The version that fuel and results are promised for; the sandbox refuses to start with another."""
 
+RESERVATION = 4 << 30
+GUARD = 32 << 20
+"""Bytes of address space before and after each memory that nothing is ever mapped to."""
+
 STACK = 1 << 20
 """Bytes of stack for the guest."""
 
@@ -44,10 +48,10 @@ FLAGS: tuple[tuple[str, bool | int | str], ...] = (
     ("wasm_exceptions", False),
     ("wasm_component_model", False),
     ("max_wasm_stack", STACK),
-    # The default reserves 4 GiB of addresses for each memory, which a bound on them forbids.
-    ("memory_reservation", 256 << 20),
+    # All that 32 bits can address: an access needs no check then, and a memory never moves.
+    ("memory_reservation", RESERVATION),
     ("memory_reservation_for_growth", 0),
-    ("memory_guard_size", 65536),
+    ("memory_guard_size", GUARD),
     ("memory_may_move", True),
     # Needs a memory file, which the jail forbids.
     ("memory_init_cow", False),

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -56,10 +57,23 @@ def die_with_parent() -> None:
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def address_space() -> int:
-    """Return the bytes of address space that this process has mapped."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    return pages * resource.getpagesize()
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes of address space, and of memory among them that can be written."""
+
+    addresses: int
+    data: int
+
+    def plus(self, addresses: int, data: int) -> "Extent":
+        """Return an extent that is larger by so much."""
+        return Extent(self.addresses + addresses, self.data + data)
+
+
+def own_extent() -> Extent:
+    """Return what this process has mapped."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    size = resource.getpagesize()
+    return Extent(int(pages[0]) * size, int(pages[5]) * size)
 
 
 def close_all_but(channel: int) -> None:
@@ -69,20 +83,21 @@ def close_all_but(channel: int) -> None:
     os.closerange(CHANNEL + 1, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 16))
 
 
-def confine(address_bytes: int, cpu_seconds: int, filtering: Filter) -> None:
+def confine(extent: Extent, cpu_seconds: int, filtering: Filter) -> None:
     """Bind this process for good. Raises OSError if a layer cannot be had."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     die_with_parent()
-    set_rlimits(address_bytes, cpu_seconds)
+    set_rlimits(extent, cpu_seconds)
     filtering.load()
 
 
-def set_rlimits(address_bytes: int, cpu_seconds: int) -> None:
+def set_rlimits(extent: Extent, cpu_seconds: int) -> None:
     """Bound what this process can use. Raises OSError."""
     for number, value in (
-        (resource.RLIMIT_AS, address_bytes),
+        (resource.RLIMIT_AS, extent.addresses),
+        (resource.RLIMIT_DATA, extent.data),
         (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_NOFILE, CHANNEL + 1),
         (resource.RLIMIT_NPROC, 0),

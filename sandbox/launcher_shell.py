@@ -57,7 +57,7 @@ class Launcher:
         self._processes: dict[int, int] = {}
         self._try_out()
         self._bounds = bounds
-        self._mapped = jail_shell.address_space()
+        self._own = jail_shell.own_extent()
 
     def report(self, layers: list[Layer]) -> JailReport:
         """Try the jail in a process of its own; raise `SandboxUnavailable` if it does not hold."""
@@ -155,12 +155,14 @@ class Launcher:
     def _compiler(self, channel: int) -> None:
         jail_shell.close_all_but(channel)
         bounds = self._bounds
-        jail_shell.confine(self._mapped + bounds.compile_memory, bounds.compile_cpu, self._filter)
+        extent = self._own.plus(bounds.compile_addresses, bounds.compile_data)
+        jail_shell.confine(extent, bounds.compile_cpu, self._filter)
         serve_compiler(self._engine)
 
     def _confine_job(self) -> None:
         bounds = self._bounds
-        jail_shell.confine(self._mapped + bounds.job_memory, bounds.job_cpu, self._filter)
+        extent = self._own.plus(bounds.job_addresses, bounds.job_data)
+        jail_shell.confine(extent, bounds.job_cpu, self._filter)
 
     def _jailed_trial(self) -> None:
         jail_shell.close_all_but(self._control.fileno())

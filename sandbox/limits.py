@@ -65,8 +65,8 @@ class CompileLimits:
     `artifact` is the most bytes that the compiled code may have.
     """
 
-    cpu_seconds: int = 20
-    wall_seconds: float = 60.0
+    cpu_seconds: int = 60
+    wall_seconds: float = 120.0
     memory: int = 2 << 30
     artifact: int = 256 << 20
 

@@ -107,7 +107,8 @@ def below_the_filter() -> dict[str, object]:
         "fork": fails(os.fork),
         "open": fails(lambda: os.open("/etc/passwd", os.O_RDONLY)),
         "socket": fails(socket.socket),
-        "memory": fails(lambda: mmap.mmap(-1, 4 * MEMORY)),
+        "memory": fails(lambda: mmap.mmap(-1, 2 * MEMORY, flags=mmap.MAP_PRIVATE)),
+        "addresses": fails(lambda: mmap.mmap(-1, 9 * MEMORY, prot=mmap.PROT_READ)),
         "become root": fails(lambda: os.setuid(0)),
         "unshare": fails(lambda: checked(LIBC.unshare(0x0400_0000))),
         "root": fails(Path("/etc").stat),
@@ -119,17 +120,17 @@ def below_the_filter() -> dict[str, object]:
 
 def main() -> None:
     filtering = Filter()
-    mapped = jail_shell.address_space()
+    extent = jail_shell.own_extent().plus(8 * MEMORY, MEMORY)
     layers = [(layer.name, layer.active) for layer in jail_shell.isolate()]
     pid = os.fork()
     if pid:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
     def confine() -> None:
-        jail_shell.confine(mapped + MEMORY, 10, filtering)
+        jail_shell.confine(extent, 10, filtering)
 
     def limit() -> None:
-        jail_shell.set_rlimits(mapped + MEMORY, 10)
+        jail_shell.set_rlimits(extent, 10)
 
     def tell() -> None:
         os.write(0, json.dumps(below_the_filter()).encode())

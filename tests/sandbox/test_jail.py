@@ -47,7 +47,7 @@ def test_without_the_filter_the_other_layers_hold(escapes: dict[str, Any]) -> No
     below = escapes["below"]
     assert below["descriptors"] == [jail_shell.CHANNEL]
     assert below["core"] == below["file size"] == 0
-    for attempt in ("fork", "open", "socket", "memory", "become root", "unshare"):
+    for attempt in ("fork", "open", "socket", "memory", "addresses", "become root", "unshare"):
         assert below[attempt] != "done", attempt
     active = {name for name, is_active in escapes["layers"] if is_active}
     assert ("empty_root" in active) == (below["root"] == "FileNotFoundError")
