@@ -41,7 +41,8 @@ _LONGEST_SLEEP = 300.0
 class DirectoryCache:
     """The newest consensus that passed the gate, in memory and in a folder, which must exist.
 
-    `clock` is the wall clock in seconds; `warn` hears sentences for the user.
+    `clock` is the wall clock in seconds; `warn` hears sentences for the user; `on_consensus`
+    hears of every consensus that is taken up, its signed bytes and opened.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class DirectoryCache:
         clock: Callable[[], float] = time.time,
         write: Callable[[Path, bytes], None] = write_atomic,
         limits: ClientLimits = LIMITS,
+        on_consensus: Callable[[bytes, Consensus], None] | None = None,
     ) -> None:
         self._path = folder / _FILE
+        self._on_consensus = on_consensus
         self._network = network
         self._chooser = chooser
         self._warn = warn
@@ -98,7 +101,7 @@ class DirectoryCache:
         except ProtocolError:
             # Expired, of another network, or damaged: what is fetched next takes its place.
             return False
-        self._take(consensus)
+        self._take(data, consensus)
         return True
 
     async def ensure(self, opener: DirectoryOpener) -> Topology:
@@ -157,8 +160,8 @@ class DirectoryCache:
             due = next_fetch(consensus, self._chooser, soon=soon)
         else:
             due = self._clock()
-        while (rest := due - self._clock()) > 0:
-            await trio.sleep(min(rest, _LONGEST_SLEEP))  # noqa: ASYNC110 - waits for a clock
+        while (rest := due - self._clock()) > 0:  # noqa: ASYNC110 - it waits for a clock
+            await trio.sleep(min(rest, _LONGEST_SLEEP))
         await trio.lowlevel.checkpoint()
 
     async def _fetch(self, pin: AuthorityPin, opener: DirectoryOpener) -> bool:
@@ -172,15 +175,17 @@ class DirectoryCache:
         if known is not None and consensus.valid_after <= known.valid_after:
             # Another task was faster.
             return False
-        self._take(consensus)
+        self._take(data, consensus)
         try:
             self._write(self._path, data)
         except OSError as error:
             self._warn(f"the consensus cannot be written to {self._path} ({error.strerror})")
         return True
 
-    def _take(self, consensus: Consensus) -> None:
+    def _take(self, data: bytes, consensus: Consensus) -> None:
         self._topology = Topology(consensus)
+        if self._on_consensus is not None:
+            self._on_consensus(data, consensus)
 
     def _shuffled(self) -> list[AuthorityPin]:
         pins = list(self._network.authorities)

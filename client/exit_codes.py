@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from fogbank.client.errors import ClientError
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.errors import JobRefused
 from fogbank.sandbox.outcome import ModuleRefused, Outcome
@@ -40,7 +41,7 @@ def ending_of(outcome: Outcome, exit_code: int | None = None, reason: str = "") 
     return Ending(code, f"{what}{detail}.{advice}")
 
 
-def ending_of_error(error: RelayError | ModuleRefused) -> Ending:
+def ending_of_error(error: RelayError | ClientError | ModuleRefused) -> Ending:
     """Return what an error is at the command line."""
     if isinstance(error, ModuleRefused):
         return ending_of(error.outcome, reason=error.reason)

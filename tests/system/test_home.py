@@ -5,6 +5,7 @@ import pytest
 
 from fogbank.directory.addresses import Address
 from fogbank.directory.descriptor import Role
+from fogbank.directory.network import Timing, open_network
 from fogbank.nodes.home import Home, HomeError, Settings
 from fogbank.nodes.network_file import (
     card_of,
@@ -14,7 +15,6 @@ from fogbank.nodes.network_file import (
     save_network,
     sign_network,
 )
-from fogbank.directory.network import Timing, open_network
 from fogbank.relay.certificates import Use, open_certificate
 from fogbank.relay.errors import ProtocolError
 
@@ -55,9 +55,7 @@ def test_settings_come_back_as_they_were_written(settings: Settings) -> None:
         ('role = "relay"\nnickname = "a"\naddresses = ["example.org:1"]', "not an address"),
     ],
 )
-def test_settings_that_make_no_node_are_explained(
-    tmp_path: Path, text: str, sentence: str
-) -> None:
+def test_settings_that_make_no_node_are_explained(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "node.toml").write_text(text)
     with pytest.raises(HomeError, match=sentence):
         Home(tmp_path).settings()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fogbank
-from fogbank.cli import network, nodes, testnet
+from fogbank.cli import demo, jobs, network, nodes, testnet
 
 app = typer.Typer(
     name="fog",
@@ -24,7 +24,9 @@ app.add_typer(nodes.relay, name="relay")
 app.add_typer(nodes.worker, name="worker")
 app.add_typer(network.app, name="network")
 app.add_typer(testnet.app, name="testnet")
+app.command()(jobs.run)
 app.command()(network.join)
+app.command()(demo.demo)
 
 
 def _show_version(wanted: bool) -> None:

@@ -40,6 +40,7 @@ def run(
     with errors_in_words():
         import trio
 
+        from fogbank.client.errors import ClientError
         from fogbank.client.exit_codes import ending_of, ending_of_error
         from fogbank.relay.errors import RelayError
         from fogbank.sandbox.outcome import ModuleRefused
@@ -49,7 +50,7 @@ def run(
         try:
             module = module_from_file(program.read_bytes())
             result, path = trio.run(_run, user_home(), module, task, verbose)
-        except (RelayError, ModuleRefused) as error:
+        except (RelayError, ClientError, ModuleRefused) as error:
             ending = ending_of_error(error)
             if as_json:
                 typer.echo(json.dumps(_error_report(ending.code, ending.sentence)))

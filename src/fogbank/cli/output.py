@@ -54,9 +54,11 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _sentence(error: BaseException) -> str:
+    from fogbank.client.errors import ClientError
     from fogbank.relay.errors import RelayError
+    from fogbank.sandbox.jail import SandboxUnavailable
 
-    if isinstance(error, RelayError | ValueError) and str(error):
+    if isinstance(error, RelayError | ClientError | SandboxUnavailable | ValueError) and str(error):
         return str(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

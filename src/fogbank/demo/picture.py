@@ -29,7 +29,7 @@ class Tile:
 
 
 def tiles(width: int, height: int, columns: int, rows: int) -> list[Tile]:
-    """Cut a picture into `columns` × `rows` tiles, row by row."""
+    """Cut a picture into `columns` by `rows` tiles, row by row."""
     if width % columns or height % rows:
         raise ValueError("the picture's size is no multiple of its tiles'")
     wide, high = width // columns, height // rows
@@ -41,7 +41,7 @@ def tiles(width: int, height: int, columns: int, rows: int) -> list[Tile]:
 
 
 def assemble(width: int, height: int, parts: Mapping[Tile, bytes]) -> bytes:
-    """Return the whole picture's pixels, row by row; raise `ValueError` for a tile of wrong size."""
+    """Return the whole picture's pixels, row by row; a tile of wrong size is refused."""
     pixels = bytearray(width * height * PIXEL)
     for tile, data in parts.items():
         if len(data) != tile.size:
@@ -56,9 +56,7 @@ def assemble(width: int, height: int, parts: Mapping[Tile, bytes]) -> bytes:
 def png(width: int, height: int, pixels: bytes) -> bytes:
     """Return the pixels as a PNG file (ISO/IEC 15948), 8 bits a channel."""
     stride = width * PIXEL
-    rows = b"".join(
-        b"\0" + pixels[at : at + stride] for at in range(0, len(pixels), stride)
-    )
+    rows = b"".join(b"\0" + pixels[at : at + stride] for at in range(0, len(pixels), stride))
     header = struct.pack(">IIBBBBB", width, height, 8, _TRUECOLOUR, 0, 0, 0)
     return (
         _SIGNATURE

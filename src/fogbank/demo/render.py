@@ -18,6 +18,7 @@ from fogbank.nodes.home import Home
 from fogbank.nodes.user import User, open_user
 from fogbank.relay.errors import RelayError
 from fogbank.relay.files_shell import write_atomic
+from fogbank.relay.job.client_session import TaskResult
 from fogbank.sandbox.limits import SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
 from fogbank.sandbox.task import Task
@@ -71,10 +72,15 @@ async def run_demo(output: Path, report: Report) -> Path:
     if assemble(WIDTH, HEIGHT, await _render_locally(module, scene)) != pixels:
         raise RelayError("the picture from the network differs from the local one")
     report("the network's picture and the local one are the same to the byte")
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / "render.png"
-    write_atomic(path, png(WIDTH, HEIGHT, pixels), 0o644)
+    path = await trio.to_thread.run_sync(_save, output, pixels)
     report(f"all done in {time.monotonic() - begin:.1f} s")
+    return path
+
+
+def _save(folder: Path, pixels: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "render.png"
+    write_atomic(path, png(WIDTH, HEIGHT, pixels), 0o644)
     return path
 
 
@@ -125,9 +131,7 @@ async def _keep_worker_busy(
                 while progress.waiting:
                     tile = progress.waiting.pop(0)
                     result = await job.run(_task(tile, scene))
-                    if not result.succeeded:
-                        raise RelayError(f"a tile ended with {result.outcome.name}: {result.reason}")
-                    progress.done[tile] = bytes(result.stdout)
+                    progress.done[tile] = _pixels(result)
                     progress.fuel += result.fuel
                     total = len(progress.done)
                     report(
@@ -140,6 +144,12 @@ async def _keep_worker_busy(
             report(f"{error}; trying elsewhere")
             if tile is not None:
                 progress.waiting.append(tile)
+
+
+def _pixels(result: TaskResult) -> bytes:
+    if not result.succeeded:
+        raise RelayError(f"a tile ended with {result.outcome.name}: {result.reason}")
+    return bytes(result.stdout)
 
 
 async def _render_locally(module: bytes, scene: bytes) -> dict[Tile, bytes]:

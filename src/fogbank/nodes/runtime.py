@@ -8,18 +8,22 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
 
 import trio
 
+from fogbank.client.circuits_shell import CircuitBuilder, directly, over_circuits
+from fogbank.client.directory_cache_shell import DirectoryCache, DirectoryOpener
+from fogbank.client.errors import ClientError, NoPath
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, make_descriptor
 from fogbank.directory.exchange import RefusedError
 from fogbank.directory.exchange_shell import fetch_consensus, publish
-from fogbank.directory.network import NetworkDocument
+from fogbank.directory.network import AuthorityPin, NetworkDocument
 from fogbank.directory.schedule import interval_at
 from fogbank.nodes.home import Home
+from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import KeyStoreError, RelayError
 from fogbank.relay.keys import NodeId, Signed
 from fogbank.relay.keystore_shell import KeyStore
@@ -29,7 +33,7 @@ from fogbank.relay.node_shell import Node
 log = logging.getLogger(__name__)
 
 DIRECTORY_SERVICE = "dir"
-FAILURES = (RelayError, OSError, trio.TooSlowError, trio.BrokenResourceError)
+FAILURES = (RelayError, ClientError, OSError, trio.TooSlowError, trio.BrokenResourceError)
 """What talking to another node may end in."""
 OpenStream: TypeAlias = Callable[[NodeId], AbstractAsyncContextManager[Stream]]
 """Opens a `dir` stream to an authority."""
@@ -68,6 +72,28 @@ async def _cancel_at_eof(scope: trio.CancelScope) -> None:
     # A blocking read in a thread could not be cancelled at the end.
     await trio.lowlevel.wait_readable(sys.stdin.fileno())
     scope.cancel()
+
+
+def nearly_always_far(
+    node: Node, builder: CircuitBuilder[Circuit], cache: DirectoryCache
+) -> DirectoryOpener:
+    """Return what opens `dir` streams over full circuits, or over one hop where none can be.
+
+    That is the case before the first consensus, and while a young network lists too few relays.
+    """
+    near, far = directly(node), over_circuits(builder, cache)
+
+    @asynccontextmanager
+    async def opener(pin: AuthorityPin) -> AsyncIterator[Stream]:
+        async with AsyncExitStack() as stack:
+            way = far if cache.topology is not None else near
+            try:
+                stream = await stack.enter_async_context(way(pin))
+            except NoPath:
+                stream = await stack.enter_async_context(near(pin))
+            yield stream
+
+    return opener
 
 
 @asynccontextmanager

@@ -1,0 +1,70 @@
+"""A worker's links to its contact relays: dialed from here, kept, and dialed again (spec/05 §6.2).
+
+A worker has no open port: these links are how circuits reach it. Which relays they are follows from
+the consensus; a link to a relay that is no contact any more stays until its circuits end.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+
+import trio
+
+from fogbank.directory.consensus import Consensus, Entry
+from fogbank.directory.contacts import contacts
+from fogbank.relay.errors import LinkFailed
+from fogbank.relay.keys import NodeId
+from fogbank.relay.node_shell import Node
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = (1.0, 120.0)
+
+
+class ContactLinks:
+    """Keeps one link to each contact, from the first consensus on."""
+
+    def __init__(self, node: Node, identity: NodeId) -> None:
+        self._node = node
+        self._identity = identity
+        self._contacts: tuple[Entry, ...] = ()
+        self._failures: dict[NodeId, int] = {}
+        self._changed = trio.Event()
+
+    def update(self, consensus: Consensus) -> None:
+        """Take the contacts from a new consensus."""
+        self._contacts = contacts(self._identity, consensus)
+        wanted = frozenset(entry.identity for entry in self._contacts)
+        self._failures = {each: n for each, n in self._failures.items() if each in wanted}
+        self._node.hold(wanted)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Dial what is missing, for as long as the worker runs."""
+        async with trio.open_nursery() as nursery:
+            dialing: set[NodeId] = set()
+            while True:
+                for entry in self._contacts:
+                    if entry.identity not in dialing and entry.identity not in self._node.peers:
+                        dialing.add(entry.identity)
+                        nursery.start_soon(self._dial, entry, dialing)
+                self._changed = trio.Event()
+                with trio.move_on_after(_LOOK_SECONDS):
+                    await self._changed.wait()
+
+    async def _dial(self, entry: Entry, dialing: set[NodeId]) -> None:
+        try:
+            await self._node.link(entry.identity, entry.addresses)
+            if self._failures.pop(entry.identity, 0):
+                log.info("contact %s is reached again", entry.nickname)
+        except LinkFailed as error:
+            count = self._failures[entry.identity] = self._failures.get(entry.identity, 0) + 1
+            if count == 1:
+                log.info("contact %s cannot be reached: %s", entry.nickname, error)
+            least, most = _RETRY_SECONDS
+            wait = min(least * 2 ** min(count, 10), most)
+            await trio.sleep(wait * random.SystemRandom().uniform(0.5, 1.0))
+        finally:
+            dialing.discard(entry.identity)

@@ -1,0 +1,148 @@
+"""A user's client: joined to a network, with guards, a consensus, and circuits to workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+
+from fogbank.client.chance_shell import SystemChooser
+from fogbank.client.circuits_shell import CircuitBuilder, directly
+from fogbank.client.directory_cache_shell import DirectoryCache
+from fogbank.client.guards_store_shell import GuardStore
+from fogbank.client.topology import Topology
+from fogbank.directory.consensus import Consensus, Entry, Flag
+from fogbank.directory.network import NetworkDocument, load_network, verify_successor
+from fogbank.nodes.home import Home, HomeError
+from fogbank.nodes.runtime import nearly_always_far
+from fogbank.relay.circuits.shell import Circuit
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.keys import show_id
+from fogbank.relay.link.tls_shell import TlsTransport
+from fogbank.relay.node_shell import Node, NodeConfig
+from fogbank.relay.streams.shell import CircuitStream
+
+JOB_SERVICE: Final = "job"
+
+Note = Callable[[str], None]
+
+
+class User:
+    """A joined client at work; made by `open_user`."""
+
+    def __init__(
+        self, cache: DirectoryCache, builder: CircuitBuilder[Circuit], first: Topology
+    ) -> None:
+        self._cache = cache
+        self._builder = builder
+        self._first = first
+
+    @property
+    def topology(self) -> Topology:
+        """The newest consensus, to choose from."""
+        return self._cache.topology or self._first
+
+    def workers(self) -> tuple[Entry, ...]:
+        """Return the workers that run now."""
+        return tuple(self.topology.workers.items)
+
+    @asynccontextmanager
+    async def worker_stream(self) -> AsyncIterator[tuple[CircuitStream, tuple[str, ...]]]:
+        """Open a `job` stream to a worker, over a circuit that no other job uses.
+
+        Gives the stream and the nicknames on its path; the circuit ends with the block. Raises
+        `NoPath` or `CircuitUnavailable`.
+        """
+        with self._builder.circuits() as circuits:
+            built = await circuits.to_worker(self.topology)
+            yield await built.circuit.open_stream(JOB_SERVICE), built.path.nicknames
+
+
+@asynccontextmanager
+async def open_user(home: Home, note: Note) -> AsyncIterator[User]:
+    """Open the client whose home is `home`; `note` hears sentences for the user.
+
+    Raises `HomeError` if it has joined no network, `DirectoryUnavailable` if there is no consensus
+    to be had.
+    """
+    network = home.network()
+    chooser = SystemChooser()
+    node = Node(NodeConfig(network.network_id, TlsTransport(), on_clock_warning=note))
+    cache = DirectoryCache(home.folder, network, chooser, note)
+    cache.load()
+    builder = CircuitBuilder(node, GuardStore(home.folder, network.network_id, note), chooser, note)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        first = await cache.ensure(directly(node))
+        nursery.start_soon(cache.keep_new, nearly_always_far(node, builder, cache))
+        yield User(cache, builder, first)
+        nursery.cancel_scope.cancel()
+
+
+def join_network(home: Home, text: str) -> NetworkDocument:
+    """Take up a network's document, or its successor; raise `HomeError` if it is neither."""
+    if not home.network_file.exists():
+        return home.set_network(text)
+    known = home.network()
+    try:
+        offered = load_network(text)
+        if offered.document.encode_body() == known.encode_body():
+            return home.set_network(text)
+        verify_successor(known, offered)
+    except (ValueError, ProtocolError) as error:
+        raise HomeError(str(error)) from error
+    return home.set_network(text)
+
+
+async def network_report(home: Home) -> dict[str, Any]:
+    """Return what the consensus says, as `fog network show --json` prints it."""
+    network = home.network()
+    cache = DirectoryCache(home.folder, network, SystemChooser(), lambda _: None)
+    cache.load()
+    node = Node(NodeConfig(network.network_id, TlsTransport()))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        if not cache.is_fresh:
+            await cache.refresh(directly(node))
+        topology = await cache.ensure(directly(node))
+        nursery.cancel_scope.cancel()
+    return _report(network, topology.consensus)
+
+
+def _report(network: NetworkDocument, consensus: Consensus) -> dict[str, Any]:
+    return {
+        "schema": "fogbank.network/1",
+        "name": network.name,
+        "authorities": len(network.authorities),
+        "quorum": network.quorum,
+        "valid_after": _time(consensus.valid_after),
+        "fresh_until": _time(consensus.fresh_until),
+        "valid_until": _time(consensus.valid_until),
+        "method": consensus.method,
+        "nodes": [_node(entry) for entry in consensus.entries],
+    }
+
+
+def _node(entry: Entry) -> dict[str, Any]:
+    roles = ((Flag.AUTHORITY, "authority"), (Flag.WORKER, "worker"))
+    role = next((name for flag, name in roles if entry.flags & flag), "relay")
+    return {
+        "role": role,
+        "nickname": entry.nickname,
+        "identity": show_id(entry.identity),
+        "addresses": [str(address) for address in entry.addresses],
+        "flags": [flag.name.capitalize() for flag in Flag if entry.flags & flag and flag.name],
+        "bandwidth": entry.bandwidth,
+        "fuel_rate": entry.fuel_rate,
+        "engine": entry.engine,
+        "cores": entry.cores,
+        "memory": entry.memory,
+        "since": _time(entry.since),
+    }
+
+
+def _time(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,197 @@
+"""A network of real processes, used through the `fog` command as its users do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.system import programs
+from tests.system.networks import Network, command, environment, fog
+
+pytestmark = pytest.mark.network
+POLL_SECONDS = 0.1
+PATIENCE = 60.0
+
+
+def wait_for(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(POLL_SECONDS)
+
+
+def program(folder: Path, text: str) -> Path:
+    path = folder / "program.wat"
+    path.write_text(text)
+    return path
+
+
+def test_every_node_runs_and_is_listed(network: Network) -> None:
+    nodes = network.nodes()
+    assert [node["role"] for node in nodes] == ["authority"] * 4 + ["relay"] * 5 + ["worker"] * 3
+    assert {node["state"] for node in nodes} == {"running"}
+    assert len({node["address"].split(":")[0] for node in nodes}) == len(nodes)
+    report = json.loads(network.fog("network", "show", "--json").stdout)
+    assert sorted(node["nickname"] for node in report["nodes"]) == sorted(
+        node["nickname"] for node in nodes
+    )
+    assert all(not node["addresses"] for node in report["nodes"] if node["role"] == "worker")
+
+
+def test_a_program_gets_its_input_and_its_answer_comes_back(
+    network: Network, tmp_path: Path
+) -> None:
+    data = os.urandom(300_000)
+    answer = network.fog("run", program(tmp_path, programs.COPY), stdin=data)
+    assert (answer.returncode, answer.stderr) == (7, b"")
+    assert answer.stdout == data
+
+
+def test_standard_error_stays_standard_error(network: Network, tmp_path: Path) -> None:
+    answer = network.fog("run", program(tmp_path, programs.COMPLAIN))
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, b"", b"oh dear\n")
+
+
+def test_json_tells_all(network: Network, tmp_path: Path) -> None:
+    answer = network.fog("run", "--json", program(tmp_path, programs.COPY), stdin=b"\xffabc")
+    report = json.loads(answer.stdout)
+    assert answer.returncode == report["exit_code"] == 7
+    assert report["outcome"] == "completed"
+    assert report["fuel"] > 0
+    assert len(report["path"]) == 4
+    assert base64.b64decode(report["stdout_base64"]) == b"\xffabc"
+    assert report["stdout"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "outcome", "code", "sentence"),
+    [
+        (programs.FOREVER, ("--fuel", "1000000"), "out_of_fuel", 120, b"--fuel"),
+        (programs.FOREVER, ("--timeout", "1"), "timeout", 124, b"in time"),
+        (programs.TRAP, (), "trap", 122, b"crashed"),
+        (programs.HUNGRY, ("--memory", "16"), "out_of_memory", 121, b"--memory"),
+    ],
+)
+def test_each_way_to_fail_is_told(
+    network: Network,
+    tmp_path: Path,
+    text: str,
+    options: tuple[str, ...],
+    outcome: str,
+    code: int,
+    sentence: bytes,
+) -> None:
+    path = program(tmp_path, text)
+    answer = network.fog("run", "--json", *options, path)
+    assert json.loads(answer.stdout)["outcome"] == outcome
+    assert answer.returncode == code
+    assert sentence in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"#!/bin/sh\necho no\n", b"neither a WebAssembly module"),
+        (b"\0asm\1\0\0\0garbage", b""),
+        (programs.FOREIGN.encode(), b"open_socket"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_words(
+    network: Network, tmp_path: Path, data: bytes, sentence: bytes
+) -> None:
+    path = tmp_path / "program"
+    path.write_bytes(data)
+    answer = network.fog("run", path)
+    assert answer.returncode == 126
+    assert answer.stdout == b""
+    assert sentence in answer.stderr
+    assert b"Traceback" not in answer.stderr
+
+
+def test_mistakes_get_a_sentence(network: Network, tmp_path: Path) -> None:
+    missing = network.fog("run", tmp_path / "nothing.wasm")
+    twice = network.fog(
+        "run", program(tmp_path, programs.COPY), "--file", __file__, "--file", __file__
+    )
+    unjoined = fog("run", program(tmp_path, programs.COPY), home=tmp_path / "home")
+    for answer, words in (
+        (missing, b"No such file"),
+        (twice, b"same name"),
+        (unjoined, b"fog join"),
+    ):
+        assert answer.returncode == 125
+        assert words in answer.stderr
+        assert b"Traceback" not in answer.stderr
+
+
+def test_another_user_joins_with_the_file(network: Network, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    joined = fog("join", network.folder / "client" / "network.toml", home=home)
+    assert joined.returncode == 0, joined.stderr
+    answer = fog("run", program(tmp_path, programs.COPY), stdin=b"hello", home=home)
+    assert (answer.returncode, answer.stdout) == (7, b"hello")
+    again = fog("join", network.folder / "client" / "network.toml", home=home)
+    assert again.stdout == joined.stdout
+
+
+def test_a_relay_that_dies_in_mid_job_is_told_and_the_next_job_goes_around(
+    own_network: Network, tmp_path: Path
+) -> None:
+    path = program(tmp_path, programs.FOREVER)
+    process = subprocess.Popen(
+        command(("run", "-v", path)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(own_network.folder / "client"),
+    )
+    assert process.stderr is not None
+    said = b""
+    while b"running" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    circuit = next(line for line in said.decode().splitlines() if "circuit:" in line)
+    relays = [word for word in circuit.split() if word.startswith("relay")]
+    assert len(relays) == 3
+    pids = {node["nickname"]: node["pid"] for node in own_network.nodes()}
+    os.kill(pids[relays[1]], signal.SIGKILL)
+    _, rest = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 125
+    assert b"circuit" in rest
+    assert b"Traceback" not in rest
+    assert {node["nickname"] for node in own_network.nodes() if node["state"] == "stopped"} == {
+        relays[1]
+    }
+    for _ in range(3):
+        answer = own_network.fog("run", program(tmp_path, programs.COPY), stdin=b"still here")
+        assert (answer.returncode, answer.stdout) == (7, b"still here"), answer.stderr
+
+
+def test_an_authority_that_was_killed_comes_back_and_votes(own_network: Network) -> None:
+    victim = own_network.nodes()[0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    log = own_network.folder / victim["nickname"] / "log"
+    wait_for(lambda: own_network.nodes()[0]["state"] == "stopped", "the killed authority's end")
+    seen = log.read_bytes().count(b"signatures 4/4")
+    process = subprocess.Popen(
+        command(("authority", "run", "--dir", log.parent)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log.open("ab"),
+        env=environment(log.parent),
+    )
+    try:
+        wait_for(lambda: log.read_bytes().count(b"signatures 4/4") > seen, "a round of all four")
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+    assert b"Traceback" not in log.read_bytes()
