@@ -8,10 +8,7 @@ a node, and `connect` and `probe` are handed in.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -41,7 +38,6 @@ from fogbank.directory.exchange import (
     PushSignature,
     PushVote,
     PutDescriptor,
-    RefusedError,
     Reply,
     Request,
     Status,
@@ -51,59 +47,25 @@ from fogbank.directory.exchange_shell import (
     DirService,
     Held,
     answer_consensus,
-    ask,
     fetch_consensus,
 )
 from fogbank.directory.network import NetworkDocument
+from fogbank.directory.peer_shell import FAILURES, Connect, Peer, why
 from fogbank.directory.signatures import Credentials
 from fogbank.directory.store_shell import Store, StoreError
 from fogbank.directory.vote import Policy
-from fogbank.relay.errors import ProtocolError, RelayError
+from fogbank.relay.errors import ProtocolError
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
-from fogbank.relay.messages_shell import Stream
 
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 10.0
 """A relay that has not answered by then does not run."""
-CONNECT_SECONDS = (2.0, 10.0)
-"""Time allowed for a stream to another authority: one phase, but within these bounds."""
-KEEP_SECONDS = 20.0
-"""A stream to another authority is kept so long after the last message."""
-MAX_QUEUE = 256
-"""Messages that wait for one authority; the oldest goes when there are more."""
 WRITE_SECONDS = 1.0
 """Nodes' records wait so long, to be written together."""
-EAGER_VOTE = 16 << 10
-"""A vote of so many bytes is sent unasked."""
-_LEAST_SEND = 0.1
-_CLOCK_GRAIN = 2.0
-"""Replies tell whole seconds, and are some time on their way."""
 _WAIT_BOUNDS = (0.001, 60.0)
 """The clock is looked at this often at least, as somebody may set it."""
-_FAILURES = (
-    RelayError,
-    OSError,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-    trio.TooSlowError,
-)
-"""What talking to another node may end in."""
-
-
-def _why(error: BaseException) -> str:
-    return str(error) or "it did not answer in time"
-
-
-class Connect(Protocol):
-    """Opens a stream to another authority's `dir` service, over a link that proves both ends.
-
-    Failures come as `RelayError`, `OSError` or trio's resource errors, never in a group.
-    """
-
-    def __call__(self, identity: NodeId) -> AbstractAsyncContextManager[Stream]:
-        """Return a context manager; entering it may raise `RelayError` or `OSError`."""
 
 
 class Prober(Protocol):
@@ -111,22 +73,6 @@ class Prober(Protocol):
 
     async def __call__(self, addresses: tuple[Address, ...], identity: NodeId) -> bool:
         """Tell whether one of the addresses answers and proves that identity."""
-
-
-@dataclass(slots=True)
-class _Peer:
-    """What waits to be sent to one other authority."""
-
-    identity: NodeId
-    queue: deque[SendVote | SendSignature] = field(default_factory=deque)
-    news: trio.Event = field(default_factory=trio.Event)
-    clock_told: bool = False
-
-    def put(self, effect: SendVote | SendSignature) -> None:
-        if len(self.queue) >= MAX_QUEUE:
-            self.queue.popleft()
-        self.queue.append(effect)
-        self.news.set()
 
 
 class AuthorityShell:
@@ -148,7 +94,7 @@ class AuthorityShell:
     ) -> None:
         self._network = network
         self._store = store
-        self._connect = connect
+        phase = network.timing.phase_ms / 1000
         self._probe = probe
         self._clock = clock
         self._held: Held | None = None
@@ -156,9 +102,8 @@ class AuthorityShell:
         self._wake = trio.Event()
         self._unwritten: dict[NodeId, NodeRecord | None] = {}
         self._to_write = trio.Event()
-        self._phase = network.timing.phase_ms / 1000
         self._peers = {
-            pin.identity: _Peer(pin.identity)
+            pin.identity: Peer(pin.identity, pin.nickname, phase, connect, clock)
             for pin in network.authorities
             if pin.identity != credentials.identity
         }
@@ -185,7 +130,7 @@ class AuthorityShell:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 for peer in self._peers.values():
-                    nursery.start_soon(self._talk, peer)
+                    nursery.start_soon(peer.run)
                 nursery.start_soon(self._write)
                 task_status.started()
                 await self._tick()
@@ -297,100 +242,23 @@ class AuthorityShell:
 
     # What is asked of others.
 
-    async def _talk(self, peer: _Peer) -> None:
-        """Send what is queued for one authority, over one stream as long as it holds."""
-        failing = False
-        while True:
-            await peer.news.wait()
-            try:
-                async with self._stream(peer.identity) as stream:
-                    await self._drain(peer, stream)
-                failing = False
-            except _FAILURES as error:
-                if not failing:
-                    log.warning(
-                        "authority %s cannot be told: %s", self._name(peer.identity), _why(error)
-                    )
-                failing = True
-                await trio.sleep(min(max(self._phase / 8, 0.05), 5.0))
-            self._drop_late(peer)
-
-    @asynccontextmanager
-    async def _stream(self, identity: NodeId) -> AsyncIterator[Stream]:
-        """Open a stream to another authority, or give up in time."""
-        least, most = CONNECT_SECONDS
-        async with AsyncExitStack() as stack:
-            with trio.fail_after(min(max(self._phase, least), most)):
-                stream = await stack.enter_async_context(self._connect(identity))
-            yield stream
-
-    def _name(self, identity: NodeId) -> str:
-        pin = self._network.pin(identity)
-        return pin.nickname if pin else "unknown"
-
-    def _drop_late(self, peer: _Peer) -> None:
-        now = self._clock()
-        peer.queue = deque(effect for effect in peer.queue if effect.deadline > now)
-        if not peer.queue:
-            peer.news = trio.Event()
-
-    async def _drain(self, peer: _Peer, stream: Stream) -> None:
-        """Send until nothing has come for a while."""
-        while True:
-            self._drop_late(peer)
-            if peer.queue:
-                effect = peer.queue[0]
-                self._compare_clocks(peer, await self._send(stream, effect))
-                if peer.queue and peer.queue[0] is effect:
-                    peer.queue.popleft()
-                continue
-            with trio.move_on_after(KEEP_SECONDS):
-                await peer.news.wait()
-            if not peer.queue:
-                return
-
-    async def _send(self, stream: Stream, effect: SendVote | SendSignature) -> Reply:
-        with trio.fail_after(max(effect.deadline - self._clock(), _LEAST_SEND)):
-            if isinstance(effect, SendSignature):
-                reply = await ask(stream, PushSignature(effect.message))
-            else:
-                chain, body = effect.relayed.chain, effect.relayed.body
-                eager = len(body) <= EAGER_VOTE or len(chain.signatures) == 1
-                reply = await ask(stream, PushVote(chain, body if eager else None))
-                if reply.status is Status.NEED_BODY:
-                    reply = await ask(stream, PushVote(chain, body))
-        if reply.status is not Status.DONE:
-            raise RefusedError(reply.reason or "it refused without a reason")
-        return reply
-
-    def _compare_clocks(self, peer: _Peer, reply: Reply) -> None:
-        """Say so, once, if another authority's clock is too far from this one's for rounds."""
-        off = self._clock() - (reply.time + 0.5)  # it was cut to whole seconds
-        far = abs(off) > max(self._phase / 4, _CLOCK_GRAIN)
-        if far and not peer.clock_told:
-            name, way = self._name(peer.identity), "ahead of" if off > 0 else "behind"
-            log.warning(
-                "this clock is %.0f s %s authority %s's: rounds need a quarter of a phase; "
-                "see which of the two is wrong", abs(off), way, name,
-            )  # fmt: skip
-        peer.clock_told = far
-
     async def _run_probe(self, probe: Probe) -> None:
         answered = False
         with trio.move_on_after(PROBE_SECONDS):
             try:
                 answered = await self._probe(probe.addresses, probe.identity)
-            except _FAILURES as error:
+            except FAILURES as error:
                 log.debug("a probe failed: %s", error)
         self._carry_out(self.core.probed(probe, answered, self._clock()))
 
     async def _fetch(self, source: NodeId) -> None:
+        peer = self._peers[source]
         try:
-            async with self._stream(source) as stream:
+            async with peer.stream() as stream:
                 known = self.core.consensus
                 fetched = await fetch_consensus(stream, self._network, self._clock, known)
-        except _FAILURES as error:
-            log.info("no consensus from authority %s: %s", self._name(source), _why(error))
+        except FAILURES as error:
+            log.info("no consensus from authority %s: %s", peer.nickname, why(error))
             return
         if fetched is not None:
             self._carry_out(self.core.receive_consensus(fetched[0], self._clock()))

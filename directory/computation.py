@@ -12,15 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from fogbank.directory.consensus import (
-    MAX_ENTRIES,
-    SUPPORTED_METHODS,
-    VALIDITY,
-    Consensus,
-    Entry,
-    Flag,
-)
+from fogbank.directory.consensus import MAX_ENTRIES, SUPPORTED_METHODS, VALIDITY, Consensus
 from fogbank.directory.descriptor import Descriptor, Role
+from fogbank.directory.entries import Entry, Flag
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
 from fogbank.directory.vote import Observation, OpenVote

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from fogbank.directory.consensus import Consensus, Entry, Flag
+from fogbank.directory.consensus import Consensus
+from fogbank.directory.entries import Entry, Flag
 from fogbank.directory.families import conflicts_any, same_family
 from fogbank.relay.keys import NodeId
 

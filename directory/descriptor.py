@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from fogbank.directory.addresses import MAX_ADDRESSES, decode_address, encode_address
-from fogbank.directory.consensus import (
+from fogbank.directory.entries import (
     MAX_ENGINE,
     MAX_FAMILIES,
     MAX_PROTOCOLS,

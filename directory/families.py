@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from fogbank.directory.consensus import Entry
+from fogbank.directory.entries import Entry
 from fogbank.relay.extend import Address
 
 

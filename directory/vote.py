@@ -6,16 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fogbank.directory.consensus import (
-    DIGEST_LENGTH,
-    MAX_ENGINE,
-    MAX_ENGINES,
-    MAX_PROTOCOLS,
-    MAX_REVOKED,
-    SUPPORTED_METHODS,
-    SUPPORTED_PROTOCOLS,
-)
+from fogbank.directory.consensus import DIGEST_LENGTH, MAX_ENGINES, MAX_REVOKED, SUPPORTED_METHODS
 from fogbank.directory.descriptor import DESCRIPTOR_LIMIT, Descriptor, DescriptorCache, Role
+from fogbank.directory.entries import MAX_ENGINE, MAX_PROTOCOLS, SUPPORTED_PROTOCOLS
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.signatures import Credentials
 from fogbank.relay.certificates import Use, open_certificate
