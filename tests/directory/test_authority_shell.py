@@ -99,7 +99,7 @@ class Network:
         finally:
             await here.aclose()
 
-    def make(self, index: int) -> AuthorityShell:
+    def make(self, index: int, ahead: float = 0) -> AuthorityShell:
         authority = self.network.authorities[index]
         store = Store(self.folder / f"{index}.sqlite")
         self.stores.append(store)
@@ -109,7 +109,7 @@ class Network:
             store,
             connect=lambda to: self.stream(to, peer=authority.identity),
             probe=self.probe,
-            clock=clock,
+            clock=lambda: clock() + ahead,
         )
         shell.publish_own(authority.descriptor(clock()))
         return shell
@@ -241,8 +241,7 @@ async def test_a_clock_that_is_off_is_told_in_words(
 ) -> None:
     """One authority's clock is 7 seconds fast: the others go on, and its log says which way."""
     async with running(tmp_path) as network:
-        fast = network.make(3)
-        fast._clock = lambda: clock() + 7
+        fast = network.make(3, ahead=7)
         for index in range(3):
             await network.start(index)
         await network.start(3, fast)
