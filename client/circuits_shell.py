@@ -207,13 +207,16 @@ class CircuitSet(Generic[_C]):
     ) -> BuiltCircuit[_C]:
         limits = self._builder.limits
         trouble: list[str] = []
+        unlinked: set[NodeId] = set()
         avoid = Avoid()
         with trio.move_on_after(limits.build_seconds):
             for _ in range(limits.build_attempts):
                 if self._failures >= limits.job_failures:
                     trouble.append(f"{limits.job_failures} attempts failed for this job")
                     break
-                entrance = self._entrance(topology, avoid, trouble)
+                entrance = self._builder.entrance(topology).without(unlinked)
+                if unlinked and not entrance.guards:
+                    break
                 try:
                     path = choose(entrance, avoid)
                 except NoPath as error:
@@ -224,29 +227,17 @@ class CircuitSet(Generic[_C]):
                 try:
                     circuit = await self._builder.attempt(topology, path)
                 except LinkFailed as error:
-                    avoid = Avoid(avoid.exclude | {path.guard.identity}, avoid.suspects)
+                    unlinked.add(path.guard.identity)
+                    avoid = avoid.after([path.guard])
                     trouble.append(f"{path.guard.nickname}: {error}")
                 except RelayError as error:
-                    avoid = avoid.after(path)
+                    avoid = avoid.after(path.relays)
                     trouble.append(f"{' → '.join(path.nicknames)}: {error}")
                 else:
                     self._circuits.append(circuit)
                     return BuiltCircuit(circuit, path)
                 self._failures += 1
-        raise CircuitUnavailable(
-            "no circuit could be built, try again in a while. Tried: " + _joined(trouble)
-        )
-
-    def _entrance(self, topology: Topology, avoid: Avoid, trouble: Sequence[str]) -> Entrance:
-        """Return where to begin; raise `CircuitUnavailable` if every guard has failed by now."""
-        entrance = self._builder.entrance(topology)
-        candidates = {identity for group in entrance.guards for identity in group}
-        if candidates and candidates <= avoid.exclude:
-            raise CircuitUnavailable(
-                "none of this client's guards can be reached: check that this machine is online "
-                "and that no firewall is in the way. Tried: " + _joined(trouble)
-            )
-        return entrance
+        raise _unavailable(trouble, offline=0 < len(trouble) == len(unlinked))
 
 
 class _WorkerChoice:
@@ -299,10 +290,17 @@ class _WorkerChoice:
         return choose_worker(topology, chooser, engine=engine, exclude=self._barred)
 
 
-def _joined(trouble: Sequence[str]) -> str:
-    """Return the reasons of the last attempts, as many as a reader wants."""
-    shown = trouble[-3:]
-    return "; ".join(shown) if shown else "nothing, for want of time"
+def _unavailable(trouble: Sequence[str], *, offline: bool) -> CircuitUnavailable:
+    """Return the error, with the reasons of the last attempts: as many as a reader wants."""
+    tried = "; ".join(trouble[-3:]) or "nothing, for want of time"
+    if offline:
+        what = (
+            "none of this client's guards can be reached: check that this machine is online and "
+            "that no firewall is in the way"
+        )
+    else:
+        what = "no circuit could be built: try again in a while"
+    return CircuitUnavailable(f"{what}. Tried: {tried}")
 
 
 def directly(maker: DirectMaker) -> DirectoryOpener:

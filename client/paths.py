@@ -7,7 +7,7 @@ exists is found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -64,6 +64,11 @@ class Entrance:
     guards: tuple[tuple[NodeId, ...], ...]
     layer_two: tuple[NodeId, ...]
 
+    def without(self, guards: Set[NodeId]) -> Entrance:
+        """Return the entrance without some of its guards."""
+        groups = (tuple(guard for guard in group if guard not in guards) for group in self.guards)
+        return Entrance(tuple(filter(None, groups)), self.layer_two)
+
 
 @dataclass(frozen=True, slots=True)
 class Avoid:
@@ -79,10 +84,10 @@ class Avoid:
         """Return how suspect a relay is."""
         return self.suspects.get(entry.identity, 0)
 
-    def after(self, path: Path) -> Avoid:
-        """Return what to avoid after an attempt at `path` failed."""
+    def after(self, relays: Iterable[Entry]) -> Avoid:
+        """Return what to avoid after an attempt failed that these relays were part of."""
         suspects = dict(self.suspects)
-        for relay in path.relays:
+        for relay in relays:
             suspects[relay.identity] = suspects.get(relay.identity, 0) + 1
         return Avoid(self.exclude, suspects)
 

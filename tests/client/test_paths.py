@@ -119,7 +119,7 @@ def test_the_smallest_network_has_paths_with_any_one_relay_dead(
                             networks.assert_keeps_limits(path)
                             if dead not in path.relays:
                                 break
-                            avoid = avoid.after(path)
+                            avoid = avoid.after(path.relays)
                         longest = max(longest, attempts)
     assert 1 < longest <= ATTEMPTS
 
