@@ -182,13 +182,14 @@ def test_an_authority_that_was_killed_comes_back_and_votes(own_network: Network)
     log = own_network.folder / victim["nickname"] / "log"
     wait_for(lambda: own_network.nodes()[0]["state"] == "stopped", "the killed authority's end")
     seen = log.read_bytes().count(b"signatures 4/4")
-    process = subprocess.Popen(
-        command(("authority", "run", "--dir", log.parent)),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=log.open("ab"),
-        env=environment(log.parent),
-    )
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command(("authority", "run", "--dir", log.parent)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(log.parent),
+        )
     try:
         wait_for(lambda: log.read_bytes().count(b"signatures 4/4") > seen, "a round of all four")
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from fogbank.client.errors import ClientError
 from fogbank.client.job_shell import open_job_session
 from fogbank.demo.picture import Tile, assemble, png, tiles
 from fogbank.nodes.home import Home
@@ -19,6 +20,7 @@ from fogbank.nodes.user import User, open_user
 from fogbank.relay.errors import RelayError
 from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.job.client_session import TaskResult
+from fogbank.relay.keys import NodeId
 from fogbank.sandbox.limits import SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
 from fogbank.sandbox.task import Task
@@ -108,42 +110,56 @@ async def _render_on_workers(
     count = len(progress.waiting)
     report(f"{count} tiles to render")
     async with trio.open_nursery() as nursery:
-        for _ in user.workers():
-            nursery.start_soon(_keep_worker_busy, user, module, scene, progress, report)
+        for entry in user.workers():
+            client = _Renderer(user, module, scene, progress, report)
+            nursery.start_soon(client.keep_busy, entry.identity)
     if len(progress.done) < count:
         raise RelayError(f"{count - len(progress.done)} tiles could not be rendered")
     report(f"{count} tiles rendered with {progress.fuel / 1e9:.2f} Gfuel in all")
     return progress.done
 
 
-async def _keep_worker_busy(
-    user: User, module: bytes, scene: bytes, progress: Progress, report: Report
-) -> None:
-    """Hand tiles to one worker after another, for as long as there are any."""
-    while progress.waiting and progress.failures < ATTEMPTS * COLUMNS:
-        tile: Tile | None = None
-        try:
-            async with (
-                user.worker_stream() as (stream, path),
-                open_job_session(stream, module) as job,
-            ):
-                report(f"circuit: {' → '.join(path)}")
-                while progress.waiting:
-                    tile = progress.waiting.pop(0)
-                    result = await job.run(_task(tile, scene))
-                    progress.done[tile] = _pixels(result)
-                    progress.fuel += result.fuel
-                    total = len(progress.done)
-                    report(
-                        f"tile {total:2} of {COLUMNS * ROWS}: {path[-1]}, "
-                        f"{result.fuel / 1e9:.2f} Gfuel"
-                    )
-                    tile = None
-        except RelayError as error:
-            progress.failures += 1
-            report(f"{error}; trying elsewhere")
-            if tile is not None:
-                progress.waiting.append(tile)
+@dataclass(slots=True)
+class _Renderer:
+    """Hands tiles to one worker, and to others when that fails."""
+
+    user: User
+    module: bytes
+    scene: bytes
+    progress: Progress
+    report: Report
+
+    async def keep_busy(self, worker: NodeId | None) -> None:
+        """Render tiles for as long as there are any."""
+        progress = self.progress
+        while progress.waiting and progress.failures < ATTEMPTS * COLUMNS:
+            try:
+                await self._session(worker)
+            except (RelayError, ClientError) as error:
+                progress.failures += 1
+                worker = None
+                self.report(f"{error}; trying elsewhere")
+
+    async def _session(self, worker: NodeId | None) -> None:
+        """Render tiles over one circuit, in one session."""
+        async with (
+            self.user.worker_stream(worker) as (stream, path),
+            open_job_session(stream, self.module) as job,
+        ):
+            self.report(f"circuit: {' → '.join(path)}")
+            while self.progress.waiting:
+                tile = self.progress.waiting.pop(0)
+                try:
+                    result = await job.run(_task(tile, self.scene))
+                    self.progress.done[tile] = _pixels(result)
+                finally:
+                    if tile not in self.progress.done:
+                        self.progress.waiting.append(tile)
+                self.progress.fuel += result.fuel
+                self.report(
+                    f"tile {len(self.progress.done):2} of {COLUMNS * ROWS}: {path[-1]}, "
+                    f"{result.fuel / 1e9:.2f} Gfuel"
+                )
 
 
 def _pixels(result: TaskResult) -> bytes:

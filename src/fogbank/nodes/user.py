@@ -20,7 +20,7 @@ from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.runtime import nearly_always_far
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import ProtocolError
-from fogbank.relay.keys import show_id
+from fogbank.relay.keys import NodeId, show_id
 from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.relay.streams.shell import CircuitStream
@@ -50,14 +50,16 @@ class User:
         return tuple(self.topology.workers.items)
 
     @asynccontextmanager
-    async def worker_stream(self) -> AsyncIterator[tuple[CircuitStream, tuple[str, ...]]]:
-        """Open a `job` stream to a worker, over a circuit that no other job uses.
+    async def worker_stream(
+        self, worker: NodeId | None = None
+    ) -> AsyncIterator[tuple[CircuitStream, tuple[str, ...]]]:
+        """Open a `job` stream to a worker, or to one drawn, over a circuit that no other job uses.
 
         Gives the stream and the nicknames on its path; the circuit ends with the block. Raises
         `NoPath` or `CircuitUnavailable`.
         """
         with self._builder.circuits() as circuits:
-            built = await circuits.to_worker(self.topology)
+            built = await circuits.to_worker(self.topology, worker=worker)
             yield await built.circuit.open_stream(JOB_SERVICE), built.path.nicknames
 
 
