@@ -43,7 +43,8 @@ int main(int argc, char **argv) {
     printf("slept %d\n", (int)(time(0) - now));
     char *room = malloc(1 << 20);
     memset(room, 1, 1 << 20);
-    printf("too much %d\n", malloc(1 << 30) == 0);
+    char *volatile too_much = malloc(1 << 30);
+    printf("too much %d\n", too_much == 0);
     fprintf(stderr, "done\n");
     return 7;
 }
