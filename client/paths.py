@@ -173,12 +173,15 @@ class _Search:
         self._end = end
         self._avoid = avoid
         self._thirds = thirds
-        self._groups = [self._known(group) for group in entrance.guards]
+        self._guards = entrance.guards
         self._layer_two = self._known(entrance.layer_two)
 
     def _known(self, identities: Sequence[NodeId]) -> list[Entry]:
         found = map(self._topology.relay, identities)
         return [entry for entry in found if entry is not None]
+
+    def _groups(self) -> Iterator[list[Entry]]:
+        return map(self._known, self._guards)
 
     def path(self, chooser: Chooser) -> Path:
         """Return a path; raise `NoPath` if there is none."""
@@ -189,13 +192,13 @@ class _Search:
 
     def _drawn(self, chooser: Chooser) -> _Triple | None:
         """Return a path that a few draws gave, or None."""
-        guards, layer_two, thirds = self._groups[:1], self._layer_two, self._thirds
-        if not (guards and guards[0] and layer_two and thirds.items):
+        guards, layer_two, thirds = next(self._groups(), []), self._layer_two, self._thirds
+        if not (guards and layer_two and thirds.items):
             return None
         exclude = self._avoid.exclude
         for _ in range(_DRAWS):
             triple = (
-                guards[0][chooser.below(len(guards[0]))],
+                guards[chooser.below(len(guards))],
                 layer_two[chooser.below(len(layer_two))],
                 thirds.draw(chooser),
             )
@@ -208,7 +211,7 @@ class _Search:
     def _best(self, chooser: Chooser) -> _Triple | None:
         """Look at all paths through the first guards that have one; draw a least suspect one."""
         suspicion = self._avoid.suspicion
-        for group in self._groups:
+        for group in self._groups():
             allowed = list(self._allowed(group, self._topology.keys, self._avoid.exclude))
             if allowed:
                 totals = [sum(map(suspicion, triple)) for triple in allowed]
@@ -232,7 +235,7 @@ class _Search:
 
     def _obstacle(self) -> str:
         """Say which limit leaves no path, and what to do (spec/06 §3)."""
-        if not any(self._groups):
+        if not any(self._groups()):
             return (
                 "no relay of the network is a guard now: wait for the next consensus, or until "
                 "more relays run"
@@ -261,7 +264,7 @@ class _Search:
         )
 
     def _exists(self, keys: _Keys, exclude: frozenset[NodeId]) -> bool:
-        return any(True for group in self._groups for _ in self._allowed(group, keys, exclude))
+        return any(True for group in self._groups() for _ in self._allowed(group, keys, exclude))
 
 
 def _apart(entries: Sequence[Entry], keys: _Keys) -> bool:

@@ -59,7 +59,7 @@ def test_no_path_breaks_a_limit(relays: int, workers: int) -> None:
     ends = topology.consensus.authorities()
     found: Counter[tuple[bytes, ...]] = Counter()
     for number in range(draws):
-        if number % 10 == 0:
+        if number % 50 == 0:
             state = guards.update(guards.GuardState(), topology, networks.NOW, chooser)
             entrance = Entrance(
                 guards.tiers(state, topology, networks.NOW),
