@@ -225,7 +225,12 @@ class Authority:
 
     def receive_consensus(self, document: bytes, now: float) -> list[Effect]:
         """Take a consensus that an authority gave; only a newer one with q signatures counts."""
-        return self._noted(self._advance(now) + self._adopt(document, now))
+        effects = self._advance(now)
+        before = self._held()
+        effects += self._adopt(document, now)
+        if self._held() > before:
+            effects.append(Log(f"took the consensus of {self._held()} from another authority"))
+        return self._noted(effects)
 
     # Other authorities and nodes.
 

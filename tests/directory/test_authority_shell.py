@@ -190,8 +190,9 @@ async def test_a_network_starts_and_nodes_are_listed_within_seven_seconds(
 
 
 async def test_one_down_one_comes_late_and_catches_up(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     async with running(tmp_path) as network:
         for index in range(3):
             await network.start(index)
@@ -201,6 +202,7 @@ async def test_one_down_one_comes_late_and_catches_up(
         late = await network.start(3)
         await network.until(first.valid_after + 1)
         assert late.core.consensus == network.consensus(0)
+        assert f"took the consensus of {first.valid_after} from another authority" in caplog.text
         shell = network.shells[network.network.authorities[0].identity]
         assert "missing: auth3" in shell.summary
         await network.until(nth_round(network.document, 2).valid_after + 0.5)
