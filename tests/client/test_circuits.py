@@ -254,31 +254,17 @@ async def test_where_there_is_no_path_nothing_is_tried(tmp_path: Path) -> None:
 
 
 async def test_a_worker_without_a_path_is_passed_over_for_another(tmp_path: Path) -> None:
-    shared = (networks.family("everyone"),)
-    entries = [
-        *(networks.relay(number, families=shared if number else ()) for number in range(1)),
-        *(networks.relay(number, families=()) for number in range(1, 5)),
-        networks.worker(1, families=(networks.family("mine"),)),
-        networks.worker(2),
-    ]
-    entries = [
-        replace(entry, families=(networks.family("mine"),))
-        if entry.nickname.startswith("relay") and entry.nickname != "relay0"
-        else entry
-        for entry in entries
-    ]
-    here = setting(tmp_path, entries)
-    with here.builder.circuits() as circuits, pytest.raises(NoPath, match="one family"):
-        await circuits.to_worker(here.topology)
-    entries = [
-        replace(e, families=()) if not e.nickname.startswith("worker1") else e for e in entries
-    ]
-    entries[1] = replace(entries[1], families=(networks.family("mine"),))
-    here = setting(tmp_path, entries)
+    families = tuple(networks.family(str(number)) for number in range(4))
+    relays = [networks.relay(number, families=(families[number],)) for number in range(4)]
+    lonely = networks.worker(1, families=families)
+    here = setting(tmp_path, [*relays, networks.relay(4), lonely, networks.worker(2)])
     for _ in range(10):
         with here.builder.circuits() as circuits:
             built = await circuits.to_worker(here.topology)
-            networks.assert_keeps_limits(built.path)
+            assert built.path.end.nickname == "worker2"
+    alone = networks.topology([*relays, networks.relay(4), lonely])
+    with here.builder.circuits() as circuits, pytest.raises(NoPath, match="one family"):
+        await circuits.to_worker(alone)
 
 
 async def test_giving_up_says_nothing_of_the_guard(

@@ -150,16 +150,18 @@ def test_further_guards_follow_only_while_the_primary_ones_wait() -> None:
 
 
 def test_after_an_outage_better_guards_are_tried_again_at_once() -> None:
-    state = after(fresh(BIG), fresh(BIG).sample[0], Outcome.BUILT, NOW)
+    state = fresh(BIG)
     first, second, third = (guard.identity for guard in state.sample[:3])
-    for guard in (first, second):
-        state = after(state, guard, Outcome.UNREACHABLE, NOW + 1)
-    soon = after(state, third, Outcome.BUILT, NOW + 2)
-    assert first not in tiers(soon, BIG, NOW + 2)[0]
-    later = after(state, third, Outcome.BUILT, NOW + 1000)
-    assert find(later, first).retry_at <= NOW + 1000
-    again = [identity for group in tiers(later, BIG, NOW + 1000) for identity in group]
-    assert again[:2] == [first, third]
+    for _ in range(12):
+        for guard in (first, second):
+            state = after(state, guard, Outcome.UNREACHABLE, NOW)
+    state = replace(state, last_success=NOW)
+    assert find(state, first).retry_at > NOW + 1000
+    for seconds, at_once in ((600, False), (601, True)):
+        later = after(state, third, Outcome.BUILT, NOW + seconds)
+        assert (find(later, first).retry_at <= NOW + seconds) is at_once
+        ready = [identity for group in tiers(later, BIG, NOW + seconds) for identity in group]
+        assert (first in ready) is (second in ready) is at_once
 
 
 def test_an_unlisted_guard_waits_twenty_days_for_its_return() -> None:
