@@ -203,35 +203,39 @@ class Launcher:
 async def launch(bounds: str) -> Launcher:
     """Start a launcher and wait for its report. Raises `SandboxUnavailable`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    module = "fogbank.sandbox.launcher_shell"
-    command = [sys.executable, "-I", "-m", module, str(theirs.fileno()), bounds]
-    try:
-        with theirs:
-            process = await trio.lowlevel.open_process(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                # Ctrl-C at a terminal is for the program that owns the sandbox.
-                start_new_session=True,
-            )
-    except OSError as error:
-        ours.close()
-        raise SandboxUnavailable(f"the sandbox's launcher cannot be started: {error}") from None
     control = trio.socket.from_stdlib_socket(ours)
+    process = None
     data = b""
     try:
+        with theirs:
+            process = await _open_launcher(theirs.fileno(), bounds)
         with trio.move_on_after(_REPORT_SECONDS), contextlib.suppress(OSError):
             data = await control.recv(wire.CONTROL_SIZE)
         return Launcher(process, ours, _read_report(data))
     except BaseException:
         control.close()
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
+        if process is not None:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
         raise
+
+
+async def _open_launcher(control: int, bounds: str) -> trio.Process:
+    command = [sys.executable, "-I", "-m", "fogbank.sandbox.launcher_shell", str(control), bounds]
+    try:
+        return await trio.lowlevel.open_process(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[control],
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            # Ctrl-C at a terminal is for the program that owns the sandbox.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SandboxUnavailable(f"the sandbox's launcher cannot be started: {error}") from None
 
 
 def _read_report(data: bytes) -> JailReport:
