@@ -18,6 +18,7 @@ from fogbank.client.topology import Topology
 from fogbank.directory.consensus import CONSENSUS_LIMIT, Consensus, open_consensus
 from fogbank.directory.exchange_shell import fetch_consensus
 from fogbank.directory.network import AuthorityPin, NetworkDocument
+from fogbank.directory.schedule import interval_at
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.messages_shell import Stream
@@ -155,7 +156,8 @@ class DirectoryCache:
     async def _wait(self, failures: int, *, soon: bool) -> None:
         consensus = self.consensus
         if failures:
-            due = self._clock() + retry_wait(failures, consensus, self._chooser)
+            interval = interval_at(self._network, self._clock())
+            due = self._clock() + retry_wait(failures, interval, self._chooser)
         elif consensus is not None:
             due = next_fetch(consensus, self._chooser, soon=soon)
         else:

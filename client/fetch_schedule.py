@@ -24,10 +24,11 @@ def next_fetch(consensus: Consensus, chooser: Chooser, *, soon: bool) -> float:
     return consensus.fresh_until + min(delay, _LATEST_SHARE * stale)
 
 
-def retry_wait(failures: int, consensus: Consensus | None, chooser: Chooser) -> float:
-    """Return the seconds to wait after so many failures in a row, at least one."""
-    longest = _LONGEST_WAIT
-    if consensus is not None:
-        longest = min(longest, consensus.fresh_until - consensus.valid_after)
+def retry_wait(failures: int, interval: float, chooser: Chooser) -> float:
+    """Return the seconds to wait after `failures` (at least one) in a row.
+
+    `interval` is the seconds between consensuses now: waiting longer would miss one.
+    """
+    longest = min(_LONGEST_WAIT, interval)
     # Past some failures the wait is the longest one anyway.
     return min(_FIRST_WAIT * 2.0 ** min(failures - 1, 16), longest) * jitter(chooser)

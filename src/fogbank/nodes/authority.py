@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 import trio
 
+from fogbank.client.circuits_shell import directly
 from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.signatures import Credentials
@@ -15,7 +16,7 @@ from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.runtime import (
     DIRECTORY_SERVICE,
     Publisher,
-    authority_stream,
+    authority_streams,
     renew_keys,
     run_until_told,
 )
@@ -89,7 +90,7 @@ class _Authority:
         nursery.start_soon(renew_keys, self._store, self._renewed)
 
     def _connect(self, identity: NodeId) -> AbstractAsyncContextManager[Stream]:
-        return authority_stream(self._running(), self._network, identity)
+        return authority_streams(self._network, directly(self._running()))(identity)
 
     async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> bool:
         try:

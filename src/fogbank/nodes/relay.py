@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 import trio
 
+from fogbank.client.circuits_shell import directly
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.exchange_shell import DirService
 from fogbank.nodes.home import Home
@@ -14,7 +14,7 @@ from fogbank.nodes.keeper import ConsensusKeeper
 from fogbank.nodes.runtime import (
     DIRECTORY_SERVICE,
     Publisher,
-    authority_stream,
+    authority_streams,
     renew_keys,
     run_until_told,
 )
@@ -28,7 +28,6 @@ async def run_relay(folder: Home, *, eof: bool) -> None:
     network = folder.network()
     store = folder.keys(time.time())
     keeper = ConsensusKeeper(folder, network)
-    keeper.load()
     config = NodeConfig(
         network.network_id,
         TlsTransport(settings.source),
@@ -44,7 +43,7 @@ async def run_relay(folder: Home, *, eof: bool) -> None:
     async def main(nursery: trio.Nursery) -> None:
         node = Node(config)
         await nursery.start(node.run, settings.addresses)
-        nursery.start_soon(publisher.run, partial(authority_stream, node, network))
+        nursery.start_soon(publisher.run, authority_streams(network, directly(node)))
         nursery.start_soon(keeper.run, node)
         nursery.start_soon(renew_keys, store, publisher.renewed_keys)
 

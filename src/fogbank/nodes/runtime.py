@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import signal
 import sys
 import time
@@ -16,10 +15,9 @@ import trio
 from fogbank.client.circuits_shell import CircuitBuilder, directly, over_circuits
 from fogbank.client.directory_cache_shell import DirectoryCache, DirectoryOpener
 from fogbank.client.errors import ClientError, NoPath
-from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, make_descriptor
 from fogbank.directory.exchange import RefusedError
-from fogbank.directory.exchange_shell import fetch_consensus, publish
+from fogbank.directory.exchange_shell import publish
 from fogbank.directory.network import AuthorityPin, NetworkDocument
 from fogbank.directory.schedule import interval_at
 from fogbank.nodes.home import Home
@@ -96,43 +94,16 @@ def nearly_always_far(
     return opener
 
 
-@asynccontextmanager
-async def authority_stream(
-    node: Node, network: NetworkDocument, identity: NodeId
-) -> AsyncIterator[Stream]:
-    """Open a `dir` stream to an authority over a circuit of one hop."""
-    pin = network.pin(identity)
-    if pin is None:
-        raise RelayError("that is no authority of this network")
-    circuit = await node.build_direct(identity, pin.addresses)
-    try:
-        stream = await circuit.open_stream(DIRECTORY_SERVICE)
-        yield stream
-        await stream.aclose()
-    finally:
-        circuit.close()
+def authority_streams(network: NetworkDocument, opener: DirectoryOpener) -> OpenStream:
+    """Return what opens a `dir` stream to the authority of an identity, by way of `opener`."""
 
+    def open_stream(identity: NodeId) -> AbstractAsyncContextManager[Stream]:
+        pin = network.pin(identity)
+        if pin is None:
+            raise RelayError("that is no authority of this network")
+        return opener(pin)
 
-async def fetch_directly(
-    node: Node, network: NetworkDocument, known: Consensus | None
-) -> tuple[bytes, Consensus] | None:
-    """Ask authorities, one after the other in random order, for a newer consensus."""
-    pins = list(network.authorities)
-    random.SystemRandom().shuffle(pins)
-    failure: Exception = RelayError("the network has no authorities")
-    for pin in pins:
-        try:
-            with trio.fail_after(_TIMEOUT):
-                async with authority_stream(node, network, pin.identity) as stream:
-                    found = await fetch_consensus(stream, network, time.time, known)
-            if found is not None:
-                return found
-            failure = RelayError("the authorities have no newer consensus yet")
-        except FAILURES as error:
-            failure = error
-    if known is not None:
-        return None
-    raise failure
+    return open_stream
 
 
 class Publisher:

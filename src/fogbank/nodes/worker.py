@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import trio
@@ -20,16 +19,14 @@ from fogbank.nodes.contact_links import ContactLinks
 from fogbank.nodes.home import Home, Settings
 from fogbank.nodes.runtime import (
     Publisher,
+    authority_streams,
     nearly_always_far,
     renew_keys,
     run_until_told,
 )
-from fogbank.relay.errors import RelayError
 from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.service_shell import JobService
-from fogbank.relay.keys import NodeId
 from fogbank.relay.link.tls_shell import TlsTransport
-from fogbank.relay.messages_shell import Stream
 from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.sandbox.engine import engine_class
 from fogbank.sandbox.limits import Limits, SandboxConfig
@@ -102,12 +99,6 @@ class _Worker:
         await nursery.start(self._node.run)
         self._cache.load()
         nursery.start_soon(self._contacts.run)
-        nursery.start_soon(self._publisher.run, self._authority_stream)
+        nursery.start_soon(self._publisher.run, authority_streams(self._network, self._opener))
         nursery.start_soon(partial(self._cache.keep_new, self._opener, soon=True))
         nursery.start_soon(renew_keys, self._store, self._publisher.renewed_keys)
-
-    def _authority_stream(self, identity: NodeId) -> AbstractAsyncContextManager[Stream]:
-        pin = self._network.pin(identity)
-        if pin is None:
-            raise RelayError("that is no authority of this network")
-        return self._opener(pin)

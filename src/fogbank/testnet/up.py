@@ -11,13 +11,16 @@ from pathlib import Path
 
 import trio
 
+from fogbank.client.chance_shell import SystemChooser
+from fogbank.client.circuits_shell import directly
+from fogbank.client.directory_cache_shell import DirectoryCache
+from fogbank.client.errors import DirectoryUnavailable
 from fogbank.directory.addresses import Address
 from fogbank.directory.consensus import Consensus, Flag
 from fogbank.directory.contacts import contacts
 from fogbank.directory.descriptor import Role
-from fogbank.directory.network import NetworkDocument
 from fogbank.nodes.home import Home, HomeError
-from fogbank.nodes.runtime import FAILURES, fetch_directly
+from fogbank.nodes.runtime import FAILURES
 from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.errors import RelayError
 from fogbank.relay.keys import KEY_LENGTH, NodeId
@@ -134,11 +137,13 @@ async def _wait_until_it_works(
     nodes: list[processes.NodeProcess],
     report: Report,
 ) -> None:
-    network = Home(client_home(folder)).network()
+    home = Home(client_home(folder))
+    network = home.network()
     node = Node(NodeConfig(network.network_id, TlsTransport()))
+    cache = DirectoryCache(home.folder, network, SystemChooser(), report)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        consensus = await _wait_until_listed(node, network, identities, nodes, report)
+        consensus = await _wait_until_listed(node, cache, identities, nodes, report)
         workers = [each for each, place in identities.items() if place.role is Role.WORKER]
         async with trio.open_nursery() as reaching:
             for worker in workers:
@@ -148,22 +153,21 @@ async def _wait_until_it_works(
 
 async def _wait_until_listed(
     node: Node,
-    network: NetworkDocument,
+    cache: DirectoryCache,
     identities: dict[NodeId, Place],
     nodes: list[processes.NodeProcess],
     report: Report,
 ) -> Consensus:
-    consensus: Consensus | None = None
     while True:
         for each in nodes:
             if not each.alive:
                 raise RelayError(f"{each.nickname} ended by itself: see {each.folder}/log")
         try:
-            found = await fetch_directly(node, network, consensus)
-        except FAILURES:
-            found = None
-        if found is not None:
-            consensus = found[1]
+            newer = await cache.refresh(directly(node))
+        except DirectoryUnavailable:
+            newer = False
+        consensus = cache.consensus
+        if newer and consensus is not None:
             listed = sum(_runs(consensus, identity) for identity in identities)
             report(f"consensus: {listed} of {len(identities)} nodes")
             if listed == len(identities):
