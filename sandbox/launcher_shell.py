@@ -150,6 +150,8 @@ class Launcher:
     def _job(self, channel: int) -> None:
         jail_shell.close_all_but(channel)
         self._confine_job()
+        # Touches what the launcher shares with it, before a job waits for that.
+        self._runner.run(Task())
         serve_job(self._runner)
 
     def _compiler(self, channel: int) -> None:

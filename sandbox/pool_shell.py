@@ -11,7 +11,6 @@ task's limits allow.
 
 import math
 import signal
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +21,8 @@ from fogbank.sandbox import wire
 from fogbank.sandbox.jail import JailReport, SandboxUnavailable
 from fogbank.sandbox.limits import MODULE_SIZE, SandboxConfig
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
-from fogbank.sandbox.process_shell import Process, ProcessDied, Starter, open_starter
+from fogbank.sandbox.process_shell import Process, ProcessDied, open_starter
+from fogbank.sandbox.stock_shell import Stock
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wat import is_wasm
 from fogbank.sandbox.wire import Control, Frame, WireError
@@ -44,23 +44,28 @@ async def open_sandbox(config: SandboxConfig) -> AsyncIterator["Sandbox"]:
     async with open_starter(config) as starter:
         report = (await starter.launcher()).report
         report.require()
-        sandbox = Sandbox(config, starter, report)
+        jobs = Stock(starter, Control.JOB, config.spares)
+        compilers = Stock(starter, Control.COMPILE, min(config.spares, 1))
         try:
-            await sandbox.fill()
-            yield sandbox
+            await jobs.fill()
+            await compilers.fill()
+            yield Sandbox(config, report, jobs, compilers)
         finally:
-            sandbox.drop()
+            jobs.drop()
+            compilers.drop()
 
 
 class Sandbox:
     """A jail that is ready. Jobs beyond `SandboxConfig.processes` wait for their turn."""
 
-    def __init__(self, config: SandboxConfig, starter: Starter, report: JailReport) -> None:
+    def __init__(
+        self, config: SandboxConfig, report: JailReport, jobs: Stock, compilers: Stock
+    ) -> None:
         self.report = report
         self.config = config
-        self._starter = starter
+        self._jobs = jobs
+        self._compilers = compilers
         self._turns = trio.CapacityLimiter(config.processes)
-        self._spares: deque[Process] = deque()
 
     @asynccontextmanager
     async def open_job(self, module: bytes) -> AsyncIterator["Job"]:
@@ -74,41 +79,12 @@ class Sandbox:
             reason = f"the module has {len(module)} bytes; {MODULE_SIZE} is the most"
             raise ModuleRefused(Outcome.INVALID_MODULE, reason)
         async with _turn(self._turns):
-            job = Job(self, await self._compile(module))
+            job = Job(self.config, self._jobs, await self._compile(module))
             try:
                 await job.prepare()
                 yield job
             finally:
                 await job.close()
-
-    async def take(self) -> Process:
-        """Take a jailed process for a job, and have another made for the next.
-
-        Raises `SandboxUnavailable` if the launcher died and no other can be started.
-        """
-        while self._spares:
-            spare = self._spares.popleft()
-            if not spare.has_exited:
-                break
-            spare.abandon()
-        else:
-            spare = await self._starter.start(Control.JOB)
-        try:
-            await self.fill()
-        except BaseException:
-            spare.abandon()
-            raise
-        return spare
-
-    async def fill(self) -> None:
-        """Have the spare processes made that are wanting."""
-        while len(self._spares) < self.config.spares:
-            self._spares.append(await self._starter.start(Control.JOB))
-
-    def drop(self) -> None:
-        """End the spare processes."""
-        while self._spares:
-            self._spares.pop().abandon()
 
     async def _compile(self, module: bytes) -> bytes:
         bounds = self.config.compiling
@@ -134,7 +110,7 @@ class Sandbox:
 
     async def _start_compiler(self) -> Process:
         try:
-            return await self._starter.start(Control.COMPILE)
+            return await self._compilers.take()
         except SandboxUnavailable as error:
             raise ModuleRefused(Outcome.HOST_FAILURE, str(error)) from None
 
@@ -142,8 +118,9 @@ class Sandbox:
 class Job:
     """One module, compiled, in a process of its own."""
 
-    def __init__(self, sandbox: Sandbox, artifact: bytes) -> None:
-        self._sandbox = sandbox
+    def __init__(self, config: SandboxConfig, stock: Stock, artifact: bytes) -> None:
+        self._config = config
+        self._stock = stock
         self._artifact = artifact
         self._process: Process | None = None
         self._cpu_left = 0.0
@@ -155,7 +132,7 @@ class Job:
         Raises `TaskError` or `LimitError` if the task itself asks for what is not granted; never
         for anything that the program does. Cancelling ends the program.
         """
-        task.check(self._sandbox.config.ceilings)
+        task.check(self._config.ceilings)
         async with self._lock:
             started = trio.current_time()
             try:
@@ -176,9 +153,9 @@ class Job:
             await self.close()
         if self._process is not None:
             return
-        self._cpu_left = float(self._sandbox.config.child_cpu_seconds)
+        self._cpu_left = float(self._config.child_cpu_seconds)
         try:
-            self._process = await self._sandbox.take()
+            self._process = await self._stock.take()
             with trio.fail_after(_START_SECONDS):
                 await self._process.send(Frame.ARTIFACT, self._artifact)
                 await _expect(self._process, Frame.LOADED, 0)

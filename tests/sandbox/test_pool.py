@@ -27,6 +27,8 @@ CONFIG = SandboxConfig(
     ceilings=Limits(fuel=1 << 44, memory=1 << 28, wall_seconds=60.0, output=1 << 20),
     compiling=CompileLimits(cpu_seconds=1, wall_seconds=20.0, memory=1 << 29),
 )
+IDLE = 2
+"""A spare runner and a spare compiler."""
 SMALL = Limits(fuel=10**7, memory=1 << 24, output=100_000, wall_seconds=30.0)
 TASK = Task(limits=SMALL)
 ENDLESS = replace(TASK, limits=replace(SMALL, fuel=1 << 44))
@@ -55,9 +57,17 @@ def children(pid: int) -> list[int]:
 
 async def launcher(sandbox: Sandbox) -> tuple[int, int]:
     """The process that was started, and the one in it that forks."""
-    outer = (await sandbox._starter.launcher())._process.pid
+    outer = (await sandbox._jobs._starter.launcher())._process.pid
     (inner,) = children(outer)
     return outer, inner
+
+
+async def settled(pid: int, count: int) -> list[int]:
+    """The children of a process, once it has so many: it forks and reaps in its own time."""
+    with trio.fail_after(20):
+        while len(found := children(pid)) != count:
+            await trio.sleep(0.001)
+    return found
 
 
 def watch(pids: list[int]) -> list[int]:
@@ -181,8 +191,7 @@ async def test_a_process_killed_from_outside_is_a_result(sandbox: Sandbox) -> No
 async def test_processes_that_die_idle_are_replaced(sandbox: Sandbox) -> None:
     async with sandbox.open_job(programs.HELLO) as job:
         _, inner = await launcher(sandbox)
-        pids = children(inner)
-        assert len(pids) == 2
+        pids = await settled(inner, IDLE + 1)
         pidfds = watch(pids)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -256,14 +265,13 @@ async def test_many_jobs_leave_nothing_behind(sandbox: Sandbox) -> None:
 
     await one()
     _, inner = await launcher(sandbox)
+    await settled(inner, IDLE)
     before = open_descriptors(), open_descriptors(inner)
     for _ in range(200):
         await one()
+    await settled(inner, IDLE)
     assert (open_descriptors(), open_descriptors(inner)) == before
-    assert len(children(inner)) == CONFIG.spares
-    assert not (await sandbox._starter.launcher())._jailed.keys() - {
-        spare._number for spare in sandbox._spares
-    }
+    assert len((await sandbox._jobs._starter.launcher())._jailed) == IDLE
 
 
 async def test_leaving_the_block_ends_everything_and_errors_pass_as_they_are() -> None:
@@ -305,7 +313,7 @@ async def test_a_sandbox_dies_with_the_process_that_opened_it() -> None:
             while not line.endswith(b"\n"):
                 line += await said.receive_some()
     pidfds = watch([int(pid) for pid in line.split()])
-    assert len(pidfds) == 4
+    assert len(pidfds) >= 3
     process.kill()
     await process.wait()
     await wait_gone(pidfds)
