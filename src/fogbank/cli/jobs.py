@@ -12,13 +12,12 @@ import typer
 
 from fogbank.cli.home import user_home
 from fogbank.cli.output import errors_in_words, note
+from fogbank.cli.sizes import parse_fuel, parse_memory
 
 if TYPE_CHECKING:
     from fogbank.nodes.home import Home
     from fogbank.relay.job.client_session import TaskResult
     from fogbank.sandbox.task import Task
-
-_MIB = 1 << 20
 
 
 def run(
@@ -30,8 +29,12 @@ def run(
         list[Path] | None,
         typer.Option("--file", help="A file that the program may read; may be repeated."),
     ] = None,
-    fuel: Annotated[int | None, typer.Option(help="Fuel, at most; about instructions.")] = None,
-    memory: Annotated[int | None, typer.Option(help="MiB of memory, at most.")] = None,
+    fuel: Annotated[
+        str | None, typer.Option(help="Fuel, at most; about instructions: 500M, 2G, or a number.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory, at most: 64M, 1G, or a number of MiB.")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds of real time, at most.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens.")] = False,
@@ -73,7 +76,7 @@ def _task(
     program: Path,
     arguments: list[str],
     files: list[Path],
-    wanted: tuple[int | None, int | None, float | None],
+    wanted: tuple[str | None, str | None, float | None],
 ) -> Task:
     """Put the task together; raises `ValueError` or `OSError` with what is wrong."""
     from fogbank.sandbox.limits import Limits
@@ -82,8 +85,8 @@ def _task(
     fuel, memory, timeout = wanted
     default = Limits()
     limits = Limits(
-        fuel=default.fuel if fuel is None else fuel,
-        memory=default.memory if memory is None else memory * _MIB,
+        fuel=default.fuel if fuel is None else parse_fuel(fuel),
+        memory=default.memory if memory is None else parse_memory(memory),
         wall_seconds=default.wall_seconds if timeout is None else timeout,
         output=default.output,
     )

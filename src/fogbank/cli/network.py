@@ -60,7 +60,10 @@ def create(
         document = signed.document
         missing = document.quorum - len(signed.signatures)
         if missing > 0:
-            note(f"{missing} signatures are missing: `fog network sign {network} --dir FOLDER`")
+            note(
+                f"signatures still missing: {missing}; each other authority's operator runs "
+                f"`fog network sign {network} --dir FOLDER`"
+            )
         note(f"{network} written; every operator should compare its fingerprint:")
         typer.echo(fingerprint(document))
 
@@ -77,7 +80,7 @@ def sign(
         signed = sign_network(network, folder)
         save_network(network, signed)
         missing = max(0, signed.document.quorum - len(signed.signatures))
-        note(f"signed; {missing} signatures are still missing. What you signed:")
+        note(f"signed; signatures still missing: {missing}. What you signed:")
         typer.echo(fingerprint(signed.document))
 
 

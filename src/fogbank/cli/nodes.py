@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from fogbank.cli.output import errors_in_words, note
+from fogbank.cli.sizes import parse_memory
 
 if TYPE_CHECKING:
     from fogbank.nodes.home import Home, Settings
@@ -111,7 +112,9 @@ def worker_init(
     network: NetworkFile = None,
     family: Family = None,
     cores: Annotated[int, typer.Option(help="How many tasks to run at once.")] = 1,
-    memory: Annotated[int, typer.Option(help="MiB of memory that one task may have.")] = 1024,
+    memory: Annotated[
+        str, typer.Option(help="Memory that one task may have: 512M, 1G, or a number of MiB.")
+    ] = "1G",
     source: Source = None,
 ) -> None:
     """Make a worker."""
@@ -119,7 +122,9 @@ def worker_init(
         from fogbank.directory.descriptor import Role
         from fogbank.nodes.home import Settings
 
-        settings = Settings(Role.WORKER, nickname, cores=cores, memory=memory << 20, source=source)
+        settings = Settings(
+            Role.WORKER, nickname, cores=cores, memory=parse_memory(memory), source=source
+        )
         _init(folder, settings, network, family)
 
 
