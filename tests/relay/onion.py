@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from fogbank.relay.cells import CELL
 from fogbank.relay.certificates import (
     LINK_LIFETIME,
     ONION_LIFETIME,
@@ -17,13 +18,16 @@ from fogbank.relay.certificates import (
     Use,
     issue,
 )
+from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.extend import Address, RefusedCode
 from fogbank.relay.keys import Ed25519Key, NodeId, X25519Key
 from fogbank.relay.limits import Limits
-from fogbank.relay.link.handshake import LinkCredentials
+from fogbank.relay.link.handshake import LinkCredentials, LinkHandshake
 from fogbank.relay.link.memory_shell import MemoryNetwork, MemoryTransport
-from fogbank.relay.link.pipe import Transport
+from fogbank.relay.link.pipe import Pipe, PipeBroken, Transport
+from fogbank.relay.link.shell import shake
+from fogbank.relay.messages_shell import receive_exactly
 from fogbank.relay.node_shell import Node, NodeConfig, Origin, Service
 from fogbank.relay.streams.shell import CircuitStream
 
@@ -96,14 +100,19 @@ class OnionNetwork:
     limits: Limits
 
     def node(
-        self, host: str, keys: Keys | None, services: Mapping[str, Service] | None = None
+        self,
+        host: str,
+        keys: Keys | None,
+        services: Mapping[str, Service] | None = None,
+        *,
+        extends: bool = True,
     ) -> Node:
         transport: Transport = MemoryTransport(self.memory, host)
         config = NodeConfig(
             NETWORK,
             transport,
             keys,
-            self.known if keys is not None else None,
+            self.known if keys is not None and extends else None,
             services or {},
             self.limits,
             clock=lambda: NOW,
@@ -120,6 +129,99 @@ class OnionNetwork:
         self.nodes.append(node)
         self.keys.append(keys)
         self.hops.append(Hop(keys.identity, keys.onion_key, (address,)))
+
+    async def add_worker(self, services: Mapping[str, Service]) -> tuple[Node, Hop]:
+        """Start a node that does not listen and extends nothing; its hop has no address."""
+        keys = Keys(1000)
+        node = self.node("127.50.0.1", keys, services, extends=False)
+        await self.nursery.start(node.run)
+        self.known.addresses[keys.identity] = ()
+        return node, Hop(keys.identity, keys.onion_key)
+
+    def everyone(self) -> list[Node]:
+        return [self.client, *self.nodes]
+
+    async def settle(self) -> None:
+        """Let all that is under way arrive; the clock must be one that jumps."""
+        await trio.sleep(0.01)
+
+    def assert_nothing_left(self) -> None:
+        """Check that no node remembers a circuit, a stream, a handshake or a waiting cell."""
+        for node in self.everyone():
+            links = node.links
+            assert [link.port.sides for link in links._by_queue.values() if link.port.sides] == []
+            assert (node._switch._budget.waiting, len(node._switch._budget._lanes)) == (0, 0)
+            assert (node._served, links._half_open, links._dialing) == (0, 0, {})
+
+
+def hop_of(node: Node) -> HopCircuit:
+    """Return the one hop that `node` is."""
+    sides = [side for link in node.links._by_queue.values() for side in link.port.sides.values()]
+    (hop,) = (side for side in sides if isinstance(side, HopCircuit))
+    return hop
+
+
+async def talk(stream: CircuitStream, text: bytes = b"hello") -> None:
+    """Check that an echo service answers."""
+    await stream.send_all(text)
+    assert await receive_exactly(stream, len(text)) == text
+
+
+class RawLink:
+    """A link whose cells a test writes and reads itself, after a handshake that is in order."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.pipe = pipe
+
+    @classmethod
+    async def dial(
+        cls, transport: Transport, address: Address, keys: Keys | None = None
+    ) -> RawLink:
+        pipe = await transport.dial(address.host, address.port)
+        own = keys.credentials(NOW) if keys is not None else None
+        await shake(pipe, LinkHandshake.dialer(pipe.binding, None, own, ""), lambda: NOW)
+        return cls(pipe)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes; give up in silence if the peer hangs up."""
+        view = memoryview(data)
+        try:
+            while view:
+                count = self.pipe.try_send(view)
+                if count is None:
+                    await self.pipe.wait_writable()
+                else:
+                    view = view[count:]
+        except PipeBroken:
+            return
+
+    async def cell(self) -> bytes | None:
+        """Return the next cell, or None at the end."""
+        data = bytearray()
+        while len(data) < CELL:
+            part = memoryview(bytearray(CELL - len(data)))
+            try:
+                count = self.pipe.try_receive(part)
+                if count is None:
+                    await self.pipe.wait_readable()
+                    continue
+            except PipeBroken:
+                return None
+            if not count:
+                return None
+            data += part[:count]
+        return bytes(data)
+
+    async def closed(self) -> None:
+        """Wait until the peer hangs up."""
+        while await self.cell() is not None:
+            pass
+
+
+async def until_error(stream: CircuitStream) -> None:
+    """Read until the stream ends with an error."""
+    while await stream.receive_some():
+        pass
 
 
 @asynccontextmanager
