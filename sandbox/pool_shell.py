@@ -149,7 +149,7 @@ class Job:
 
         Raises `ModuleRefused` if none can be had.
         """
-        if self._process is not None and (self._process.has_exited or self._cpu_left < seconds):
+        if self._process is not None and (not self._process.is_idle or self._cpu_left < seconds):
             await self.close()
         if self._process is not None:
             return

@@ -42,17 +42,26 @@ class ProcessDied(Exception):
 class Process:
     """One jailed process and its channel."""
 
-    def __init__(self, number: int, stream: trio.SocketStream, launcher: "Launcher") -> None:
+    def __init__(self, number: int, channel: socket.socket, launcher: "Launcher") -> None:
         self._number = number
-        self._stream = stream
+        self._channel = channel
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(channel))
         self._launcher = launcher
         self._exited = trio.Event()
         self._code: int | None = None
 
     @property
-    def has_exited(self) -> bool:
-        """Whether the process is known to have ended."""
-        return self._exited.is_set()
+    def is_idle(self) -> bool:
+        """Whether the process lives, as far as can be seen, and has said nothing unasked."""
+        if self._exited.is_set():
+            return False
+        try:
+            self._channel.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     async def send(self, kind: Frame, body: bytes) -> None:
         """Send one frame. Raises `ProcessDied`."""
@@ -80,7 +89,7 @@ class Process:
     def abandon(self) -> None:
         """Kill the process, without waiting."""
         self._stream.socket.close()
-        if not self.has_exited:
+        if not self._exited.is_set():
             self._launcher.kill(self._number)
 
     def exited(self, code: int | None) -> None:
@@ -101,9 +110,7 @@ class Process:
         return bytes(parts)
 
     async def _death(self) -> ProcessDied:
-        """Wait for the word on how the process ended; kill one that only closed its channel."""
-        with trio.move_on_after(1):
-            await self._exited.wait()
+        """Learn how the process ended; one that only closed its channel is ended for it."""
         await self.end()
         return ProcessDied(self._code)
 
@@ -152,8 +159,7 @@ class Launcher:
         """Ask for a process; it need not have begun when its channel is first used."""
         ours, theirs = socket.socketpair()
         number = next(self._numbers)
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        process = Process(number, stream, self)
+        process = Process(number, ours, self)
         self._jailed[number] = process
         with theirs:
             self._say(Packet(kind, number), [theirs.fileno()])

@@ -23,7 +23,7 @@ class Stock:
         process = None
         while process is None and self._idle:
             process = self._idle.popleft()
-            if process.has_exited:
+            if not process.is_idle:
                 process.abandon()
                 process = None
         if process is None:

@@ -65,7 +65,7 @@ async def launcher(sandbox: Sandbox) -> tuple[int, int]:
 async def settled(pid: int, count: int) -> list[int]:
     """The children of a process, once it has so many: it forks and reaps in its own time."""
     with trio.fail_after(20):
-        while len(found := children(pid)) != count:
+        while len(found := children(pid)) != count:  # noqa: ASYNC110 -- the kernel sets no event
             await trio.sleep(0.001)
     return found
 
@@ -196,7 +196,6 @@ async def test_processes_that_die_idle_are_replaced(sandbox: Sandbox) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         await wait_gone(pidfds)
-        assert (await job.run(TASK)).outcome in {Outcome.COMPLETED, Outcome.HOST_FAILURE}
         assert (await job.run(TASK)).succeeded
     async with sandbox.open_job(programs.HELLO) as job:
         assert (await job.run(TASK)).succeeded

@@ -1,0 +1,170 @@
+"""A jailed process that says anything at all, as an escaped module would (spec/07 §8)."""
+
+import signal
+import socket
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fogbank.sandbox import wire
+from fogbank.sandbox.jail import JailReport
+from fogbank.sandbox.limits import Limits, SandboxConfig
+from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
+from fogbank.sandbox.pool_shell import Job, Sandbox
+from fogbank.sandbox.process_shell import Launcher, Process
+from fogbank.sandbox.stock_shell import Stock
+from fogbank.sandbox.task import Task
+from fogbank.sandbox.wire import Frame
+from tests.sandbox import programs
+
+LIMITS = Limits(fuel=1000, output=1000, wall_seconds=5.0)
+TASK = Task(limits=LIMITS)
+LOADED = wire.frame(Frame.LOADED, b"")
+GOOD = wire.frame(
+    Frame.RESULT, wire.encode_result(Result(Outcome.COMPLETED, 0, 10, b"out", reason="fine"))
+)
+
+
+@dataclass
+class Impostor:
+    """A stock of processes that say `said` and then, if `closing`, hang up."""
+
+    said: bytes
+    closing: bool = True
+    killed: int = 0
+    others: list[trio.SocketStream] = field(default_factory=list)
+    process: Process | None = None
+
+    async def take(self) -> Process:
+        ours, theirs = socket.socketpair()
+        other = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+        await other.send_all(self.said)
+        if self.closing:
+            await other.send_eof()
+        self.others.append(other)
+        self.process = Process(1, ours, cast(Launcher, self))
+        return self.process
+
+    def kill(self, _number: int) -> None:
+        self.killed += 1
+        assert self.process is not None
+        self.process.exited(-signal.SIGKILL)
+
+    async def close(self) -> None:
+        for other in self.others:
+            await other.aclose()
+
+
+async def run(said: bytes, *, closing: bool = True) -> Result:
+    """What a job makes of a process that says this."""
+    impostor = Impostor(said, closing)
+    job = Job(SandboxConfig(), cast(Stock, impostor), b"code")
+    result = await job.run(TASK)
+    await job.close()
+    await impostor.close()
+    assert impostor.killed == len(impostor.others)
+    return result
+
+
+async def compiled(said: bytes, *, closing: bool = True) -> ModuleRefused:
+    impostor = Impostor(said, closing)
+    stock = cast(Stock, impostor)
+    sandbox = Sandbox(SandboxConfig(), JailReport(()), stock, stock)
+    with pytest.raises(ModuleRefused) as info:
+        async with sandbox.open_job(programs.HELLO):
+            raise AssertionError("it was compiled")
+    await impostor.close()
+    assert impostor.killed == len(impostor.others)
+    return info.value
+
+
+async def test_an_honest_process_is_believed() -> None:
+    result = await run(LOADED + GOOD)
+    assert (result.outcome, result.stdout, result.reason) == (Outcome.COMPLETED, b"out", "fine")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"\0",
+        LOADED,
+        LOADED[:-1],
+        LOADED + GOOD[:-1],
+        LOADED + LOADED,
+        GOOD,
+        LOADED + wire.HEADER.pack(Frame.RESULT, 0),
+        LOADED + wire.HEADER.pack(Frame.RESULT, 0xFFFF_FFFF) + bytes(100_000),
+        LOADED + wire.HEADER.pack(99, 0),
+        LOADED + wire.frame(Frame.RESULT, b"\xff" * 40),
+        wire.HEADER.pack(Frame.LOADED, 1) + b"x",
+        wire.frame(Frame.REFUSED, b""),
+        wire.frame(Frame.REFUSED, b"\0lies"),
+        LOADED
+        + wire.frame(
+            Frame.RESULT, wire.encode_result(Result(Outcome.COMPLETED, 0, 0, stdout=bytes(1001)))
+        ),
+        LOADED + wire.frame(Frame.RESULT, wire.encode_result(Result(Outcome.COMPLETED, 0, 1001))),
+    ],
+    ids=range(16),
+)
+async def test_nonsense_is_the_hosts_failure(said: bytes) -> None:
+    result = await run(said)
+    assert result.outcome is Outcome.HOST_FAILURE
+    assert result.reason
+    assert (result.stdout, result.exit_code, result.fuel) == (b"", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        (b"", Outcome.HOST_FAILURE),
+        (LOADED, Outcome.TIMEOUT),
+        (LOADED + GOOD[:-1], Outcome.TIMEOUT),
+    ],
+)
+async def test_silence_is_waited_for_no_longer_than_granted(
+    autojump_clock: trio.abc.Clock, said: bytes, outcome: Outcome
+) -> None:
+    assert (await run(said, closing=False)).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\0",
+        wire.HEADER.pack(Frame.ARTIFACT, 0xFFFF_FFFF),
+        GOOD,
+        wire.frame(Frame.REFUSED, b"\0lies"),
+        wire.frame(Frame.ARTIFACT, b"not code"),
+    ],
+    ids=range(5),
+)
+async def test_nonsense_of_a_compiler_is_the_hosts_failure(said: bytes) -> None:
+    refused = await compiled(said)
+    assert refused.outcome in {Outcome.HOST_FAILURE, Outcome.COMPILE_LIMIT}
+    assert refused.reason
+
+
+async def test_a_compiler_that_hangs_is_a_module_too_costly(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    assert (await compiled(b"", closing=False)).outcome is Outcome.COMPILE_LIMIT
+
+
+async def test_a_compilers_refusal_is_passed_on_in_one_line() -> None:
+    refusal = ModuleRefused(Outcome.UNKNOWN_IMPORT, "the module imports\x1b[2J\nenv.x")
+    refused = await compiled(wire.frame(Frame.REFUSED, wire.encode_refusal(refusal)))
+    assert refused.outcome is Outcome.UNKNOWN_IMPORT
+    assert refused.reason == "the module imports?[2J env.x"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=60), st.booleans())
+def test_whatever_a_process_says_there_is_a_result(said: bytes, loaded: bool) -> None:
+    result = trio.run(run, LOADED + said if loaded else said)
+    assert result.outcome in {Outcome.HOST_FAILURE, Outcome.COMPLETED}
