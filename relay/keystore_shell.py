@@ -34,6 +34,9 @@ KEYS_FILE = "node.keys"
 
 _T = TypeVar("_T")
 
+Write = Callable[[Path, bytes], None]
+"""Replaces a file as a whole; raises `OSError`."""
+
 
 class KeyStore:
     """The keys of one node, read from a folder; made by `create` or `open`.
@@ -41,15 +44,22 @@ class KeyStore:
     All methods that fail raise `KeyStoreError`, whose message says what to do.
     """
 
-    def __init__(self, folder: Path, keys: NodeKeys, random: Random) -> None:
+    def __init__(self, folder: Path, keys: NodeKeys, random: Random, write: Write) -> None:
         self._folder = folder
         self._random = random
+        self._write = write
         self._adopt(keys)
         self.identity: NodeId = keys.identity
         """The node's identity."""
 
     @classmethod
-    def create(cls, folder: Path, now: float, random: Random = os.urandom) -> KeyStore:
+    def create(
+        cls,
+        folder: Path,
+        now: float,
+        random: Random = os.urandom,
+        write: Write = write_atomic,
+    ) -> KeyStore:
         """Make a new node's keys in `folder`, which is made if need be.
 
         A folder in which an earlier call was cut off is completed; keys are never overwritten.
@@ -61,14 +71,16 @@ class KeyStore:
         _make_private_folder(folder)
         path = folder / IDENTITY_FILE
         if not path.exists():
-            _write(path, encode_key("identity", Ed25519Key(random(KEY_LENGTH))))
+            _write(path, encode_key("identity", Ed25519Key(random(KEY_LENGTH))), write)
         identity = _load_key(path, "identity")
         keys = NodeKeys.first(identity, now, random)
-        _write(folder / KEYS_FILE, keys.encode())
-        return cls(folder, keys, random)
+        _write(folder / KEYS_FILE, keys.encode(), write)
+        return cls(folder, keys, random, write)
 
     @classmethod
-    def open(cls, folder: Path, random: Random = os.urandom) -> KeyStore:
+    def open(
+        cls, folder: Path, random: Random = os.urandom, write: Write = write_atomic
+    ) -> KeyStore:
         """Read the keys in `folder`; the identity's secret may be absent."""
         keys = _load(
             folder / KEYS_FILE,
@@ -77,7 +89,7 @@ class KeyStore:
             "delete it if the identity.key beside it is whole, and initialise the node again in "
             "the same folder: it keeps its identity",
         )
-        return cls(folder, keys, random)
+        return cls(folder, keys, random, write)
 
     def rotate(self, now: float) -> bool:
         """Renew what is due and write it to disk; return whether anything was renewed.
@@ -92,7 +104,7 @@ class KeyStore:
         renewed = self._keys.renewed(now, self._random, identity)
         changed = renewed != self._keys
         if changed:
-            _write(self._folder / KEYS_FILE, renewed.encode())
+            _write(self._folder / KEYS_FILE, renewed.encode(), self._write)
             self._adopt(renewed)
         if due and identity is None:
             raise KeyStoreError(self._offline_message(now))
@@ -173,9 +185,9 @@ def _make_private_folder(folder: Path) -> None:
         ) from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, write: Write = write_atomic) -> None:
     try:
-        write_atomic(path, data)
+        write(path, data)
     except OSError as error:
         raise KeyStoreError(
             f"{path} cannot be written ({error.strerror}): free some space or mend its folder's "

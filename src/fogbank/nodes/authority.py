@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractAsyncContextManager
+from typing import ClassVar
 
 import trio
 
@@ -11,7 +11,7 @@ from fogbank.client.circuits_shell import directly
 from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.signatures import Credentials
-from fogbank.directory.store_shell import Store
+from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.runtime import (
     DIRECTORY_SERVICE,
@@ -24,9 +24,8 @@ from fogbank.relay.errors import LinkFailed
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 from fogbank.relay.keystore_shell import KeyStore
-from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.messages_shell import Stream
-from fogbank.relay.node_shell import Node, NodeConfig
+from fogbank.relay.node_shell import NodeConfig
 
 
 def _credentials(store: KeyStore) -> Credentials:
@@ -35,80 +34,86 @@ def _credentials(store: KeyStore) -> Credentials:
 
 async def run_authority(home: Home, *, eof: bool) -> None:
     """Run the authority whose home is `home` until it is told to end."""
-    settings = home.settings()
-    network = home.network()
-    store = home.keys(time.time())
-    if not network.is_authority(store.identity):
-        raise HomeError(
-            f"{home.network_file} does not name this node as an authority: have it added with "
-            "`fog network create`, then signed by the others"
-        )
-    description = Description(
-        settings.nickname, Role.AUTHORITY, settings.addresses, (DIRECTORY_SERVICE,)
-    )
-    publisher = Publisher(home, network, store, description)
-    database = Store(home.database)
+    authority = AuthorityNode(home)
     try:
-        await run_until_told(_Authority(home, store, publisher, database).main, eof=eof)
+        await run_until_told(authority.run, eof=eof)
     finally:
-        database.close()
+        authority.close()
 
 
-class _Authority:
-    """The parts of a running authority, which need each other."""
+class AuthorityNode:
+    """The parts of an authority, which need each other. To be closed after it has run."""
 
-    def __init__(self, home: Home, store: KeyStore, publisher: Publisher, database: Store) -> None:
+    shell_type: ClassVar[type[AuthorityShell]] = AuthorityShell
+    """What runs its rounds."""
+
+    def __init__(self, home: Home, environment: Environment | None = None) -> None:
+        machine = environment or Environment()
         settings, network = home.settings(), home.network()
+        store = home.keys(machine.clock())
+        if not network.is_authority(store.identity):
+            raise HomeError(
+                f"{home.network_file} does not name this node as an authority: have it added with "
+                "`fog network create`, then signed by the others"
+            )
         self._store = store
-        self._publisher = publisher
+        self._clock = machine.clock
         self._addresses = settings.addresses
-        self._network = network
-        self._shell = AuthorityShell(
+        description = Description(
+            settings.nickname, Role.AUTHORITY, settings.addresses, (DIRECTORY_SERVICE,)
+        )
+        self._publisher = Publisher(home, network, store, description, machine)
+        self._database = machine.store(home.database)
+        self.shell = self.shell_type(
             network,
             _credentials(store),
-            database,
+            self._database,
             connect=self._connect,
             probe=self._probe,
-            clock=time.time,
+            clock=machine.clock,
         )
-        config = NodeConfig(
-            network.network_id,
-            TlsTransport(settings.source),
-            store,
-            services={DIRECTORY_SERVICE: self._shell.service},
+        """Its rounds, and its `dir` service."""
+        self.node = machine.node(
+            NodeConfig(
+                network.network_id,
+                machine.transport(settings.source),
+                store,
+                services={DIRECTORY_SERVICE: self.shell.service},
+                clock=machine.clock,
+                random=machine.random,
+            )
         )
-        self._config = config
-        self._node: Node | None = None
+        """Its place in the onion network."""
+        self._streams = authority_streams(network, directly(self.node))
 
-    async def main(self, nursery: trio.Nursery) -> None:
-        """Start everything in `nursery`."""
-        self._node = Node(self._config)
-        self._shell.publish_own(self._publisher.describe())
-        await nursery.start(self._shell.run)
-        await nursery.start(self._node.run, self._addresses)
-        nursery.start_soon(self._republish)
-        nursery.start_soon(renew_keys, self._store, self._renewed)
+    async def run(self) -> None:
+        """Work until cancelled; raise `LinkFailed` if it cannot listen, in a group."""
+        self.shell.publish_own(self._publisher.describe())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.shell.run)
+            await nursery.start(self.node.run, self._addresses)
+            nursery.start_soon(self._republish)
+            nursery.start_soon(renew_keys, self._store, self._clock, self._renewed)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
 
     def _connect(self, identity: NodeId) -> AbstractAsyncContextManager[Stream]:
-        return authority_streams(self._network, directly(self._running()))(identity)
+        return self._streams(identity)
 
     async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> bool:
         try:
-            await self._running().probe(identity, addresses)
+            await self.node.probe(identity, addresses)
         except LinkFailed:
             return False
         return True
 
-    def _running(self) -> Node:
-        if self._node is None:
-            raise LinkFailed("this authority is just starting")
-        return self._node
-
     def _renewed(self) -> None:
-        self._shell.renew(_credentials(self._store))
-        self._shell.publish_own(self._publisher.describe())
+        self.shell.renew(_credentials(self._store))
+        self.shell.publish_own(self._publisher.describe())
 
     async def _republish(self) -> None:
         while True:
             await trio.sleep(self._publisher.period())
-            self._shell.publish_own(self._publisher.describe())
+            self.shell.publish_own(self._publisher.describe())

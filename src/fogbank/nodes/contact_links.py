@@ -7,10 +7,10 @@ the consensus; a link to a relay that is no contact any more stays until its cir
 from __future__ import annotations
 
 import logging
-import random
 
 import trio
 
+from fogbank.client.chance import Chooser
 from fogbank.directory.consensus import Consensus, Entry
 from fogbank.directory.contacts import contacts
 from fogbank.relay.errors import LinkFailed
@@ -26,9 +26,10 @@ _RETRY_SECONDS = (1.0, 120.0)
 class ContactLinks:
     """Keeps one link to each contact, from the first consensus on."""
 
-    def __init__(self, node: Node, identity: NodeId) -> None:
+    def __init__(self, node: Node, identity: NodeId, chooser: Chooser) -> None:
         self._node = node
         self._identity = identity
+        self._chooser = chooser
         self._contacts: tuple[Entry, ...] = ()
         self._failures: dict[NodeId, int] = {}
         self._changed = trio.Event()
@@ -65,6 +66,6 @@ class ContactLinks:
                 log.info("contact %s cannot be reached: %s", entry.nickname, error)
             least, most = _RETRY_SECONDS
             wait = min(least * 2 ** min(count, 10), most)
-            await trio.sleep(wait * random.SystemRandom().uniform(0.5, 1.0))
+            await trio.sleep(wait * (1.0 + self._chooser.uniform()) / 2)
         finally:
             dialing.discard(entry.identity)

@@ -10,8 +10,11 @@ authority.db    an authority's journal
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +104,20 @@ class Settings:
 
 
 class Home:
-    """A node's folder. Methods raise `HomeError` or `KeyStoreError`, which say what to do."""
+    """A node's folder. Methods raise `HomeError` or `KeyStoreError`, which say what to do.
 
-    def __init__(self, folder: Path) -> None:
+    `random` gives the bytes that keys are made of, `write` replaces a file as a whole.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        random: Callable[[int], bytes] = os.urandom,
+        write: Callable[[Path, bytes], None] = write_atomic,
+    ) -> None:
         self.folder = folder
+        self._random = random
+        self._write = write
 
     @property
     def consensus_file(self) -> Path:
@@ -131,14 +144,19 @@ class Home:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys_folder = self.folder / "keys"
         cut_off = (keys_folder / "node.keys").exists()
-        store = KeyStore.open(keys_folder) if cut_off else KeyStore.create(keys_folder, now)
+        make = KeyStore.open if cut_off else partial(KeyStore.create, now=now)
+        store = make(keys_folder, random=self._random, write=self._write)
         if family is not None:
-            key = load_family_key(family) if family.exists() else create_family_key(family)
+            key = (
+                load_family_key(family)
+                if family.exists()
+                else create_family_key(family, self._random)
+            )
             certificate = issue_family_certificate(key, store.identity, now)
-            write_atomic(self.folder / "family.cert", certificate.encode())
+            self._write(self.folder / "family.cert", certificate.encode())
         if network is not None:
             self.set_network(network)
-        write_atomic(self.folder / "node.toml", settings.dump().encode())
+        self._write(self.folder / "node.toml", settings.dump().encode())
         return store
 
     def settings(self) -> Settings:
@@ -151,7 +169,7 @@ class Home:
 
     def keys(self, now: float) -> KeyStore:
         """Open the key store, and renew what is due."""
-        store = KeyStore.open(self.folder / "keys")
+        store = KeyStore.open(self.folder / "keys", self._random, self._write)
         store.rotate(now)
         return store
 
@@ -171,7 +189,7 @@ class Home:
         """Check a network document and keep it."""
         document = _open_network(text, "the network file")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(self.network_file, text.encode())
+        self._write(self.network_file, text.encode())
         return document
 
     def network(self) -> NetworkDocument:

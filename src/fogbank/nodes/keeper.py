@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 
 import trio
 
-from fogbank.client.chance_shell import SystemChooser
 from fogbank.client.circuits_shell import directly
 from fogbank.client.directory_cache_shell import DirectoryCache
 from fogbank.client.errors import DirectoryUnavailable
@@ -15,6 +13,7 @@ from fogbank.directory.admission import Admission
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.exchange_shell import Cache
 from fogbank.directory.network import NetworkDocument
+from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
 from fogbank.relay.extend import Address, RefusedCode
 from fogbank.relay.keys import NodeId
@@ -29,15 +28,21 @@ _REFRESH_SECONDS = 2.0
 class ConsensusKeeper:
     """Keeps a relay's consensus new; its extend policy too (`fogbank.relay.extend`)."""
 
-    def __init__(self, home: Home, network: NetworkDocument) -> None:
-        self._admission = Admission(time.time, test=network.test)
+    def __init__(self, home: Home, network: NetworkDocument, environment: Environment) -> None:
+        self._admission = Admission(environment.clock, test=network.test)
         self._directory = DirectoryCache(
-            home.folder, network, SystemChooser(), log.info, on_consensus=self._take
+            home.folder,
+            network,
+            environment.chooser,
+            log.info,
+            clock=environment.clock,
+            write=environment.write,
+            on_consensus=self._take,
         )
         self._last_refresh = -_REFRESH_SECONDS
         self._fetching = trio.Lock()
         self._node: Node | None = None
-        self.cache = Cache(time.time)
+        self.cache = Cache(environment.clock)
         """What the relay's own `dir` service answers from."""
 
     def check(self, identity: NodeId, addresses: tuple[Address, ...] | None) -> RefusedCode | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import trio
 
 from fogbank.client.circuits_shell import directly
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.exchange_shell import DirService
+from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
 from fogbank.nodes.keeper import ConsensusKeeper
 from fogbank.nodes.runtime import (
@@ -18,33 +17,47 @@ from fogbank.nodes.runtime import (
     renew_keys,
     run_until_told,
 )
-from fogbank.relay.link.tls_shell import TlsTransport
-from fogbank.relay.node_shell import Node, NodeConfig
+from fogbank.relay.node_shell import NodeConfig
 
 
-async def run_relay(folder: Home, *, eof: bool) -> None:
-    """Run the relay whose home is `folder` until it is told to end."""
-    settings = folder.settings()
-    network = folder.network()
-    store = folder.keys(time.time())
-    keeper = ConsensusKeeper(folder, network)
-    config = NodeConfig(
-        network.network_id,
-        TlsTransport(settings.source),
-        store,
-        keeper,
-        {DIRECTORY_SERVICE: DirService(network, keeper.cache, time.time)},
-    )
-    description = Description(
-        settings.nickname, Role.RELAY, settings.addresses, (DIRECTORY_SERVICE,)
-    )
-    publisher = Publisher(folder, network, store, description)
+async def run_relay(home: Home, *, eof: bool) -> None:
+    """Run the relay whose home is `home` until it is told to end."""
+    await run_until_told(RelayNode(home).run, eof=eof)
 
-    async def main(nursery: trio.Nursery) -> None:
-        node = Node(config)
-        await nursery.start(node.run, settings.addresses)
-        nursery.start_soon(publisher.run, authority_streams(network, directly(node)))
-        nursery.start_soon(keeper.run, node)
-        nursery.start_soon(renew_keys, store, publisher.renewed_keys)
 
-    await run_until_told(main, eof=eof)
+class RelayNode:
+    """The parts of a relay."""
+
+    def __init__(self, home: Home, environment: Environment | None = None) -> None:
+        machine = environment or Environment()
+        settings, network = home.settings(), home.network()
+        self._network = network
+        self._clock = machine.clock
+        self._addresses = settings.addresses
+        self._store = home.keys(machine.clock())
+        self._keeper = ConsensusKeeper(home, network, machine)
+        services = {DIRECTORY_SERVICE: DirService(network, self._keeper.cache, machine.clock)}
+        config = NodeConfig(
+            network.network_id,
+            machine.transport(settings.source),
+            self._store,
+            self._keeper,
+            services,
+            clock=machine.clock,
+            random=machine.random,
+        )
+        description = Description(
+            settings.nickname, Role.RELAY, settings.addresses, (DIRECTORY_SERVICE,)
+        )
+        self._publisher = Publisher(home, network, self._store, description, machine)
+        self.node = machine.node(config)
+        """Its place in the onion network."""
+
+    async def run(self) -> None:
+        """Work until cancelled; raise `LinkFailed` if it cannot listen, in a group."""
+        streams = authority_streams(self._network, directly(self.node))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.node.run, self._addresses)
+            nursery.start_soon(self._publisher.run, streams)
+            nursery.start_soon(self._keeper.run, self.node)
+            nursery.start_soon(renew_keys, self._store, self._clock, self._publisher.renewed_keys)

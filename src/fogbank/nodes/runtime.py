@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
@@ -20,6 +19,7 @@ from fogbank.directory.exchange import RefusedError
 from fogbank.directory.exchange_shell import publish
 from fogbank.directory.network import AuthorityPin, NetworkDocument
 from fogbank.directory.schedule import interval_at
+from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import KeyStoreError, RelayError
@@ -53,11 +53,11 @@ def start_logging() -> None:
     )
 
 
-async def run_until_told(main: Callable[[trio.Nursery], Awaitable[None]], *, eof: bool) -> None:
+async def run_until_told(main: Callable[[], Awaitable[None]], *, eof: bool) -> None:
     """Run `main` until SIGTERM or SIGINT, or with `eof` the end of standard input."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(main, nursery)
+            nursery.start_soon(main)
             if eof:
                 nursery.start_soon(_cancel_at_eof, nursery.cancel_scope)
             async for _ in signals:
@@ -110,8 +110,14 @@ class Publisher:
     """Publishes a node's descriptor, again and again, to every authority that has not got it."""
 
     def __init__(
-        self, home: Home, network: NetworkDocument, store: KeyStore, description: Description
+        self,
+        home: Home,
+        network: NetworkDocument,
+        store: KeyStore,
+        description: Description,
+        environment: Environment,
     ) -> None:
+        self._clock = environment.clock
         self._network = network
         self._store = store
         self._description = description
@@ -124,7 +130,7 @@ class Publisher:
 
     def period(self) -> float:
         """Return the seconds after which to publish anew."""
-        return interval_at(self._network, time.time()) * _REPUBLISH_INTERVALS
+        return interval_at(self._network, self._clock()) * _REPUBLISH_INTERVALS
 
     def describe(self) -> bytes:
         """Return the descriptor as of now."""
@@ -134,7 +140,7 @@ class Publisher:
             chain.signing,
             chain.onion,
             self._description,
-            time.time(),
+            self._clock(),
             self._families,
         )
 
@@ -163,7 +169,7 @@ class Publisher:
             try:
                 with trio.fail_after(_TIMEOUT):
                     async with to(identity) as stream:
-                        await publish(stream, descriptor, time.time)
+                        await publish(stream, descriptor, self._clock)
                 done.add(identity)
             except RefusedError as error:
                 log.warning("%s", error)
@@ -172,17 +178,19 @@ class Publisher:
                 log.info("an authority cannot be reached now: %s", error)
 
         async with trio.open_nursery() as nursery:
-            for identity in authorities:
+            for identity in sorted(authorities):
                 nursery.start_soon(publish_to, identity)
         return done
 
 
-async def renew_keys(store: KeyStore, renewed: Callable[[], None]) -> None:
+async def renew_keys(
+    store: KeyStore, clock: Callable[[], float], renewed: Callable[[], None]
+) -> None:
     """Renew keys that are due, as long as the node runs; call `renewed` after each time."""
     while True:
         await trio.sleep(_KEY_SECONDS)
         try:
-            if store.rotate(time.time()):
+            if store.rotate(clock()):
                 renewed()
         except KeyStoreError as error:
             log.warning("%s", error)

@@ -9,20 +9,19 @@ from typing import Any, Final
 
 import trio
 
-from fogbank.client.chance_shell import SystemChooser
 from fogbank.client.circuits_shell import CircuitBuilder, directly
 from fogbank.client.directory_cache_shell import DirectoryCache
 from fogbank.client.guards_store_shell import GuardStore
 from fogbank.client.topology import Topology
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.directory.network import NetworkDocument, load_network, verify_successor
+from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.runtime import nearly_always_far
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import NodeId, show_id
-from fogbank.relay.link.tls_shell import TlsTransport
-from fogbank.relay.node_shell import Node, NodeConfig
+from fogbank.relay.node_shell import NodeConfig
 from fogbank.relay.streams.shell import CircuitStream
 
 JOB_SERVICE: Final = "job"
@@ -64,24 +63,43 @@ class User:
 
 
 @asynccontextmanager
-async def open_user(home: Home, note: Note) -> AsyncIterator[User]:
+async def open_user(
+    home: Home, note: Note, environment: Environment | None = None
+) -> AsyncIterator[User]:
     """Open the client whose home is `home`; `note` hears sentences for the user.
 
     Raises `HomeError` if it has joined no network, `DirectoryUnavailable` if there is no consensus
     to be had.
     """
     network = home.network()
-    chooser = SystemChooser()
-    node = Node(NodeConfig(network.network_id, TlsTransport(), on_clock_warning=note))
-    cache = DirectoryCache(home.folder, network, chooser, note)
+    machine = environment or Environment()
+    node = machine.node(
+        NodeConfig(
+            network.network_id,
+            machine.transport(None),
+            clock=machine.clock,
+            random=machine.random,
+            on_clock_warning=note,
+        )
+    )
+    cache = _cache(home, network, note, machine)
     cache.load()
-    builder = CircuitBuilder(node, GuardStore(home.folder, network.network_id, note), chooser, note)
+    guards = GuardStore(home.folder, network.network_id, note, machine.write)
+    builder = CircuitBuilder(node, guards, machine.chooser, note, clock=machine.clock)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         first = await cache.ensure(directly(node))
         nursery.start_soon(cache.keep_new, nearly_always_far(node, builder, cache))
         yield User(cache, builder, first)
         nursery.cancel_scope.cancel()
+
+
+def _cache(
+    home: Home, network: NetworkDocument, note: Note, machine: Environment
+) -> DirectoryCache:
+    return DirectoryCache(
+        home.folder, network, machine.chooser, note, clock=machine.clock, write=machine.write
+    )
 
 
 def join_network(home: Home, text: str) -> NetworkDocument:
@@ -102,9 +120,10 @@ def join_network(home: Home, text: str) -> NetworkDocument:
 async def network_report(home: Home) -> dict[str, Any]:
     """Return what the consensus says, as `fog network show --json` prints it."""
     network = home.network()
-    cache = DirectoryCache(home.folder, network, SystemChooser(), lambda _: None)
+    machine = Environment()
+    cache = _cache(home, network, lambda _: None, machine)
     cache.load()
-    node = Node(NodeConfig(network.network_id, TlsTransport()))
+    node = machine.node(NodeConfig(network.network_id, machine.transport(None)))
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         if not cache.is_fresh:

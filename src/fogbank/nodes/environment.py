@@ -1,0 +1,39 @@
+"""What a node takes from the machine it runs on: time, chance, disk and network.
+
+The default is the real machine. A simulated one makes whole networks run in one process, from a
+seed, with whatever faults are wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fogbank.client.chance import Chooser
+from fogbank.client.chance_shell import SystemChooser
+from fogbank.directory.store_shell import Store
+from fogbank.relay.files_shell import write_atomic
+from fogbank.relay.link.pipe import Transport
+from fogbank.relay.link.tls_shell import TlsTransport
+from fogbank.relay.node_shell import Node, NodeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The machine under a node.
+
+    `clock` gives seconds since 1970, `random` that many random bytes. `transport` makes the way to
+    other nodes from the local address to dial from, or None for any. `write` replaces a file as a
+    whole, `store` opens an authority's database; both fail as disks do. `node` makes the node.
+    """
+
+    clock: Callable[[], float] = time.time
+    random: Callable[[int], bytes] = os.urandom
+    chooser: Chooser = field(default_factory=SystemChooser)
+    transport: Callable[[str | None], Transport] = TlsTransport
+    write: Callable[[Path, bytes], None] = write_atomic
+    store: Callable[[Path], Store] = Store
+    node: Callable[[NodeConfig], Node] = Node
