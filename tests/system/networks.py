@@ -36,14 +36,17 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def fog(
-    *arguments: str | Path, stdin: bytes = b"", home: Path = Path("/nonexistent")
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    home: Path = Path("/nonexistent"),
+    temporary: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the `fog` command in a process of its own."""
     return subprocess.run(
         command(arguments),
         input=stdin,
         capture_output=True,
-        env=environment(home),
+        env=environment(home) | ({"TMPDIR": str(temporary)} if temporary else {}),
         timeout=RUN_SECONDS,
         check=False,
     )
