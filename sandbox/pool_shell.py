@@ -186,7 +186,8 @@ class Job:
                 _, body = await process.receive({Frame.RESULT: wire.result_bound(limits)})
                 return wire.decode_result(body, limits)
             return Result(
-                Outcome.TIMEOUT, reason=f"the task did not end within {limits.wall_seconds:g} s"
+                Outcome.TIMEOUT,
+                reason=f"the task did not end within its {limits.wall_seconds:g} s",
             )
         except ProcessDied as death:
             return _after_death(death)

@@ -17,6 +17,7 @@ from fogbank.sandbox.wasi.system import System
 
 TABLES = 16
 TABLE_ELEMENTS = 1 << 20
+_SPENT = "the fuel limit is used up: grant the task more, or give it less to do"
 _NEAR = 16
 """A failing end within 1/16 of the memory limit counts as out of memory."""
 
@@ -103,8 +104,8 @@ class Runner:
                 bytes(self._system.output.stderr),
                 reason,
             )
-        except MemoryError:
-            return Result(Outcome.OUT_OF_MEMORY, reason="the worker has no memory left for this")
+        except Exception as error:  # noqa: BLE001 -- one task's failure must not end the job's process
+            return Result(Outcome.HOST_FAILURE, reason=f"the worker failed: {type(error).__name__}")
         finally:
             self._system = None
             store.close()
@@ -170,14 +171,14 @@ def _ending(error: Exception) -> tuple[Outcome, int | None, str]:  # noqa: PLR09
         case ProcExit():
             return Outcome.COMPLETED, error.code, ""
         case OutOfFuel():
-            return Outcome.OUT_OF_FUEL, None, "the fuel limit is used up"
+            return Outcome.OUT_OF_FUEL, None, _SPENT
         case OutputLimit():
-            return Outcome.OUTPUT_LIMIT, None, "the program wrote more than its output limit"
+            return Outcome.OUTPUT_LIMIT, None, "the program wrote more than its output limit allows"
         case _Unbound():
             return Outcome.TRAP, None, "the module called the host from its start section"
         case wasmtime.Trap():
             if error.trap_code is wasmtime.TrapCode.OUT_OF_FUEL:
-                return Outcome.OUT_OF_FUEL, None, "the fuel limit is used up"
+                return Outcome.OUT_OF_FUEL, None, _SPENT
             return Outcome.TRAP, None, _trap_words(error)
         case wasmtime.WasmtimeError():
             text = clean(str(error))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.wasi.files import NAME_SIZE, NODES
 
 SEED_SIZE = 32
 STRINGS_SIZE = 1 << 20
@@ -62,14 +63,26 @@ class Task:
         paths = {path for path, _ in self.files}
         if len(paths) != len(self.files):
             raise TaskError("two files have the same path")
+        folders: set[str] = set()
         for path in paths:
-            parts = path.split("/")
-            if len(_encode(path)) > PATH_SIZE or "\0" in path:
-                raise TaskError(f"a file's path has at most {PATH_SIZE} bytes and no NUL")
-            if any(part in {"", ".", ".."} for part in parts):
-                raise TaskError(f"{path!r} is no path below the task's root, such as data/in.csv")
-            if any("/".join(parts[:depth]) in paths for depth in range(1, len(parts))):
-                raise TaskError(f"{path!r} lies below another of the task's files")
+            parts = _parts(path)
+            folders |= {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+        if folders & paths:
+            raise TaskError(f"{min(folders & paths)!r} is both a file and a folder")
+        if len(folders) + len(paths) >= NODES:
+            raise TaskError(f"the files and their folders are more than {NODES - 1}")
+
+
+def _parts(path: str) -> list[str]:
+    """Take a file's path apart, or raise `TaskError` if it is none."""
+    parts = path.split("/")
+    if len(_encode(path)) > PATH_SIZE or "\0" in path:
+        raise TaskError(f"a file's path has at most {PATH_SIZE} bytes and no NUL")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise TaskError(f"{path!r} is no path below the task's root, such as data/in.csv")
+    if any(len(_encode(part)) > NAME_SIZE for part in parts):
+        raise TaskError(f"each part of a file's path has at most {NAME_SIZE} bytes")
+    return parts
 
 
 def _encode(text: str) -> bytes:

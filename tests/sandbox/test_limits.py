@@ -73,6 +73,8 @@ def test_a_sandbox_that_makes_no_sense_is_refused(config: SandboxConfig) -> None
         Task(files=(("a//b", b""),)),
         Task(files=(("a\0", b""),)),
         Task(files=(("a", b"1"), ("a", b"2"))),
+        Task(files=(("x" * 256, b""),)),
+        Task(files=tuple((f"{n}/" + "d/" * 100 + "f", b"") for n in range(50))),
         Task(files=(("a/b", b"1"), ("a", b"2"))),
         Task(files=tuple((str(n), b"") for n in range(FILES_COUNT + 1))),
         Task(files=(("a", bytes(100_000)),), limits=Limits(memory=65536)),

@@ -88,6 +88,11 @@ async def jailed(sandbox: Sandbox, job: Job) -> int:
     return min(children(inner))
 
 
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
 async def refused(sandbox: Sandbox, module: bytes) -> ModuleRefused:
     with pytest.raises(ModuleRefused) as info:
         async with sandbox.open_job(module):
@@ -104,6 +109,18 @@ async def test_the_jail_is_reported_and_a_job_runs_several_tasks(sandbox: Sandbo
             assert result.succeeded
             assert result.stdout == text
             assert result.seconds > 0
+
+
+async def test_the_kernel_says_that_a_jobs_process_is_jailed(sandbox: Sandbox) -> None:
+    async with sandbox.open_job(programs.HELLO) as job:
+        assert (await job.run(TASK)).succeeded
+        found = status(await jailed(sandbox, job))
+    assert found["Seccomp"] == "2"
+    assert found["NoNewPrivs"] == "1"
+    assert found["Threads"] == "1"
+    assert all(int(found[name], 16) == 0 for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"))
+    assert len(set(found["Uid"].split())) == 1
+    assert found["Uid"].split()[0] != "0"
 
 
 @pytest.mark.parametrize(
