@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from fogbank.relay.cells import (
+    CELL,
     MAX_HOPS,
     Command,
     DestroyReason,
@@ -18,12 +19,19 @@ from fogbank.relay.cells import (
     pack_cell,
     unpack_header,
 )
+from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.circuits.origin import Hop, OriginCircuit
 from fogbank.relay.circuits.shell import Circuit
-from fogbank.relay.errors import CircuitDestroyed, ExtendRefused, LinkFailed, StreamReset
+from fogbank.relay.errors import (
+    CircuitDestroyed,
+    ExtendRefused,
+    LinkFailed,
+    ProtocolError,
+    StreamReset,
+)
 from fogbank.relay.extend import Address, RefusedCode
 from fogbank.relay.handshake import HopRequest, OriginHandshake
-from fogbank.relay.limits import CIRCUIT_LIFETIME, Limits
+from fogbank.relay.limits import CIRCUIT_LIFETIME, CIRCUIT_WINDOW, Limits
 from fogbank.relay.link.handshake import LinkHandshake
 from fogbank.relay.link.memory_shell import MemoryTransport
 from fogbank.relay.link.shell import shake
@@ -469,3 +477,105 @@ async def test_nothing_is_left_of_two_hundred_circuits_and_dead_links(
         for node in network.everyone():
             links = node.links
             assert (links._by_queue, links._by_peer, links._strangers, links._nodes) == ({},) * 4
+
+
+async def test_a_service_that_returns_early_lets_its_peer_finish(
+    autojump_clock: MockClock,
+) -> None:
+    async def curt(stream: CircuitStream, origin: Origin) -> None:
+        await stream.send_all(b"enough")
+
+    async with onion_network(3, {"curt": curt}) as network:
+        circuit = await network.client.build(network.hops)
+        for _ in range(3):
+            stream = await circuit.open_stream("curt")
+            await stream.send_all(bytes(8 << 20))
+            await stream.send_eof()
+            assert await receive_exactly(stream, 6) == b"enough"
+            assert await stream.receive_some() == b""
+        await network.settle()
+        mux = hop_of(network.nodes[-1]).mux
+        assert mux is not None
+        assert len(mux) == len(circuit._core.mux) == 0
+
+
+async def test_a_service_that_fails_resets_its_stream_and_nothing_else(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults: list[tuple[Exception, str]] = [
+        (ProtocolError("that was no request"), "found a fault"),
+        (LinkFailed("who knows"), "failed"),
+        (trio.TooSlowError(), "failed"),
+        (ZeroDivisionError("a secret"), "failed"),
+        (ExceptionGroup("several", [ProtocolError("one"), ProtocolError("two")]), "found a fault"),
+    ]
+
+    async def fail(stream: CircuitStream, origin: Origin) -> None:
+        number = (await receive_exactly(stream, 1) or b"")[0]
+        raise faults[number][0]
+
+    async with onion_network(3, {"fail": fail, "echo": echo}) as network:
+        circuit = await network.client.build(network.hops)
+        other = await circuit.open_stream("echo")
+        for number, (_, text) in enumerate(faults):
+            stream = await circuit.open_stream("fail")
+            await stream.send_all(bytes((number,)))
+            with pytest.raises(StreamReset, match=text):
+                await stream.receive_some()
+        await talk(other)
+        circuit.close()
+        await network.settle()
+        network.assert_nothing_left()
+    # The one fault that is a programmer's is logged, by its kind alone.
+    assert [each.getMessage() for each in caplog.records] == ["a service failed: ZeroDivisionError"]
+
+
+async def test_ending_busy_circuits_does_not_cost_the_link(autojump_clock: MockClock) -> None:
+    async def source(stream: CircuitStream, origin: Origin) -> None:
+        while True:
+            await stream.send_all(bytes(1 << 18))
+
+    async with onion_network(3, {"source": source, "echo": echo}) as network:
+        bystander = await (await network.client.build(network.hops)).open_stream("echo")
+        for _ in range(40):
+            circuit = await network.client.build(network.hops)
+            stream = await circuit.open_stream("source")
+            await receive_exactly(stream, 1 << 20)
+            circuit.close()
+        await talk(bystander)
+        await network.settle()
+        unknown = [link.port.unknown for link in network.client.links._by_queue.values()]
+        assert max(unknown) > CIRCUIT_WINDOW
+        assert len(network.memory.pipes) == 3
+
+
+async def test_a_circuit_floods_nobody_who_does_not_read(autojump_clock: MockClock) -> None:
+    limits = Limits(circuit_queue=64 * CELL)
+    async with onion_network(1, limits=limits) as network:
+        honest = await (await network.client.build(network.hops)).open_stream("echo")
+        await talk(honest)
+        lazy = network.node("127.90.0.1", None)
+        await network.nursery.start(lazy.run)
+        circuit = await lazy.build(network.hops)
+        dialer, _ = network.memory.pipes[-1]
+        dialer.try_receive = lambda _into: None  # type: ignore[method-assign]
+        dialer.wait_readable = trio.sleep_forever  # type: ignore[method-assign]
+        relay = network.nodes[0]
+        (hop,) = (
+            side
+            for link in relay.links._by_queue.values()
+            for side in link.port.sides.values()
+            if isinstance(side, HopCircuit) and side.mux is None
+        )
+        # As if hops beyond this one sent on and on, whatever the windows.
+        sent = 0
+        while hop._prev.sides:
+            hop.send(RelayCommand.DROP, 0, b"")
+            relay._switch.flush()
+            sent += 1
+            if sent % 100 == 0:
+                await network.settle()
+        assert 64 < sent < 1000
+        assert relay._switch._budget.waiting == 0
+        await talk(honest)
+        circuit.close()
