@@ -3,7 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
-MANDATORY = ("seccomp", "no_new_privs", "rlimits")
+MANDATORY = ("no_new_privs", "rlimits", "seccomp")
+"""In the order in which one needs another."""
 OPTIONAL = (
     "unprivileged_uid",
     "no_capabilities",
@@ -49,14 +50,18 @@ class JailReport:
 
     def require(self) -> None:
         """Raise `SandboxUnavailable` unless every mandatory layer is there."""
-        for name in MANDATORY:
-            if name not in self.active:
-                detail = next((x.detail for x in self.layers if x.name == name), "")
-                why = detail or "it was not reported"
-                raise SandboxUnavailable(
-                    f"this machine cannot run other people's programs: the layer {name} of the"
-                    f" jail is missing ({why})"
-                )
+        reported = {layer.name: layer for layer in self.layers}
+        missing = [
+            reported.get(name, Layer(name, active=False, detail="it was not reported"))
+            for name in MANDATORY
+            if name not in self.active
+        ]
+        # One that failed is the reason why another was not tried.
+        for layer in sorted(missing, key=lambda layer: layer.name not in reported):
+            raise SandboxUnavailable(
+                "this machine cannot run other people's programs: the layer"
+                f" {layer.name} of the jail is missing ({layer.detail})"
+            )
 
     def encode(self) -> bytes:
         """Encode the report for the control socket."""

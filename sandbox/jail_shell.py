@@ -57,6 +57,14 @@ def die_with_parent() -> None:
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+class LayerMissing(Exception):
+    """A layer that every jailed process must have cannot be had."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(f"{layer.name}: {layer.detail}")
+        self.layer = layer
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """Bytes of address space, and of memory among them that can be written."""
@@ -84,13 +92,19 @@ def close_all_but(channel: int) -> None:
 
 
 def confine(extent: Extent, cpu_seconds: int, filtering: Filter) -> None:
-    """Bind this process for good. Raises OSError if a layer cannot be had."""
+    """Bind this process for good. Raises `LayerMissing`."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     die_with_parent()
-    set_rlimits(extent, cpu_seconds)
-    filtering.load()
+    for name, action in (
+        ("rlimits", partial(set_rlimits, extent, cpu_seconds)),
+        ("seccomp", filtering.load),
+    ):
+        try:
+            action()
+        except (OSError, ValueError) as error:
+            raise LayerMissing(Layer(name, active=False, detail=str(error))) from None
 
 
 def set_rlimits(extent: Extent, cpu_seconds: int) -> None:

@@ -25,7 +25,7 @@ from fogbank.sandbox import jail_shell, wire
 from fogbank.sandbox.bounds import Bounds
 from fogbank.sandbox.child_shell import serve_compiler, serve_job
 from fogbank.sandbox.engine import WASMTIME, make_engine
-from fogbank.sandbox.jail import JailReport, Layer, SandboxUnavailable
+from fogbank.sandbox.jail import JailReport, Layer, SandboxUnavailable, decode_report
 from fogbank.sandbox.module_check import compile_module
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runner import Runner
@@ -60,16 +60,23 @@ class Launcher:
         self._own = jail_shell.own_extent()
 
     def report(self, layers: list[Layer]) -> JailReport:
-        """Try the jail in a process of its own; raise `SandboxUnavailable` if it does not hold."""
-        pid = self._fork(self._jailed_trial)
+        """Try the whole jail in a process of its own, and report all layers.
+
+        Raises `SandboxUnavailable` if a program cannot run in it.
+        """
+        reading, writing = os.pipe()
+        pid = self._fork(lambda: self._jailed_trial(writing))
+        os.close(writing)
+        with open(reading, "rb") as said:  # noqa: PTH123 -- a descriptor, not a path
+            words = said.read()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if code:
-            how = f"signal {-code}" if code < 0 else f"status {code}"
-            raise SandboxUnavailable(
-                f"a program that was tried in the jail ended with {how}: the jail does not fit"
-                " this system"
-            )
-        return JailReport((Layer("seccomp", active=True), Layer("rlimits", active=True), *layers))
+        if words:
+            return JailReport((*decode_report(words).layers, *layers))
+        raise SandboxUnavailable(
+            "a program that was tried in the jail was ended by"
+            f" {f'signal {-code}' if code < 0 else f'status {code}'}: the jail does not fit this"
+            " machine's kernel or C library"
+        )
 
     def serve(self) -> None:
         """Work until the control socket closes."""
@@ -166,10 +173,16 @@ class Launcher:
         extent = self._own.plus(bounds.job_addresses, bounds.job_data)
         jail_shell.confine(extent, bounds.job_cpu, self._filter)
 
-    def _jailed_trial(self) -> None:
-        jail_shell.close_all_but(self._control.fileno())
-        self._confine_job()
-        self._try_out()
+    def _jailed_trial(self, channel: int) -> None:
+        jail_shell.close_all_but(channel)
+        layers = [Layer("rlimits", active=True), Layer("seccomp", active=True)]
+        try:
+            self._confine_job()
+        except jail_shell.LayerMissing as missing:
+            layers = [missing.layer]
+        else:
+            self._try_out()
+        os.write(jail_shell.CHANNEL, JailReport(tuple(layers)).encode())
 
     def _try_out(self) -> None:
         self._runner.load(compile_module(self._engine, bytes(wasmtime.wat2wasm(_SELF_TEST))))

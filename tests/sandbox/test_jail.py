@@ -124,3 +124,28 @@ def test_a_kernel_without_namespaces_is_reported_as_such(monkeypatch: pytest.Mon
     assert found["no_new_privs"]
     assert found["unprivileged_uid"]
     assert not any(active for name, active in found.items() if name.endswith("_namespace"))
+
+
+def on_a_kernel_without(what: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.sandbox.poor_kernel", what],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=60,
+        text=True,
+    ).stdout
+
+
+@pytest.mark.parametrize("layer", MANDATORY)
+def test_without_a_mandatory_layer_there_is_no_sandbox(layer: str) -> None:
+    said = on_a_kernel_without(layer)
+    assert f"the layer {layer} of the jail is missing" in said
+    assert "Traceback" not in said
+
+
+def test_without_namespaces_jobs_run_in_the_layers_that_there_are() -> None:
+    said = on_a_kernel_without("namespaces")
+    assert said.startswith("hello\n")
+    assert set(MANDATORY) <= set(said.split())
+    assert "_namespace" not in said
