@@ -24,7 +24,7 @@ from fogbank.relay.extend import Address, RefusedCode
 from fogbank.relay.keys import Ed25519Key, NodeId, X25519Key
 from fogbank.relay.limits import Limits
 from fogbank.relay.link.handshake import LinkCredentials, LinkHandshake
-from fogbank.relay.link.memory_shell import MemoryNetwork, MemoryTransport
+from fogbank.relay.link.memory_shell import MemoryNetwork, MemoryPipe, MemoryTransport
 from fogbank.relay.link.pipe import Pipe, PipeBroken, Transport
 from fogbank.relay.link.shell import shake
 from fogbank.relay.messages_shell import receive_exactly
@@ -159,6 +159,12 @@ def hop_of(node: Node) -> HopCircuit:
     sides = [side for link in node.links._by_queue.values() for side in link.port.sides.values()]
     (hop,) = (side for side in sides if isinstance(side, HopCircuit))
     return hop
+
+
+def stop_reading(pipe: MemoryPipe) -> None:
+    """Leave whatever comes out of a pipe's end where it is."""
+    pipe.__dict__["try_receive"] = lambda _into: None
+    pipe.__dict__["wait_readable"] = trio.sleep_forever
 
 
 async def talk(stream: CircuitStream, text: bytes = b"hello") -> None:

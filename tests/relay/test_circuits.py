@@ -29,7 +29,7 @@ from fogbank.relay.errors import (
     ProtocolError,
     StreamReset,
 )
-from fogbank.relay.extend import Address, RefusedCode
+from fogbank.relay.extend import Address, Extend, RefusedCode
 from fogbank.relay.handshake import HopRequest, OriginHandshake
 from fogbank.relay.limits import CIRCUIT_LIFETIME, CIRCUIT_WINDOW, Limits
 from fogbank.relay.link.handshake import LinkHandshake
@@ -49,6 +49,7 @@ from tests.relay.onion import (
     echo,
     hop_of,
     onion_network,
+    stop_reading,
     talk,
     until_error,
 )
@@ -141,15 +142,34 @@ async def test_a_refused_circuit_may_extend_elsewhere_unless_create_was_sent(
         await talk(await circuit.open_stream("echo"))
 
 
-async def test_nothing_may_follow_an_extend_before_its_answer(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("follower", ["EXTEND", "BEGIN"])
+async def test_nothing_may_follow_an_extend_before_its_answer(
+    autojump_clock: MockClock, follower: str
+) -> None:
+    async with onion_network(3) as network:
+        circuit = await growing(network, network.hops[:2])
+        core, three = circuit._core, network.hops[2]
+        core.add_hop(three)
+        assert core._handshake is not None
+        again = Extend(three.identity, three.addresses, core._handshake.message).encode()
+        if follower == "EXTEND":
+            core.send(RelayCommand.EXTEND, 0, again)
+        else:
+            core.send(RelayCommand.BEGIN, 1, b"echo")
+        circuit._switch.flush()
+        await network.settle()
+        assert isinstance(core.error, CircuitDestroyed)
+        network.assert_nothing_left()
+
+
+async def test_padding_may_follow_an_extend(autojump_clock: MockClock) -> None:
     async with onion_network(3) as network:
         circuit = await growing(network, network.hops[:2])
         circuit._core.add_hop(network.hops[2])
-        circuit._core.send(RelayCommand.EXTEND, 0, b"another")
-        circuit._switch.flush()
+        circuit.send_padding()
         await network.settle()
-        assert isinstance(circuit._core.error, CircuitDestroyed)
-        network.assert_nothing_left()
+        assert circuit.length == 3
+        await talk(await circuit.open_stream("echo"))
 
 
 async def test_a_hop_with_streams_does_not_extend(autojump_clock: MockClock) -> None:
@@ -557,9 +577,7 @@ async def test_a_circuit_floods_nobody_who_does_not_read(autojump_clock: MockClo
         lazy = network.node("127.90.0.1", None)
         await network.nursery.start(lazy.run)
         circuit = await lazy.build(network.hops)
-        dialer, _ = network.memory.pipes[-1]
-        dialer.try_receive = lambda _into: None  # type: ignore[method-assign]
-        dialer.wait_readable = trio.sleep_forever  # type: ignore[method-assign]
+        stop_reading(network.memory.pipes[-1][0])
         relay = network.nodes[0]
         (hop,) = (
             side
@@ -579,3 +597,23 @@ async def test_a_circuit_floods_nobody_who_does_not_read(autojump_clock: MockClo
         assert relay._switch._budget.waiting == 0
         await talk(honest)
         circuit.close()
+
+
+async def test_a_link_whose_peer_takes_nothing_is_closed(autojump_clock: MockClock) -> None:
+    limits = Limits(link_queue=100 * CELL)
+    async with onion_network(2, limits=limits) as network:
+        circuit = await network.client.build(network.hops)
+        await talk(await circuit.open_stream("echo"))
+        stop_reading(network.memory.pipes[-1][1])
+        relay = network.nodes[0]
+        link = relay.links.standing(network.hops[1].identity)
+        assert link is not None
+        put = 0
+        while not link.closing:
+            link.port.queue.put(pack_cell(0, Command.PADDING, b""))
+            relay._switch.flush()
+            put += 1
+        assert put == (1 << 20) // CELL + 101
+        await network.settle()
+        assert relay.peers == set()
+        assert isinstance(circuit._core.error, CircuitDestroyed)
