@@ -52,7 +52,11 @@ class NodeKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a service may know of who asks: who dialed the link if the circuit is one hop long."""
+    """What a service may know of who asks: who dialed the link if the circuit is one hop long.
+
+    That it is one hop long is the origin's word, so behind a node that extends circuits anyone may
+    stand: the identity counts for nodes that extend none, as authorities (spec/04 §3).
+    """
 
     linked_peer: NodeId | None
 
