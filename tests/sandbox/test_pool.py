@@ -179,6 +179,21 @@ async def test_cancelling_ends_the_process_and_the_job_goes_on(sandbox: Sandbox)
         assert (await job.run(TASK)).succeeded
 
 
+async def test_a_process_is_replaced_before_the_kernel_would_end_it(sandbox: Sandbox) -> None:
+    async with sandbox.open_job(LOOP_IF_TOLD) as job:
+        first = await jailed(sandbox, job)
+        before = job._cpu_left
+        assert before == CONFIG.child_cpu_seconds
+        timed = replace(FOREVER, limits=replace(FOREVER.limits, wall_seconds=1.0, fuel=10**7))
+        assert (await job.run(timed)).outcome is Outcome.OUT_OF_FUEL
+        assert job._cpu_left < before
+        job._cpu_left = 0.5
+        pidfds = watch([first])
+        assert (await job.run(TASK)).succeeded
+        await wait_gone(pidfds)
+        assert job._cpu_left > before - 5
+
+
 async def test_a_task_may_not_ask_for_more_than_is_granted(sandbox: Sandbox) -> None:
     async with sandbox.open_job(programs.HELLO) as job:
         with pytest.raises(LimitError, match="the most that is granted here"):
