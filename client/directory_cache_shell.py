@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -105,19 +105,33 @@ class DirectoryCache:
         self._take(data, consensus)
         return True
 
-    async def ensure(self, opener: DirectoryOpener) -> Topology:
+    async def ensure(
+        self, opener: DirectoryOpener, renewer: DirectoryOpener | None = None
+    ) -> Topology:
         """Return a live consensus: the one at hand, fresh or stale, or else one fetched now.
 
-        Raises `DirectoryUnavailable`.
+        With `renewer` a stale one whose successor is due is renewed first: a program that runs for
+        seconds only would otherwise never come to it. If that fails the stale one serves. Raises
+        `DirectoryUnavailable`.
         """
         if self.topology is None:
             await self.refresh(opener)
+        elif renewer is not None and self._is_due():
+            with trio.move_on_after(self._limits.renew_seconds), suppress(DirectoryUnavailable):
+                await self.refresh(renewer)
         topology = self.topology
         if topology is None:
             raise DirectoryUnavailable(
                 "the authorities have no consensus yet: wait until their first round is over"
             )
         return topology
+
+    def _is_due(self) -> bool:
+        consensus = self.consensus
+        if consensus is None:
+            return True
+        soon = self._network.test
+        return self._clock() >= next_fetch(consensus, self._chooser, soon=soon)
 
     async def refresh(self, opener: DirectoryOpener) -> bool:
         """Fetch a newer consensus from some authority; tell whether there was one.

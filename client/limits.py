@@ -34,6 +34,8 @@ class ClientLimits:
 
     fetch_authorities: int = 4
     fetch_seconds: float = 60.0
+    renew_seconds: float = 15.0
+    """A client that starts with a stale consensus waits so long for a new one."""
 
 
 LIMITS = ClientLimits()

@@ -12,6 +12,7 @@ from trio.testing import memory_stream_pair
 
 from fogbank.client.directory_cache_shell import DirectoryCache
 from fogbank.client.errors import DirectoryUnavailable, NoPath
+from fogbank.client.limits import LIMITS
 from fogbank.directory.consensus import VALIDITY, open_consensus
 from fogbank.directory.exchange_shell import Cache, DirService
 from fogbank.directory.network import AuthorityPin
@@ -139,6 +140,25 @@ async def test_stale_serves_and_expired_does_not(
     assert not here.another().load()
     with pytest.raises(DirectoryUnavailable, match="expired"):
         await here.cache.ensure(here.authorities.opener)
+
+
+async def test_a_start_with_a_stale_consensus_renews_it_if_its_successor_is_due(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    here = setting(tmp_path, nursery)
+    here.authorities.all_answer(signed(START + 3))
+    first = await here.cache.ensure(here.authorities.opener)
+    here.authorities.all_answer(signed(START + 33))
+    opener = here.authorities.opener
+    assert await here.cache.ensure(opener, opener) is first
+    await trio.sleep(3 * INTERVAL)
+    newer = await here.cache.ensure(opener, opener)
+    assert newer.consensus.valid_after == START + 33
+    await trio.sleep(3 * INTERVAL)
+    here.authorities.all_answer(None)
+    begin = trio.current_time()
+    assert await here.cache.ensure(opener, opener) is newer
+    assert trio.current_time() - begin == LIMITS.renew_seconds
 
 
 async def test_one_good_authority_suffices(

@@ -19,7 +19,7 @@ NetworkPath = Annotated[Path, typer.Argument(help="The network's file, network.t
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _LIFE_PHASE = 300
 _LIFE_INTERVAL = 3600
-_START_SLACK = 60
+_START_SLACK = 600
 
 
 def join(network: NetworkPath) -> None:
@@ -43,8 +43,11 @@ def create(
     name: Annotated[str, typer.Option(help="The network's name.")] = "fogbank",
     interval: Annotated[int, typer.Option(help="Seconds between consensuses.")] = _LIFE_INTERVAL,
     phase: Annotated[float, typer.Option(help="Seconds of a round's phase.")] = _LIFE_PHASE,
+    start_in: Annotated[
+        int, typer.Option(help="Seconds until the first interval: time to sign and start.")
+    ] = _START_SLACK,
     test: Annotated[
-        bool, typer.Option(help="A test network: private addresses are allowed.")
+        bool, typer.Option("--test", help="A test network: private addresses are allowed.")
     ] = False,
 ) -> None:
     """Write a new network's file. Authorities given as folders sign it at once."""
@@ -54,7 +57,7 @@ def create(
 
         if network.exists():
             raise ValueError(f"{network} exists already: choose another name")
-        timing = Timing(int(time.time()) + _START_SLACK, round(phase * 1000), interval)
+        timing = Timing(int(time.time()) + start_in, round(phase * 1000), interval)
         signed = create_network(authorities, name, timing, os.urandom(32), test=test)
         save_network(network, signed)
         document = signed.document

@@ -88,8 +88,9 @@ async def open_user(
     builder = CircuitBuilder(node, guards, machine.chooser, note, clock=machine.clock)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        first = await cache.ensure(directly(node))
-        nursery.start_soon(cache.keep_new, nearly_always_far(node, builder, cache))
+        opener = nearly_always_far(node, builder, cache)
+        first = await cache.ensure(directly(node), opener)
+        nursery.start_soon(cache.keep_new, opener)
         yield User(cache, builder, first)
         nursery.cancel_scope.cancel()
 
