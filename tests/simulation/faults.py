@@ -1,0 +1,229 @@
+"""Faults: each draws its victims and its length, and is undone in its time.
+
+A new one is a function in `FAULTS`: it does its harm and returns how long to wait and how to end
+it, or None if it found nothing to harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import trio
+
+from fogbank.relay.cells import CELL, Command, unpack_header
+from tests.simulation.actors import Actor, AuthorityActor, RelayActor
+from tests.simulation.chance import Chance
+from tests.simulation.wire import Tamper
+from tests.simulation.world import TIMING, World
+
+Undo: TypeAlias = Callable[[], None]
+Fault: TypeAlias = Callable[[World], tuple[float, Undo] | None]
+
+_RESTART_GRACE = 1.0
+
+
+def _victim(world: World, *, among: list[Actor] | None = None) -> Actor | None:
+    """Draw somebody; a second faulty authority is drawn seldom, as rounds then may fail."""
+    actor = world.rng.choice(among or world.actors)
+    if isinstance(actor, AuthorityActor):
+        now = world.now()
+        others = world.faulty_between(now - 5, now) - {actor.name}
+        if others and world.rng.once_in(0.85):
+            return None
+    return actor
+
+
+def crash(world: World) -> tuple[float, Undo] | None:
+    """A process dies, and starts again later from what is on its disk."""
+    actor = _victim(world)
+    if actor is None or not actor.running or actor.down:
+        return None
+    seconds = world.rng.choice((0.01, 1.0, 10.0, 60.0)) * world.rng.uniform(0.5, 1.5)
+    world.trace.fault("crash", f"{actor} for {seconds:.2f} s")
+    world.blame(actor)
+    actor.down += 1
+    actor.crash()
+
+    def restart() -> None:
+        actor.down -= 1
+        world.excuse(actor, _RESTART_GRACE)
+
+    return seconds, restart
+
+
+def partition(world: World) -> tuple[float, Undo] | None:
+    """Some hosts are apart from the others."""
+    rng = world.rng
+    island = [actor for actor in world.actors if rng.once_in(0.2)]
+    authorities = [actor for actor in island if isinstance(actor, AuthorityActor)]
+    if rng.once_in(0.8):
+        # Mostly so that rounds go on.
+        island = [actor for actor in island if actor not in authorities[1:]]
+        authorities = authorities[:1]
+    if not island:
+        return None
+    cut = authorities if len(authorities) <= world.network.faulty else world.authorities()
+    for actor in cut:
+        world.blame(actor)
+    hosts = frozenset(actor.host for actor in island)
+    seconds = rng.choice((3.0, 20.0, 60.0)) * rng.uniform(0.5, 1.5)
+    world.trace.fault("partition", f"{island} for {seconds:.2f} s")
+    world.wire.islands.append(hosts)
+
+    def heal() -> None:
+        world.wire.heal(hosts)
+        for actor in cut:
+            world.excuse(actor, 3.0)
+
+    return seconds, heal
+
+
+def delay(world: World) -> tuple[float, Undo] | None:
+    """All that comes from and goes to a host is late."""
+    actor = _victim(world)
+    if actor is None or actor.host in world.wire.slow:
+        return None
+    late = world.rng.choice((0.1, 0.6, 3.0))
+    seconds = world.rng.uniform(3, 30)
+    world.trace.fault("delay", f"{actor} by {late} s for {seconds:.2f} s")
+    world.blame(actor)
+    world.wire.slow[actor.host] = late
+
+    def undo() -> None:
+        del world.wire.slow[actor.host]
+        world.excuse(actor, late * 3)
+
+    return seconds, undo
+
+
+def disk_full(world: World) -> tuple[float, Undo] | None:
+    """Nothing can be written."""
+    actor = _victim(world)
+    if actor is None or actor.disk_full:
+        return None
+    seconds = world.rng.uniform(3, 60)
+    world.trace.fault("disk full", f"{actor} for {seconds:.2f} s")
+    world.blame(actor)
+    actor.disk_full = True
+
+    def undo() -> None:
+        actor.disk_full = False
+        # Started while its disk was full, it is soon started again.
+        world.excuse(actor, 3.0)
+
+    return seconds, undo
+
+
+def skew(world: World) -> tuple[float, Undo] | None:
+    """A clock is set wrong: by up to nine minutes, which nodes and clients must bear."""
+    rng = world.rng
+    actor = _victim(world)
+    if actor is None:
+        return None
+    before = actor.skew
+    by = rng.choice((0.3, 5.0, 60.0, 540.0)) * rng.uniform(-1, 1)
+    seconds = rng.uniform(3, 40)
+    world.trace.fault("clock skew", f"{actor} by {by:.2f} s for {seconds:.2f} s")
+    world.blame(actor)
+    actor.skew = before + by
+
+    def undo() -> None:
+        actor.skew -= by
+        # Who was ahead has begun rounds to come, and waits for them.
+        world.excuse(actor, max(by, 0.0) + TIMING.interval)
+
+    return seconds, undo
+
+
+def tampering(world: World) -> tuple[float, Undo] | None:
+    """A relay flips, drops and repeats cells."""
+    relays = [actor for actor in world.actors if isinstance(actor, RelayActor)]
+    actor = world.rng.choice(relays)
+    if actor.host in world.wire.tampering:
+        return None
+    seconds = world.rng.uniform(5, 40)
+    share = world.rng.choice((0.02, 0.2))
+    world.trace.fault("tampering", f"{actor} with {share} for {seconds:.2f} s")
+    world.wire.tampering[actor.host] = _tamper(Chance(world.rng.random()), share)
+
+    def undo() -> None:
+        del world.wire.tampering[actor.host]
+
+    return seconds, undo
+
+
+def _tamper(chance: Chance, share: float) -> Tamper:
+    kept: list[bytes] = []
+
+    def tamper(cell: bytes) -> list[bytes]:
+        if not chance.once_in(share):
+            return [cell]
+        match chance.below(4):
+            case 0:
+                at = chance.below(CELL)
+                return [cell[:at] + bytes([cell[at] ^ 1 << chance.below(8)]) + cell[at + 1 :]]
+            case 1:
+                return []
+            case 2:
+                return [cell, cell]
+            case _:
+                kept.append(cell)
+                del kept[:-8]
+                # One of before, which is of any circuit of any link.
+                old = chance.choice(kept)
+                return [cell, old] if unpack_header(old)[1] == Command.RELAY else [cell]
+
+    return tamper
+
+
+FAULTS: dict[str, tuple[int, Fault]] = {
+    "crash": (6, crash),
+    "partition": (3, partition),
+    "delay": (3, delay),
+    "disk full": (2, disk_full),
+    "clock skew": (3, skew),
+    "tampering": (3, tampering),
+}
+"""Each with the weight by which it is drawn."""
+
+
+@dataclass
+class Harm:
+    """The faults of a run that last."""
+
+    world: World
+    nursery: trio.Nursery
+
+    def __post_init__(self) -> None:
+        self._lasting: dict[int, Undo] = {}
+        self._count = 0
+
+    def draw(self) -> None:
+        """Do one fault, drawn from the seed."""
+        world = self.world
+        weights = [weight for weight, _ in FAULTS.values()]
+        (name,) = world.rng.choices(list(FAULTS), weights)
+        done = FAULTS[name][1](world)
+        if done is not None:
+            seconds, undo = done
+            self._count += 1
+            self._lasting[self._count] = undo
+            self.nursery.start_soon(partial(self._undo_later, self._count, seconds))
+
+    async def _undo_later(self, number: int, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self._undo(number)
+
+    def _undo(self, number: int) -> None:
+        undo = self._lasting.pop(number, None)
+        if undo is not None:
+            undo()
+            self.world.trace.note("undone", str(number))
+
+    def end(self) -> None:
+        """Undo all faults now."""
+        for number in list(self._lasting):
+            self._undo(number)

@@ -1,0 +1,155 @@
+"""What must hold after every step, whatever goes wrong (spec/05, 06, 08).
+
+A new one is a function in `INVARIANTS`, which calls `world.trace.fail` if it does not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import trio
+
+from fogbank.directory.peer_shell import MAX_QUEUE
+from fogbank.directory.schedule import nth_round, round_at
+from fogbank.relay.cells import CELL, MAX_HOPS
+from fogbank.relay.circuits.origin import Hop
+from fogbank.relay.limits import Limits
+from fogbank.relay.link.outqueue import SLAB
+from fogbank.relay.node_shell import Node
+from tests.simulation.actors import Actor, AuthorityActor, RelayActor, WorkerActor
+from tests.simulation.world import World
+
+_TASK_SECONDS = 420.0
+"""A task's longest life: its wait for a place and for a worker's word, with what is between."""
+
+
+def one_consensus(world: World) -> None:
+    """No two valid consensuses for one interval, whoever holds them."""
+    for actor in world.clients():
+        if actor.user is not None:
+            world.on_consensus(actor, actor.user.topology.consensus)
+    for valid_after, holders in world.consensuses.items():
+        if len(holders) > 1:
+            world.trace.fail("one consensus", f"of {valid_after}: {sorted(holders.values())}")
+
+
+def signed_once(world: World) -> None:
+    """No honest authority signs two votes or two consensuses for one round."""
+    for actor in world.authorities():
+        for (kind, valid_after), digests in actor.signed.items():
+            if len(digests) > 1 and actor.honest:
+                world.trace.fail("signed once", f"{actor} signed two of {kind} {valid_after}")
+
+
+def no_round_denied(world: World) -> None:
+    """As long as at most b authorities are faulty, all others hold each round's consensus."""
+    network = world.network
+    last = round_at(network, world.now()).number
+    for number in range(world.checked.get("rounds", 0), last + 1):
+        this = nth_round(network, number)
+        due = this.valid_after + 2 * this.phase
+        if world.now() < due:
+            return
+        world.checked["rounds"] = number + 1
+        world.trace.counts["rounds"] += 1
+        faulty = world.faulty_between(this.opens - 1.0, due)
+        if len(faulty) > network.faulty:
+            continue
+        world.trace.counts["rounds judged"] += 1
+        for actor in world.authorities():
+            if actor.name not in faulty and this.valid_after not in actor.adopted:
+                summary = actor.shell.summary if actor.shell else "it does not run"
+                world.trace.fail(
+                    "no round denied",
+                    f"{actor} lacks {this.valid_after}, faulty {sorted(faulty)}: {summary}",
+                )
+
+
+def tasks_end_once(world: World) -> None:
+    """Each task begins at most once at its worker, ends at most once, and does end."""
+    now = trio.current_time()
+    for name, log in world.tasks.logs.items():
+        if len(log.ends) > 1 or log.begun > 1 or log.finished + log.killed > log.begun:
+            world.trace.fail("each accepted task ends once", f"{name}: {log}")
+        if not log.ends and now - log.since > _TASK_SECONDS:
+            world.trace.fail("each accepted task ends once", f"{name} does not end: {log}")
+
+
+def memory_bounded(world: World) -> None:
+    """Queues, tables and budgets of every node are within their limits."""
+    for actor in world.actors:
+        if actor.node is not None:
+            problem = _beyond(actor.node, len(world.actors))
+            if problem:
+                world.trace.fail("memory bounded", f"{actor}: {problem}")
+        if isinstance(actor, AuthorityActor) and actor.shell is not None:
+            queues = [len(peer._queue) for peer in actor.shell._peers.values()]
+            if max(queues, default=0) > MAX_QUEUE:
+                world.trace.fail("memory bounded", f"{actor} has {queues} messages waiting")
+        if isinstance(actor, WorkerActor) and actor.worker is not None:
+            jobs = actor.worker.jobs
+            if not 0 <= jobs.budget.left <= jobs.limits.held:
+                world.trace.fail("memory bounded", f"{actor} has {jobs.budget.left} bytes left")
+            if jobs._sessions > jobs.limits.sessions or jobs.load.taken > jobs.load.places:
+                world.trace.fail("memory bounded", f"{actor}: {jobs.load}")
+
+
+def _beyond(node: Node, actors: int) -> str:
+    """Say which limit of a node is passed."""
+    limits, links, switch = node._limits, node.links, node._switch
+    problems = [
+        (len(links) > 8 * actors, "links"),
+        (links._half_open > limits.half_open, "half-open links"),
+        (switch._budget.waiting * CELL > limits.process_queue, "cells in lanes"),
+        (switch._budget.waiting < 0, "a count of cells below 0"),
+        (node._served > _SERVED, "streams served"),
+        (any(not _link_fits(each, limits) for each in links._by_queue.values()), "a link's"),
+        (any(count <= 0 for count in links._strangers.values()), "a count of strangers"),
+    ]
+    return ", ".join(name for wrong, name in problems if wrong)
+
+
+_SERVED = 4096
+
+
+def _link_fits(link: object, limits: Limits) -> bool:
+    port = link.port  # type: ignore[attr-defined]
+    queued = port.queue.queued
+    return queued <= limits.link_queue + SLAB and len(port.sides) <= 2 * limits.circuits_per_link
+
+
+INVARIANTS: dict[str, Callable[[World], None]] = {
+    "one consensus": one_consensus,
+    "signed once": signed_once,
+    "no round denied": no_round_denied,
+    "each accepted task ends once": tasks_end_once,
+    "memory bounded": memory_bounded,
+}
+
+
+def check_path(world: World, actor: Actor, hops: Sequence[Hop]) -> None:
+    """Check a path against the limits before it is built (spec/06 §3)."""
+    world.trace.checks["path limits"] += 1
+    path = [world.by_identity(hop.identity) for hop in hops]
+    world.trace.note("path", f"{actor}: {' '.join(map(repr, path))}")
+    fail = world.trace.fail
+    if len(path) == 1:
+        if not isinstance(path[0], AuthorityActor):
+            fail("path limits", f"{actor} goes to {path[0]} in one hop")
+        return
+    if len(path) != 4 or len(path) > MAX_HOPS:
+        fail("path limits", f"{actor} builds a path of {len(path)} hops")
+    if not all(isinstance(relay, RelayActor) for relay in path[:3]):
+        fail("path limits", f"{actor} builds through {path}")
+    for one, other in combinations(path, 2):
+        if one is other or (one.family and one.family == other.family):
+            fail("path limits", f"{actor} has {one} and {other} of one family on a path")
+        if hops[-1].addresses is None and path[-1] in {one, other}:
+            continue
+        if _prefix(one) == _prefix(other):
+            fail("path limits", f"{actor} has {one} and {other} of one /16 on a path")
+
+
+def _prefix(actor: Actor) -> str:
+    return ".".join(actor.host.split(".")[:2])

@@ -1,0 +1,130 @@
+"""One run: a network from a seed, steps with faults, invariants after each, and an end in peace."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import trio
+import trio._core._run as trio_run
+from trio.testing import MockClock
+
+from tests.simulation.actors import Actor
+from tests.simulation.faults import Harm
+from tests.simulation.invariants import INVARIANTS, check_path
+from tests.simulation.trace import Trace
+from tests.simulation.world import FaultLog, Size, World
+
+_MEMORY = Path("/dev/shm")
+_PEACE_SECONDS = 240.0
+"""So long after the last fault everybody must have got a result."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run gave."""
+
+    seed: int
+    digest: str
+    steps: int
+    events: int
+    failures: list[str]
+    faults: Counter[str]
+    checks: Counter[str]
+    counts: Counter[str]
+    last: list[str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run goes: its network, its steps, and how often a step does harm."""
+
+    size: Size = field(default_factory=Size)
+    steps: int = 20
+    harm: float = 0.6
+
+
+def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Report:
+    """Run the network of one seed; the same seed gives the same report, always."""
+    plan = plan or Plan()
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    trio_run._r.seed(seed)
+    trace = Trace(echo=echo)
+    memory = _MEMORY if _MEMORY.is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="simulation", dir=memory))
+    handler = FaultLog(trace)
+    logger = logging.getLogger("fogbank")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        clock = MockClock(autojump_threshold=0)
+        trio.run(partial(_run, World(seed, folder, trace, plan.size), plan), clock=clock)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+        shutil.rmtree(folder)
+    return Report(
+        seed,
+        trace.digest(),
+        trace.counts["steps"],
+        trace.events,
+        trace.failures,
+        trace.faults,
+        trace.checks,
+        trace.counts,
+        list(trace.last),
+    )
+
+
+async def _run(world: World, plan: Plan) -> None:
+    world.populate()
+    world.on_path = partial(check_path, world)
+    async with trio.open_nursery() as nursery:
+        for actor in world.actors:
+            nursery.start_soon(_boot, actor)
+        harm = Harm(world, nursery)
+        for _ in range(plan.steps):
+            await trio.sleep(world.rng.uniform(2, 8))
+            if world.rng.once_in(plan.harm):
+                harm.draw()
+            _check(world)
+        harm.end()
+        await _peace(world)
+        nursery.cancel_scope.cancel()
+
+
+async def _boot(actor: Actor) -> None:
+    await trio.sleep(actor.chance.uniform(0.0, 1.0))
+    await actor.run()
+
+
+def _check(world: World) -> None:
+    world.wire.tick()
+    world.trace.counts["steps"] += 1
+    for name, invariant in INVARIANTS.items():
+        world.trace.checks[name] += 1
+        invariant(world)
+
+
+async def _peace(world: World) -> None:
+    """After the last fault: everybody gets a result, then all that was used is given back."""
+    before = {actor.name: actor.successes for actor in world.clients()}
+    deadline = trio.current_time() + _PEACE_SECONDS
+    hungry = world.clients()
+    while hungry and trio.current_time() < deadline:
+        await trio.sleep(5.0)
+        _check(world)
+        hungry = [actor for actor in world.clients() if actor.successes == before[actor.name]]
+    for actor in hungry:
+        world.trace.fail("recovers", f"{actor} gets no result in {_PEACE_SECONDS:.0f} s of peace")
+    world.trace.checks["recovers"] += 1
+    world.trace.counts["tasks"] += len(world.tasks.logs)
+    world.trace.counts["tasks done"] += sum(actor.successes for actor in world.clients())

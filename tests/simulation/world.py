@@ -1,0 +1,218 @@
+"""A simulated network: its hosts, its wires, its time, and what is known of its past."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from fogbank.directory.addresses import Address
+from fogbank.directory.consensus import Consensus
+from fogbank.directory.network import (
+    AuthorityPin,
+    NetworkDocument,
+    SignedNetwork,
+    Timing,
+    dump_network,
+)
+from fogbank.relay.circuits.origin import Hop
+from fogbank.relay.keys import NodeId
+from tests.simulation.actors import (
+    PORT,
+    Actor,
+    AuthorityActor,
+    ClientActor,
+    RelayActor,
+    WorkerActor,
+)
+from tests.simulation.chance import Chance
+from tests.simulation.jobs import LIES
+from tests.simulation.liars import LIARS
+from tests.simulation.tasks import Tasks
+from tests.simulation.trace import Trace
+from tests.simulation.wire import Wire
+
+WALL = 1_800_000_000.0
+"""The wall clock when a run begins."""
+LEAD = 2
+TIMING = Timing(int(WALL) + LEAD, 500, 30, warmup_rounds=5, warmup_interval=5)
+_AGES = (0.0, 86_300.0, 6.99 * 86_400, 19.99 * 86_400)
+"""Keys may have been made so many seconds ago: some are then soon to be renewed."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many actors of each kind; `calm`: nobody lies."""
+
+    authorities: int = 4
+    relays: int = 8
+    workers: int = 5
+    clients: int = 3
+    calm: bool = False
+
+
+@dataclass
+class World:
+    """One run's network. `rng` draws faults; every actor has chance of its own."""
+
+    seed: int
+    folder: Path
+    trace: Trace
+    size: Size = field(default_factory=Size)
+    busy: bool = True
+    """Whether clients begin new jobs."""
+
+    def __post_init__(self) -> None:
+        self.rng = Chance(self.seed, "faults")
+        self.wire = Wire(self.seed, self.trace)
+        self.tasks = Tasks()
+        self.actors: list[Actor] = []
+        self.consensuses: dict[int, dict[bytes, list[str]]] = {}
+        """Who held which consensus: by `valid_after`, then digest."""
+        self.faulty: dict[str, list[tuple[float, float]]] = {}
+        """When each authority was not as it must be, in seconds since 1970."""
+        self._open_faults: dict[str, list[float]] = {}
+        self.checked: dict[str, int] = {}
+        """What invariants remember between steps."""
+
+    @staticmethod
+    def now() -> float:
+        """Return the right time, in seconds since 1970."""
+        return WALL + trio.current_time()
+
+    # Actors.
+
+    def of(self, kind: type[Actor]) -> list[Actor]:
+        """Return the actors of one kind."""
+        return [actor for actor in self.actors if isinstance(actor, kind)]
+
+    def authorities(self) -> list[AuthorityActor]:
+        """Return the authorities."""
+        return [actor for actor in self.actors if isinstance(actor, AuthorityActor)]
+
+    def clients(self) -> list[ClientActor]:
+        """Return the clients."""
+        return [actor for actor in self.actors if isinstance(actor, ClientActor)]
+
+    def workers(self) -> list[WorkerActor]:
+        """Return the workers."""
+        return [actor for actor in self.actors if isinstance(actor, WorkerActor)]
+
+    def actor(self, name: str) -> Actor:
+        """Return the actor of that name."""
+        return self._by_name[name]
+
+    def by_identity(self, identity: NodeId) -> Actor:
+        """Return the actor of that identity."""
+        return self._by_identity[identity]
+
+    def populate(self) -> None:
+        """Make all nodes and the network's document."""
+        size, rng = self.size, Chance(self.seed, "population")
+        for number in range(size.authorities):
+            self.actors.append(AuthorityActor(self, f"authority{number}", f"127.{number + 1}.0.1"))
+        for number in range(size.relays):
+            # Some share a /16 with the one before, some a family.
+            second = 0 if not number or rng.once_in(0.85) else 1
+            host = f"127.{20 + number - second}.{second}.1"
+            family = f"f{rng.below(3)}" if rng.once_in(0.3) else ""
+            self.actors.append(RelayActor(self, f"relay{number}", host, family))
+        for number in range(size.workers):
+            host = f"127.{120 + number % 100}.{number // 100}.1"
+            self.actors.append(WorkerActor(self, f"worker{number}", host))
+        for number in range(size.clients):
+            self.actors.append(ClientActor(self, f"client{number}", f"127.250.{number}.1"))
+        self._by_name = {actor.name: actor for actor in self.actors}
+        self._create(rng)
+        self._corrupt(rng)
+
+    def _create(self, rng: Chance) -> None:
+        authorities = self.authorities()
+        stores = [actor.create(None, rng.choice(_AGES)) for actor in authorities]
+        pins = tuple(
+            AuthorityPin(actor.identity, actor.name, (Address(actor.host, PORT),))
+            for actor in authorities
+        )
+        network_id = rng.randbytes(32)
+        self.network = NetworkDocument(network_id, "simulation", 1, pins, TIMING, test=True)
+        signed = SignedNetwork(self.network)
+        for store in stores:
+            signed = signed.sign(store.identity_key())
+        text = dump_network(signed)
+        for actor in self.actors:
+            if isinstance(actor, ClientActor):
+                actor.join(text)
+            elif isinstance(actor, AuthorityActor):
+                actor.home().set_network(text)
+            else:
+                actor.create(text, rng.choice(_AGES))
+        self._by_identity = {actor.identity: actor for actor in self.actors if actor.identity}
+
+    def _corrupt(self, rng: Chance) -> None:
+        """Choose who lies: at most b authorities, and some workers."""
+        if self.size.calm:
+            return
+        if rng.once_in(0.6) and self.network.faulty:
+            liar = rng.choice(self.authorities())
+            liar.lie = rng.choice(LIARS)
+            self.faulty[liar.name] = [(0.0, float("inf"))]
+            self.trace.fault(f"authority {liar.lie.kind}", liar.name)
+        for worker in self.workers():
+            if rng.once_in(0.2):
+                worker.lie = rng.choice(sorted(LIES))
+                self.trace.fault(f"worker {worker.lie}", worker.name)
+        for authority in self.authorities():
+            # An eighth of a phase: two differ by a quarter at most.
+            authority.skew = rng.uniform(-1, 1) * TIMING.phase_ms / 8000
+
+    # What actors tell.
+
+    def on_consensus(self, actor: Actor, consensus: Consensus) -> None:
+        """Hear that somebody holds a consensus."""
+        holders = self.consensuses.setdefault(consensus.valid_after, {})
+        names = holders.setdefault(consensus.digest, [])
+        if actor.name not in names:
+            names.append(actor.name)
+            after = consensus.valid_after - int(WALL)
+            self.trace.note("consensus", f"{actor.name} {after} {consensus.digest.hex()[:8]}")
+
+    on_path: Callable[[Actor, Sequence[Hop]], None] = lambda *_: None
+
+    # Which authorities are not as they must be.
+
+    def blame(self, actor: Actor) -> None:
+        """Count an authority as faulty from now on, until `excuse` was called as often."""
+        if isinstance(actor, AuthorityActor):
+            self._open_faults.setdefault(actor.name, []).append(self.now())
+
+    def excuse(self, actor: Actor, after: float = 0.0) -> None:
+        """Count an authority as sound again, `after` seconds from now."""
+        if isinstance(actor, AuthorityActor):
+            begin = self._open_faults[actor.name].pop(0)
+            self.faulty.setdefault(actor.name, []).append((begin, self.now() + after))
+
+    def faulty_between(self, begin: float, end: float) -> set[str]:
+        """Return the authorities that were faulty at some time between two."""
+        found = {
+            name
+            for name, spans in self.faulty.items()
+            if any(first <= end and last >= begin for first, last in spans)
+        }
+        return found | {
+            name for name, begins in self._open_faults.items() if any(b <= end for b in begins)
+        }
+
+
+class FaultLog(logging.Handler):
+    """Fails a run in which a node logs a fault of its own (`fogbank.relay.links_shell.log_fault`)."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__(logging.ERROR)
+        self._trace = trace
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == "%s failed: %s":
+            self._trace.fail("no fault inside a node", record.getMessage())
