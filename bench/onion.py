@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from onion_node import LIMITS, NETWORK, BenchKeys, own_usage
 
 from fogbank.relay.circuits.origin import Hop
@@ -33,6 +34,7 @@ RELAYS = ("guard", "middle", "end")
 BUILDS = 200
 PINGS = 500
 IN_FLIGHT = 32
+SEALS = 20_000
 _CHUNK = bytes(1 << 18)
 
 Transfer = Callable[[Circuit, int], Awaitable[None]]
@@ -149,7 +151,51 @@ class Bench:
         }
 
 
-async def measure(hops: list[Hop], megabytes: int) -> dict[str, Any]:
+async def bare_link(address: Address, size: int) -> dict[str, float]:
+    """Send `size` bytes over a TLS pipe alone: no cells, no layers; what any hop must cost."""
+    pipe = await TlsTransport("127.99.0.1").dial(address.host, address.port)
+    before = own_usage()
+    left = size
+    begin = time.perf_counter()
+    while left:
+        chunk = memoryview(_CHUNK)[:left]
+        while chunk:
+            count = pipe.try_send(chunk)
+            if count is None:
+                await pipe.wait_writable()
+            else:
+                chunk = chunk[count:]
+                left -= count
+    answer = bytearray()
+    buffer = memoryview(bytearray(1024))
+    while not answer.endswith(b"}"):
+        count = pipe.try_receive(buffer)
+        if count is None:
+            await pipe.wait_readable()
+        else:
+            answer += buffer[:count]
+    seconds = time.perf_counter() - begin
+    pipe.close()
+    sending = own_usage()["cpu"] - before["cpu"]
+    receiving = json.loads(answer)["cpu"]
+    return {
+        "mb_per_s": round(size / 1e6 / seconds, 1),
+        "send_cpu_s_per_gb": round(sending / size * 1e9, 2),
+        "receive_cpu_s_per_gb": round(receiving / size * 1e9, 2),
+    }
+
+
+def seal_nanoseconds() -> float:
+    """Return what sealing 4 KiB with AES-256-GCM costs on this machine now."""
+    cipher = AESGCM(bytes(32))
+    buffer = memoryview(bytearray(4096 + 16))
+    begin = time.process_time()
+    for count in range(SEALS):
+        cipher.encrypt_into(count.to_bytes(12, "big"), buffer[:4096], b"", buffer)
+    return round((time.process_time() - begin) / SEALS * 1e9)
+
+
+async def measure(hops: list[Hop], bare: Address, megabytes: int) -> dict[str, Any]:
     """Run every measurement."""
     client = Node(NodeConfig(NETWORK, TlsTransport("127.99.0.1"), limits=LIMITS))
     async with trio.open_nursery() as nursery:
@@ -159,6 +205,8 @@ async def measure(hops: list[Hop], megabytes: int) -> dict[str, Any]:
         size = megabytes * 1_000_000
         await bench.throughput(download, size // 8, 1)  # to warm up
         result = {
+            "seal_4096_bytes_ns": seal_nanoseconds(),
+            "bare_tls_link": await bare_link(bare, size),
             "idle_rss_mb": {name: round(idle[name]["rss"], 1) for name in idle},
             "build": await bench.builds(),
             "round_trip_100_bytes": await bench.round_trips(),
@@ -173,6 +221,13 @@ async def measure(hops: list[Hop], megabytes: int) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print the figures as a table."""
+    bare = result["bare_tls_link"]
+    hop = bare["send_cpu_s_per_gb"] + bare["receive_cpu_s_per_gb"]
+    print(
+        f"this machine, now: {result['seal_4096_bytes_ns']:.0f} ns to seal 4 KiB; a bare TLS link "
+        f"{bare['mb_per_s']} MB/s, {bare['send_cpu_s_per_gb']} + {bare['receive_cpu_s_per_gb']} "
+        "CPU s/GB to send and receive"
+    )
     print(
         f"{'three hops, four processes':28} MB/s   CPU s/GB: guard  middle  end   per hop  client"
     )
@@ -182,7 +237,7 @@ def show(result: dict[str, Any]) -> None:
         print(
             f"{name.replace('_', ' '):26} {row['mb_per_s']:6.1f} {cpu['guard']:16.2f} "
             f"{cpu['middle']:7.2f} {cpu['end']:5.2f} {row['cpu_s_per_gb_and_hop']:8.2f} "
-            f"{cpu['client']:7.2f}"
+            f"{cpu['client']:7.2f}   {row['cpu_s_per_gb_and_hop'] / hop:.2f} x bare TLS"
         )
     build = result["build"]
     print(f"build: median {build['median_ms']} ms, p90 {build['p90_ms']} ms;", end=" ")
@@ -202,7 +257,8 @@ def main() -> None:
     options = parser.parse_args()
     script = Path(__file__).with_name("onion_node.py")
     processes: list[subprocess.Popen[str]] = []
-    hops = []
+    hops: list[Hop] = []
+    bare = Address("127.0.0.1", 1)
     try:
         for seed in range(1, len(RELAYS) + 1):
             process = subprocess.Popen(
@@ -215,13 +271,15 @@ def main() -> None:
             if process.stdin is None or process.stdout is None:
                 raise RuntimeError("no pipes to a relay's process")
             config = {"seed": seed, "host": f"127.{100 + seed}.0.1", "port": 0}
+            config["size"] = options.megabytes * 1_000_000
             process.stdin.write(json.dumps(config) + "\n")
             process.stdin.flush()
             at = json.loads(process.stdout.readline())
             keys = BenchKeys(seed)
             address = Address(at["host"], at["port"])
+            bare = Address(at["host"], at["bare"])
             hops.append(Hop(keys.identity, keys.onion.public, (address,)))
-        result = trio.run(measure, hops, options.megabytes)
+        result = trio.run(measure, hops, bare, options.megabytes)
     finally:
         for process in processes:
             process.terminate()

@@ -12,6 +12,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
@@ -28,6 +29,7 @@ from fogbank.relay.extend import Address, RefusedCode
 from fogbank.relay.keys import Ed25519Key, NodeId, X25519Key
 from fogbank.relay.limits import Limits
 from fogbank.relay.link.handshake import LinkCredentials
+from fogbank.relay.link.pipe import Pipe
 from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.messages_shell import receive_exactly
 from fogbank.relay.node_shell import Node, NodeConfig, Origin
@@ -114,6 +116,37 @@ async def usage(stream: CircuitStream, _origin: Origin) -> None:
     await stream.send_all(json.dumps(own_usage()).encode())
 
 
+async def swallow(finish: Callable[[], Awaitable[Pipe]], size: int) -> None:
+    """Receive `size` bytes over a TLS pipe alone, and answer with the CPU seconds that it took."""
+    pipe = await finish()
+    buffer = memoryview(bytearray(1 << 18))
+    before = own_usage()
+    left = size
+    while left > 0:
+        count = pipe.try_receive(buffer)
+        if count is None:
+            await pipe.wait_readable()
+        elif count == 0:
+            return
+        else:
+            left -= count
+    answer = {"cpu": own_usage()["cpu"] - before["cpu"]}
+    pipe.try_send(memoryview(json.dumps(answer).encode()))
+
+
+async def listen_bare(
+    host: str, size: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Accept bare TLS pipes; report the port as started."""
+    async with trio.open_nursery() as nursery:
+
+        def accept(finish: Callable[[], Awaitable[Pipe]], _peer: str) -> bool:
+            nursery.start_soon(swallow, finish, size)
+            return True
+
+        await TlsTransport(host).listen(host, 0, accept, task_status.started)
+
+
 async def main() -> None:
     """Serve until standard input ends."""
     config = json.loads(sys.stdin.readline())
@@ -126,7 +159,9 @@ async def main() -> None:
     )
     async with trio.open_nursery() as nursery:
         (address,) = await nursery.start(node.run, [Address(host, config["port"])])
-        print(json.dumps({"host": address.host, "port": address.port}), flush=True)
+        bare = await nursery.start(listen_bare, host, config["size"])
+        at = {"host": address.host, "port": address.port, "bare": bare}
+        print(json.dumps(at), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         nursery.cancel_scope.cancel()
 
