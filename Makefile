@@ -5,6 +5,8 @@
 BIN := .venv/bin
 STAMP := .venv/.installed
 ARGS ?=
+SEEDS ?= 100
+START ?= 0
 export PYTHON
 
 # An environment that was made elsewhere points to the code there: install again after a move.
@@ -16,6 +18,7 @@ endif
 help:
 	@echo "make demo         start a network on this machine and render a picture on it"
 	@echo "make test         run all tests"
+	@echo "make simulate     simulate whole networks with faults (SEEDS=1000, START=0)"
 	@echo "make lint         check style, types and the import contracts"
 	@echo "make package      build the distributions and try them in a fresh environment"
 	@echo "make bench        run every benchmark (make bench-onion: one; ARGS=--json: as JSON)"
@@ -32,6 +35,10 @@ demo: $(STAMP)
 .PHONY: test
 test: $(STAMP)
 	@$(BIN)/pytest $(ARGS)
+
+.PHONY: simulate
+simulate: $(STAMP)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP)

@@ -133,7 +133,7 @@ class Actor(ABC):
         self.node = SimNode(config, self)
         return self.node
 
-    def prepare(self, config: NodeConfig) -> None:
+    def prepare(self, config: NodeConfig) -> None:  # noqa: B027 - most leave a node as it is
         """Change what a node is made of."""
 
     @abstractmethod
@@ -150,7 +150,7 @@ class Actor(ABC):
     async def run(self) -> None:
         """Be processes, one after another, for as long as the world lasts."""
         while True:
-            while self.down:
+            while self.down:  # noqa: ASYNC110 - it may go down again before it is up
                 await trio.sleep(0.1)
             self.lives += 1
             self._disk = Disk(lambda: self.disk_full)
@@ -183,12 +183,10 @@ class Actor(ABC):
             self._scope.cancel()
 
 
-def _kinds(errors: BaseExceptionGroup[BaseException]) -> str:
-    kinds: set[str] = set()
-    for error in errors.exceptions:
-        inner = isinstance(error, BaseExceptionGroup)
-        kinds.add(_kinds(error) if inner else type(error).__name__)
-    return ", ".join(sorted(kinds))
+def _kinds(errors: BaseException) -> str:
+    if not isinstance(errors, BaseExceptionGroup):
+        return type(errors).__name__
+    return ", ".join(sorted(set(map(_kinds, errors.exceptions))))
 
 
 class SimAuthorityNode(AuthorityNode):

@@ -6,6 +6,7 @@ A new one is a function in `INVARIANTS`, which calls `world.trace.fail` if it do
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 
 import trio
@@ -117,6 +118,51 @@ def _link_fits(link: object, limits: Limits) -> bool:
     port = link.port  # type: ignore[attr-defined]
     queued = port.queue.queued
     return queued <= limits.link_queue + SLAB and len(port.sides) <= 2 * limits.circuits_per_link
+
+
+class Leaks:
+    """In peace, what was used is given back: no circuit, place or count outlives its use."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._circuits = {id(side): side for side in self._sides()}
+
+    def _sides(self) -> list[object]:
+        nodes = [actor.node for actor in self._world.actors if actor.node is not None]
+        links = [link for node in nodes for link in node.links._by_queue.values()]
+        return [side for link in links for side in link.port.sides.values()]
+
+    def check(self) -> None:
+        """Compare with what was there before; clients have run no jobs since."""
+        world = self._world
+        world.trace.checks["nothing leaks"] += 1
+        fail = partial(world.trace.fail, "nothing leaks")
+        for actor in world.actors:
+            if actor.node is not None:
+                self._check_node(actor, actor.node)
+        for worker in world.workers():
+            if worker.worker is not None:
+                jobs = worker.worker.jobs
+                used = jobs._sessions, jobs.load.taken, jobs.load.waiting
+                if any(used) or jobs.budget.left != jobs.limits.held:
+                    fail(f"{worker} has sessions, places, waiting {used}, {jobs.budget.left} left")
+
+    def _check_node(self, actor: Actor, node: Node) -> None:
+        fail = partial(self._world.trace.fail, "nothing leaks")
+        links = node.links
+        for link in links._by_queue.values():
+            old = [side for side in link.port.sides.values() if id(side) in self._circuits]
+            if old:
+                kinds = sorted({type(side).__name__ for side in old})
+                fail(f"{actor} keeps {len(old)} circuits, {kinds}, to {link.peer_host}")
+            if link.port.queue.queued:
+                fail(f"{actor} keeps {link.port.queue.queued} bytes for {link.peer_host}")
+        answered = sum(not link.port.dialed for link in links._by_queue.values())
+        counted = sum(links._strangers.values()) + sum(links._nodes.values())
+        if not answered <= counted <= answered + links._half_open:
+            fail(f"{actor} counts {counted} links that it answered, and has {answered}")
+        if node._switch._budget.waiting:
+            fail(f"{actor} counts {node._switch._budget.waiting} cells that wait")
 
 
 INVARIANTS: dict[str, Callable[[World], None]] = {

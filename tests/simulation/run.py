@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import tempfile
@@ -16,13 +17,16 @@ from trio.testing import MockClock
 
 from tests.simulation.actors import Actor
 from tests.simulation.faults import Harm
-from tests.simulation.invariants import INVARIANTS, check_path
+from tests.simulation.invariants import INVARIANTS, Leaks, check_path
 from tests.simulation.trace import Trace
 from tests.simulation.world import FaultLog, Size, World
 
 _MEMORY = Path("/dev/shm")
 _PEACE_SECONDS = 240.0
 """So long after the last fault everybody must have got a result."""
+_WORK_SECONDS = 60.0
+_IDLE_SECONDS = 150.0
+"""Longer than any stream waits for its next request."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,12 @@ class Report:
 class Plan:
     """How a run goes: its network, its steps, and how often a step does harm."""
 
-    size: Size = field(default_factory=Size)
-    steps: int = 20
+    size: Size | None = None
+    """None: as the seed draws it."""
+    steps: int = 16
     harm: float = 0.6
+    quiet: float = 0.3
+    """The share of runs that end by waiting until all that was used is given back."""
 
 
 def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Report:
@@ -55,6 +62,8 @@ def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Repo
     trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     trio_run._r.seed(seed)
     trace = Trace(echo=echo)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100_000, 20, 20)
     memory = _MEMORY if _MEMORY.is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="simulation", dir=memory))
     handler = FaultLog(trace)
@@ -65,12 +74,16 @@ def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Repo
     logger.propagate = False
     try:
         clock = MockClock(autojump_threshold=0)
-        trio.run(partial(_run, World(seed, folder, trace, plan.size), plan), clock=clock)
+        trio.run(
+            partial(_run, World(seed, folder, trace, plan.size or Size.drawn(seed)), plan),
+            clock=clock,
+        )
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
         shutil.rmtree(folder)
+        gc.set_threshold(*thresholds)
     return Report(
         seed,
         trace.digest(),
@@ -86,6 +99,7 @@ def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Repo
 
 async def _run(world: World, plan: Plan) -> None:
     world.populate()
+    world.trace.counts["nodes"] += len(world.actors)
     world.on_path = partial(check_path, world)
     async with trio.open_nursery() as nursery:
         for actor in world.actors:
@@ -96,8 +110,11 @@ async def _run(world: World, plan: Plan) -> None:
             if world.rng.once_in(plan.harm):
                 harm.draw()
             _check(world)
-        harm.end()
-        await _peace(world)
+            if world.trace.failures:
+                break
+        else:
+            harm.end()
+            await _peace(world, plan)
         nursery.cancel_scope.cancel()
 
 
@@ -114,17 +131,32 @@ def _check(world: World) -> None:
         invariant(world)
 
 
-async def _peace(world: World) -> None:
+async def _quiet(world: World) -> None:
+    """Clients end their work; some minutes later nothing may be left of it."""
+    world.busy = False
+    await trio.sleep(_WORK_SECONDS)
+    leaks = Leaks(world)
+    await trio.sleep(_IDLE_SECONDS)
+    _check(world)
+    leaks.check()
+    for name, log in world.tasks.logs.items():
+        if not log.ends:
+            world.trace.fail("each accepted task ends once", f"{name} has not ended: {log}")
+
+
+async def _peace(world: World, plan: Plan) -> None:
     """After the last fault: everybody gets a result, then all that was used is given back."""
     before = {actor.name: actor.successes for actor in world.clients()}
     deadline = trio.current_time() + _PEACE_SECONDS
     hungry = world.clients()
-    while hungry and trio.current_time() < deadline:
+    while hungry and trio.current_time() < deadline and not world.trace.failures:
         await trio.sleep(5.0)
         _check(world)
         hungry = [actor for actor in world.clients() if actor.successes == before[actor.name]]
     for actor in hungry:
         world.trace.fail("recovers", f"{actor} gets no result in {_PEACE_SECONDS:.0f} s of peace")
     world.trace.checks["recovers"] += 1
+    if world.rng.once_in(plan.quiet):
+        await _quiet(world)
     world.trace.counts["tasks"] += len(world.tasks.logs)
     world.trace.counts["tasks done"] += sum(actor.successes for actor in world.clients())

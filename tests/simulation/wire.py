@@ -23,8 +23,15 @@ CAPACITY = 1 << 20
 UNANSWERED = 60.0
 _TAMPERED = (Command.RELAY, Command.CREATE, Command.CREATED)
 
+_GRAIN = 256.0
+"""Arrivals a second that are told apart: what comes at once costs little time to simulate."""
+
 Tamper = Callable[[bytes], list[bytes]]
 """Takes one cell, returns those that go out in its place."""
+
+
+def _tick(when: float) -> float:
+    return math.ceil(when * _GRAIN) / _GRAIN
 
 
 class SimPipe:
@@ -42,6 +49,7 @@ class SimPipe:
         self._inbox: deque[tuple[float, bytes]] = deque()
         self._waiting = 0
         self._changed = trio.lowlevel.ParkingLot()
+        self._wait: trio.CancelScope | None = None
 
     # What a link calls.
 
@@ -94,9 +102,11 @@ class SimPipe:
             ready = self._inbox[0][0] if self._inbox else math.inf
             if ready <= trio.current_time():
                 break
-            with trio.move_on_at(ready):
+            # What comes later sets the deadline anew, and wakes nobody before its time.
+            with trio.CancelScope(deadline=ready) as self._wait:
                 await self._changed.park()
-        await trio.lowlevel.checkpoint()
+            self._wait = None
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def wait_writable(self) -> None:
         """Wait for room, the end, or a break."""
@@ -129,20 +139,20 @@ class SimPipe:
             ready = math.inf
             self.stalled_since = min(self.stalled_since, now)
         else:
-            ready = now + self._wire.latency(self.peer_host, self.host)
+            ready = _tick(now + self._wire.latency(self.peer_host, self.host))
             if self._inbox:
                 ready = max(ready, self._inbox[-1][0])
         self._inbox.append((ready, data))
         self._waiting += len(data)
-        if len(self._inbox) == 1:
-            self.wake()
+        if len(self._inbox) == 1 and self._wait is not None:
+            self._wait.deadline = ready
 
     def go_on(self) -> None:
         """Send on what a partition held up."""
         if self.stalled_since == math.inf:
             return
         self.stalled_since = math.inf
-        ready = trio.current_time() + self._wire.latency(self.peer_host, self.host)
+        ready = _tick(trio.current_time() + self._wire.latency(self.peer_host, self.host))
         self._inbox = deque((min(each, ready), data) for each, data in self._inbox)
         self.wake()
 
@@ -212,9 +222,9 @@ class Wire:
 
     async def dial(self, source: str, host: str, port: int) -> Pipe:
         """Connect two hosts."""
-        while self.apart(source, host):
+        while self.apart(source, host):  # noqa: ASYNC110 - as TCP tries again
             await trio.sleep(1.0)
-        await trio.sleep(2 * self.latency(source, host))
+        await trio.sleep_until(_tick(trio.current_time() + 2 * self.latency(source, host)))
         accept = self.listeners.get((host, port))
         if accept is None:
             raise LinkFailed(f"nothing answers at {host} port {port}")

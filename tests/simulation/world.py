@@ -53,6 +53,19 @@ class Size:
     clients: int = 3
     calm: bool = False
 
+    @classmethod
+    def read(cls, text: str, *, calm: bool) -> Size:
+        """Read `authorities,relays,workers,clients`."""
+        authorities, relays, workers, clients = map(int, text.split(","))
+        return cls(authorities, relays, workers, clients, calm)
+
+    @classmethod
+    def drawn(cls, seed: int) -> Size:
+        """Return the size of a seed's network: mostly small, as small ones run soon."""
+        chance = Chance(seed, "size")
+        authorities = chance.choices((4, 5, 7), (8, 1, 1))[0]
+        return cls(authorities, chance.randint(5, 8), chance.randint(2, 4), chance.randint(1, 3))
+
 
 @dataclass
 class World:
@@ -207,7 +220,7 @@ class World:
 
 
 class FaultLog(logging.Handler):
-    """Fails a run in which a node logs a fault of its own (`fogbank.relay.links_shell.log_fault`)."""
+    """Fails a run in which a node logs a fault of its own (`links_shell.log_fault`)."""
 
     def __init__(self, trace: Trace) -> None:
         super().__init__(logging.ERROR)
