@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from fogbank.directory.agreement import Agreement, Journal
 from fogbank.directory.broadcast import Answer, Chain
-from fogbank.directory.consensus import Consensus, open_consensus
+from fogbank.directory.consensus import Consensus, open_consensus, reopen_consensus
 from fogbank.directory.descriptor import Descriptor, DescriptorCache
 from fogbank.directory.effects import (
     Adopted,
@@ -30,6 +30,7 @@ from fogbank.directory.effects import (
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.nodes import NodeTable
 from fogbank.directory.schedule import Round, nth_round, round_at
+from fogbank.directory.shared_random import EXTENSION, Contributor
 from fogbank.directory.signatures import Credentials
 from fogbank.directory.vote import Policy, Vote
 from fogbank.relay.errors import ProtocolError
@@ -73,8 +74,18 @@ class Authority:
         self._own: Descriptor | None = None
         self._fetch_ready = now
         self._fetch_turn = 0
-        self._greeting = self._adopt(restored.consensus, now) if restored.consensus else []
+        self._randomness = Contributor(network, credentials.identity)
+        self._greeting = self._resume(restored.consensus, now) if restored.consensus else []
         self._enter(round_at(network, now), now, up=False)
+
+    def _resume(self, document: bytes, now: float) -> list[Effect]:
+        """Take up the newest consensus on disk; of an expired one the seeds at least."""
+        effects = self._adopt(document, now)
+        if self.consensus is None:
+            with suppress(ProtocolError):
+                last = reopen_consensus(document, self.network)
+                self._randomness.learn(last.valid_after, last.random)
+        return effects
 
     # Time.
 
@@ -147,6 +158,7 @@ class Authority:
             self.consensus.digest if self.consensus else b"",
             own.data if own else b"",
             self.nodes.listings(valid_after, now, self.consensus),
+            ((EXTENSION, self._randomness.share(self._round, self.credentials.key)),),
         )
         return vote.sign(self.network.network_id, self.credentials)
 
@@ -192,6 +204,7 @@ class Authority:
         except ProtocolError as error:
             return [Log(f"a consensus was not taken: {error}")]
         self.consensus = consensus
+        self._randomness.learn(consensus.valid_after, consensus.random)
         return [JournalConsensus(consensus.valid_after, document), Adopted(document, consensus)]
 
     def _due_consensus(self) -> tuple[int, float]:

@@ -10,13 +10,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
-from fogbank.directory.consensus import MAX_ENTRIES, SUPPORTED_METHODS, VALIDITY, Consensus
+from fogbank.directory.consensus import (
+    MAX_ENTRIES,
+    RANDOM_METHOD,
+    SUPPORTED_METHODS,
+    VALIDITY,
+    Consensus,
+)
 from fogbank.directory.descriptor import Descriptor, Role
 from fogbank.directory.entries import Entry, Flag
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
+from fogbank.directory.shared_random import EXTENSION, RandomState, Share, advance, decode_share
 from fogbank.directory.vote import Observation, OpenVote
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import NodeId
@@ -55,8 +63,9 @@ def compute(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) ->
     required = _majority(policy.required_protocols for policy in policies)
     revoked = _majority(policy.revoked for policy in policies)
     entries = _authorities(votes, this) + _nodes(votes, network, this)
+    method = _method(votes, network)
     return Consensus(
-        method=_method(votes, network),
+        method=method,
         network_id=network.network_id,
         valid_after=this.valid_after,
         fresh_until=this.fresh_until,
@@ -69,6 +78,7 @@ def compute(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) ->
         previous=_previous(votes, network),
         voters=tuple(vote.authority for vote in votes),
         entries=_admitted(entries, required, engines, revoked),
+        random=_random(votes, network, this) if method >= RANDOM_METHOD else None,
     )
 
 
@@ -78,6 +88,17 @@ def _method(votes: Sequence[OpenVote], network: NetworkDocument) -> int:
     if method not in SUPPORTED_METHODS:
         raise ProtocolError(f"the votes call for consensus method {method}: update this authority")
     return method
+
+
+def _random(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) -> RandomState:
+    """Return the shared randomness; a share that cannot be read is as if it were not there."""
+    shares: list[tuple[NodeId, Share]] = []
+    for vote in votes:
+        data = vote.extensions.get(EXTENSION)
+        if data is not None:
+            with suppress(ProtocolError):
+                shares.append((vote.authority, decode_share(data)))
+    return advance(shares, network, this)
 
 
 def _majority(lists: Iterable[Sequence[_T]]) -> tuple[_T, ...]:

@@ -17,6 +17,7 @@ from fogbank.directory.entries import (
     is_nickname,
 )
 from fogbank.directory.network import NetworkDocument
+from fogbank.directory.shared_random import RandomState, Seed, state_from_value
 from fogbank.directory.signatures import (
     AuthoritySignature,
     signatures_from_value,
@@ -24,7 +25,9 @@ from fogbank.directory.signatures import (
 )
 from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.codec import (
+    MAX_UINT,
     Record,
+    Value,
     bytes_item,
     decode,
     decode_record,
@@ -56,7 +59,9 @@ MAX_ENTRIES = 100_000
 VALIDITY = 86_400
 """Seconds for which a consensus may be used (spec/05 §5.2)."""
 DIGEST_LENGTH = 32
-SUPPORTED_METHODS = (1,)
+SUPPORTED_METHODS = (1, 2)
+RANDOM_METHOD = 2
+"""From this method on a consensus holds the shared randomness (spec/05 §6.3)."""
 
 MAX_ENGINES = 64
 MAX_REVOKED = 10_000
@@ -83,6 +88,7 @@ class Consensus:
     previous: bytes
     voters: tuple[NodeId, ...]
     entries: tuple[Entry, ...]
+    random: RandomState | None = None
     digest: bytes = field(default=b"", compare=False)
     _index: Mapping[NodeId, Entry] = field(init=False, repr=False, compare=False)
     _by_role: tuple[tuple[Entry, ...], ...] = field(init=False, repr=False, compare=False)
@@ -110,25 +116,31 @@ class Consensus:
         """Return the authorities that took part."""
         return self._by_role[2]
 
+    def seed_of(self, worker: NodeId) -> Seed:
+        """Return the seed that a worker's contacts follow from (spec/05 §6.2)."""
+        drawn = self.random.seed_of(self.network_id, worker) if self.random else None
+        return drawn or Seed(0, MAX_UINT, self.contact_seed)
+
     def encode_body(self) -> bytes:
         """Return the bytes that authorities sign."""
-        return encode(
-            {
-                1: self.method,
-                2: self.network_id,
-                3: self.valid_after,
-                4: self.fresh_until,
-                5: self.valid_until,
-                6: self.required_protocols,
-                7: self.recommended_protocols,
-                8: self.engines,
-                9: self.revoked,
-                10: self.contact_seed,
-                11: self.previous,
-                12: self.voters,
-                13: [entry.value() for entry in self.entries],
-            }
-        )
+        fields: dict[int, Value] = {
+            1: self.method,
+            2: self.network_id,
+            3: self.valid_after,
+            4: self.fresh_until,
+            5: self.valid_until,
+            6: self.required_protocols,
+            7: self.recommended_protocols,
+            8: self.engines,
+            9: self.revoked,
+            10: self.contact_seed,
+            11: self.previous,
+            12: self.voters,
+            13: [entry.value() for entry in self.entries],
+        }
+        if self.random is not None:
+            fields[14] = self.random.value()
+        return encode(fields)
 
 
 def _role(flags: Flag) -> int:
@@ -189,6 +201,15 @@ def open_consensus(
     return consensus
 
 
+def reopen_consensus(data: bytes, network: NetworkDocument) -> Consensus:
+    """Open a consensus as of its own time; raise `ProtocolError` if it never was one.
+
+    It may have expired: it is to be learned from, not to be used.
+    """
+    record = decode_record(SignedConsensus.decode(data).body, CONSENSUS_LIMIT, "consensus")
+    return open_consensus(data, network, record.uint(3))
+
+
 @dataclass(frozen=True, slots=True)
 class _Head:
     method: int
@@ -229,6 +250,10 @@ def _minutes(seconds: float) -> str:
     return "1 minute" if count == 1 else f"{count} minutes"
 
 
+def _open_random(record: Record) -> RandomState:
+    return state_from_value(list(record.array(14, 4, lambda part: part)))
+
+
 def _open_fields(record: Record, network_id: bytes, head: _Head, digest: bytes) -> Consensus:
     identity = bytes_item(KEY_LENGTH, KEY_LENGTH)
     consensus = Consensus(
@@ -245,6 +270,7 @@ def _open_fields(record: Record, network_id: bytes, head: _Head, digest: bytes) 
         previous=record.blob(11, DIGEST_LENGTH),
         voters=record.array(12, 64, identity),
         entries=record.array(13, MAX_ENTRIES, entry_from_value),
+        random=_open_random(record) if head.method >= RANDOM_METHOD else None,
         digest=digest,
     )
     record.done()

@@ -22,19 +22,28 @@ _NEEDED = Flag.RUNNING | Flag.STABLE
 def contacts(worker: NodeId, consensus: Consensus) -> tuple[Entry, ...]:
     """Return the worker's contact relays, best first: three of at least two families.
 
-    The best-ranked relays that share no family and no prefix come first; where there are too
-    few, the others fill up. Fewer than three come back only if there are no more that fit.
+    Relays that were listed before the worker's seed was committed to come first: later ones could
+    have been made to match it. The best-ranked that share no family and no prefix are taken;
+    where there are too few, the others fill up. Fewer than three come back only if there are no
+    more that fit.
     """
+    seed = consensus.seed_of(worker)
     eligible = [relay for relay in consensus.relays() if relay.flags & _NEEDED == _NEEDED]
-    ranked = sorted(eligible, key=lambda relay: _rank(consensus.contact_seed, worker, relay))
+    ranked = sorted(eligible, key=lambda relay: _rank(seed.value, worker, relay))
     chosen: list[Entry] = []
+    _take([relay for relay in ranked if relay.since < seed.before], chosen)
+    _take([relay for relay in ranked if relay.since >= seed.before], chosen)
+    return tuple(chosen)
+
+
+def _take(ranked: Sequence[Entry], chosen: list[Entry]) -> None:
+    """Add relays to the choice until it is full."""
     for relay in ranked:
         if len(chosen) < CONTACTS and not conflicts_any(relay, chosen):
             chosen.append(relay)
     for relay in ranked:
         if len(chosen) < CONTACTS and relay not in chosen and _mixes(relay, chosen):
             chosen.append(relay)
-    return tuple(chosen)
 
 
 def _rank(seed: bytes, worker: NodeId, relay: Entry) -> bytes:

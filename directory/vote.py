@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fogbank.directory.consensus import DIGEST_LENGTH, MAX_ENGINES, MAX_REVOKED, SUPPORTED_METHODS
@@ -28,6 +28,8 @@ from fogbank.relay.keys import KEY_LENGTH, NodeId, Signed
 VOTE_LABEL = "fogbank-vote-v1"
 VOTE_LIMIT = 64 << 20
 MAX_NODES = 65_536
+MAX_EXTENSIONS = 16
+EXTENSION_LIMIT = 16 << 10
 _MAX_METHODS = 16
 
 
@@ -64,7 +66,7 @@ class Vote:
     """A vote before it is signed. `nodes` are the running ones, as descriptor bytes.
 
     `own` is the authority's own descriptor, or empty; `previous` the digest of the newest
-    consensus that it holds, or empty.
+    consensus that it holds, or empty. `extensions` are what later methods add, by number.
     """
 
     valid_after: int
@@ -72,27 +74,28 @@ class Vote:
     previous: bytes
     own: bytes
     nodes: tuple[tuple[bytes, Observation], ...]
+    extensions: tuple[tuple[int, bytes], ...] = ()
 
     def sign(self, network_id: bytes, credentials: Credentials) -> bytes:
         """Return the signed vote's bytes."""
         policy = self.policy
-        body = encode(
-            {
-                1: network_id,
-                2: credentials.identity,
-                3: credentials.certificate.value(),
-                4: self.valid_after,
-                5: policy.methods,
-                6: policy.required_protocols,
-                7: policy.recommended_protocols,
-                8: policy.engines,
-                9: policy.revoked,
-                10: self.previous,
-                11: self.own,
-                12: [_node_value(data, seen) for data, seen in self.nodes],
-            }
-        )
-        return Signed.make(credentials.key, VOTE_LABEL, body).encode()
+        fields: dict[int, Value] = {
+            1: network_id,
+            2: credentials.identity,
+            3: credentials.certificate.value(),
+            4: self.valid_after,
+            5: policy.methods,
+            6: policy.required_protocols,
+            7: policy.recommended_protocols,
+            8: policy.engines,
+            9: policy.revoked,
+            10: self.previous,
+            11: self.own,
+            12: [_node_value(data, seen) for data, seen in self.nodes],
+        }
+        if self.extensions:
+            fields[13] = [list(extension) for extension in self.extensions]
+        return Signed.make(credentials.key, VOTE_LABEL, encode(fields)).encode()
 
 
 def _node_value(data: bytes, seen: Observation) -> Value:
@@ -108,6 +111,7 @@ class OpenVote:
     previous: bytes
     own: Descriptor | None
     nodes: Mapping[NodeId, tuple[Descriptor, Observation]]
+    extensions: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def open_vote(
@@ -136,12 +140,24 @@ def open_vote(
     policy, previous = _open_policy(record), record.blob(10, DIGEST_LENGTH)
     own = _open_own(record.blob(11, DESCRIPTOR_LIMIT), authority, cache, valid_after)
     nodes = record.array(12, MAX_NODES, _split_node)
+    extensions = dict(record.array(13, MAX_EXTENSIONS, _extension)) if record.has(13) else {}
     record.done()
-    return OpenVote(authority, policy, previous, own, _open_nodes(nodes, cache, valid_after))
+    opened = _open_nodes(nodes, cache, valid_after)
+    return OpenVote(authority, policy, previous, own, opened, extensions)
 
 
 def _raw(value: Any) -> Any:
     return value
+
+
+def _extension(value: Any) -> tuple[int, bytes]:
+    match value:
+        case [number, bytes(data)] if (
+            type(number) is int and 0 <= number <= MAX_UINT and len(data) <= EXTENSION_LIMIT
+        ):
+            return number, data
+        case _:
+            raise ProtocolError("a vote holds something else than [number, bytes] as an extension")
 
 
 def _open_policy(record: Record) -> Policy:

@@ -17,7 +17,7 @@ from fogbank.directory.computation import (
     compute,
     first_contact_seed,
 )
-from fogbank.directory.consensus import Consensus, Flag
+from fogbank.directory.consensus import SUPPORTED_METHODS, Consensus, Flag
 from fogbank.directory.descriptor import Descriptor, open_descriptor
 from fogbank.directory.schedule import nth_round
 from fogbank.directory.vote import Observation, OpenVote, Policy
@@ -74,7 +74,7 @@ def test_the_order_of_the_votes_changes_nothing() -> None:
 
 def test_what_is_in_it() -> None:
     consensus = computed([vote(i, everyone()) for i in range(4)])
-    assert consensus.method == 1
+    assert consensus.method == max(SUPPORTED_METHODS)
     assert consensus.contact_seed == first_contact_seed(NETWORK.document.network_id)
     assert consensus.valid_until == T0 + 86_400
     assert consensus.fresh_until == ROUND.fresh_until
@@ -221,9 +221,10 @@ def test_nodes_without_a_required_protocol_are_left_out() -> None:
 
 
 def test_the_method_that_q_support() -> None:
-    newer = Policy(methods=(1, 2))
-    assert computed([vote(i, policy=newer) for i in (0, 1)] + [vote(2)]).method == 1
-    with pytest.raises(ProtocolError, match="method 2: update"):
+    both, older, newer = (Policy(methods=m) for m in ((1, 2), (1,), (1, 2, 3)))
+    assert computed([vote(i, policy=both) for i in (0, 1)] + [vote(2, policy=older)]).method == 1
+    assert computed([*(vote(i, policy=both) for i in range(3)), vote(3, policy=older)]).method == 2
+    with pytest.raises(ProtocolError, match="method 3: update"):
         computed([vote(i, policy=newer) for i in range(3)])
     with pytest.raises(ProtocolError, match="method 0"):
         computed([vote(i, policy=Policy(methods=())) for i in range(3)])

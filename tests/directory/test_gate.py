@@ -155,7 +155,8 @@ def test_a_step_back() -> None:
 
 
 def test_an_unknown_method_and_a_newer_protocol_ask_for_an_update() -> None:
-    refused(signed(replace(CONSENSUS, method=2)), "update Fogbank")
+    refused(signed(replace(CONSENSUS, method=99)), "update Fogbank")
+    refused(signed(replace(CONSENSUS, method=2)), "field 14")
     refused(signed(replace(CONSENSUS, required_protocols=(1, 2))), "update it")
 
 

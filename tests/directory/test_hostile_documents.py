@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -36,6 +36,7 @@ from fogbank.directory.exchange import (
     unpack_evidence,
 )
 from fogbank.directory.network import dump_network, load_network, open_network
+from fogbank.directory.shared_random import RandomState, Seed, Share
 from fogbank.directory.signatures import AuthoritySignature
 from fogbank.directory.vote import VOTE_LABEL, Observation, Policy, Vote, open_vote
 from fogbank.relay.codec import decode, encode
@@ -51,14 +52,20 @@ T0 = START + 3
 
 DESCRIPTOR = RELAY.descriptor(START)
 POLICY = Policy(engines=("class",), revoked=(bytes(32),))
+RANDOM = RandomState(
+    3, ((bytes(32), bytes(32)),), ((bytes(32), bytes(32)),), (Seed(2, T0, bytes(32)),)
+)
 VOTE = Vote(
     T0,
     POLICY,
     bytes(32),
     AUTHORITY.descriptor(START),
     ((DESCRIPTOR, Observation(1, 2, 3, 4)), (worker(0).descriptor(START), Observation())),
+    ((1, Share(T0, RANDOM).encode()), (2, b"")),
 ).sign(DOCUMENT.network_id, AUTHORITY.credentials)
-CONSENSUS = NETWORK.sign(make_consensus(NETWORK, [make_entry(RELAY)]).encode_body())
+CONSENSUS = NETWORK.sign(
+    replace(make_consensus(NETWORK, [make_entry(RELAY)]), method=2, random=RANDOM).encode_body()
+)
 
 
 def chain_of(body: bytes) -> Chain:

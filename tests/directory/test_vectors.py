@@ -22,6 +22,16 @@ from fogbank.directory.network import (
     dump_network,
     open_network,
 )
+from fogbank.directory.schedule import nth_round
+from fogbank.directory.shared_random import (
+    EXTENSION,
+    Share,
+    advance,
+    class_of,
+    commitment,
+    decode_share,
+    slot_rounds,
+)
 from fogbank.directory.vote import Observation, Policy, open_vote
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.extend import Address
@@ -80,6 +90,7 @@ def test_the_vote_and_its_chain() -> None:
     assert chain.encode() == value("chain")
     vote = open_vote(value("vote"), chain.sender, NETWORK, VALID_AFTER, DescriptorCache(NETWORK))
     assert vote.policy == Policy()
+    assert set(vote.extensions) == {1, 99}
     ((descriptor, seen),) = vote.nodes.values()
     assert descriptor.data == value("descriptor")
     assert seen == Observation(uptime=60)
@@ -90,6 +101,46 @@ def test_the_consensus() -> None:
     assert consensus.valid_after == VALID_AFTER
     assert len(consensus.relays()) == 5
     assert consensus.contact_seed == value("contact_seed") == first_contact_seed(NETWORK.network_id)
+
+
+def test_shared_randomness() -> None:
+    """Commitments, the seed that three revealed values give, and the contacts that follow."""
+    expected = VECTORS["random"]
+    consensus = open_consensus(value("consensus_2"), NETWORK, VALID_AFTER)
+    state = consensus.random
+    assert state is not None
+    assert {who.hex(): commit.hex() for who, commit in state.commits} == expected["commits"]
+    values = {bytes.fromhex(k): bytes.fromhex(v) for k, v in expected["values"].items()}
+    for authority, given in values.items():
+        made = commitment(NETWORK.network_id, expected["slot"], authority, given)
+        assert (authority, made) in state.commits
+    assert len(state.reveals) == 3
+    assert set(state.reveals) <= set(values.items())
+
+    # The next slot begins: what was revealed becomes the seed.
+    share = Share(VALID_AFTER, state)
+    begin = nth_round(NETWORK, (expected["slot"] + 1) * slot_rounds(NETWORK))
+    after = advance([(who, share) for who in IDENTITIES], NETWORK, begin)
+    assert after.seeds[-1].value.hex() == expected["seed"]
+
+    worker = value("worker")
+    assert class_of(NETWORK.network_id, worker) == expected["class"]
+    assert consensus.seed_of(worker).value.hex() == expected["seed"]
+    assert [entry.identity.hex() for entry in contacts(worker, consensus)] == expected["contacts"]
+
+
+def test_the_share_of_a_vote() -> None:
+    opened_vote = open_vote(
+        value("vote"),
+        Chain.decode(value("chain")).sender,
+        NETWORK,
+        VALID_AFTER,
+        DescriptorCache(NETWORK),
+    )
+    share = decode_share(opened_vote.extensions[EXTENSION])
+    assert share.reveal.hex() in VECTORS["random"]["values"].values()
+    assert not share.commit
+    assert share.encode() == opened_vote.extensions[EXTENSION]
 
 
 @pytest.mark.parametrize("vector", VECTORS["consensus_refused"], ids=lambda v: v["why"])

@@ -123,7 +123,7 @@ def vote(relay: bytes) -> bytes:
         2: public(AUTHORITIES[0]),
         3: certificate(AUTHORITIES[0], 1, public(f"{AUTHORITIES[0]} signing"), 30 * DAY),
         4: VALID_AFTER,
-        5: [1],
+        5: [1, 2],
         6: [1],
         7: [1],
         8: [],
@@ -131,6 +131,7 @@ def vote(relay: bytes) -> bytes:
         10: b"",
         11: b"",
         12: [[relay, 60, 0, 0, 0]],
+        13: [[1, share()], [99, b"of a later version"]],
     }
     body = cbor(fields)
     return cbor([body, sign(f"{AUTHORITIES[0]} signing", "fogbank-vote-v1", body)])
@@ -160,38 +161,79 @@ def seed() -> bytes:
     return sha256(b"fogbank-contact-seed-v1\0" + NETWORK_ID)
 
 
-def consensus_body() -> bytes:
-    """A consensus of five relays, §5.1."""
+def consensus_body(method: int) -> bytes:
+    """A consensus of five relays, §5.1; by method 2 with the shared randomness."""
     entries = sorted(entry(f"relay {i}", 10 + i) for i in range(5))
-    return cbor(
-        {
-            1: 1,
-            2: NETWORK_ID,
-            3: VALID_AFTER,
-            4: VALID_AFTER + 3,
-            5: VALID_AFTER + DAY,
-            6: [1],
-            7: [1],
-            8: [],
-            9: [],
-            10: seed(),
-            11: b"",
-            12: sorted(map(public, AUTHORITIES)),
-            13: entries,
-        }
-    )
+    fields = {
+        1: method,
+        2: NETWORK_ID,
+        3: VALID_AFTER,
+        4: VALID_AFTER + 3,
+        5: VALID_AFTER + DAY,
+        6: [1],
+        7: [1],
+        8: [],
+        9: [],
+        10: seed(),
+        11: b"",
+        12: sorted(map(public, AUTHORITIES)),
+        13: entries,
+    }
+    if method == 2:
+        fields[14] = randomness()
+    return cbor(fields)
 
 
-def contacts() -> list[str]:
+SLOT = 40
+
+
+def value(authority: str) -> bytes:
+    """What an authority gives to slot 40: it follows from a signature, §6.3."""
+    body = cbor({1: NETWORK_ID, 2: SLOT})
+    return sha256(sign(f"{authority} signing", "fogbank-random-value-v1", body))
+
+
+def commit(authority: str) -> bytes:
+    """What it commits to that value with."""
+    start = b"fogbank-random-commit-v1\0" + NETWORK_ID + SLOT.to_bytes(8, "big")
+    return sha256(start + public(authority) + value(authority))
+
+
+def drawn_seed() -> bytes:
+    """The seed that slot 40 gives if the first three authorities reveal their values."""
+    revealed = b"".join(sorted(public(name) + value(name) for name in AUTHORITIES[:3]))
+    start = b"fogbank-random-seed-v1\0" + NETWORK_ID + SLOT.to_bytes(8, "big")
+    return sha256(start + revealed)
+
+
+def class_of(worker: str) -> int:
+    """A worker's class, §6.3."""
+    digest = sha256(b"fogbank-random-class-v1\0" + NETWORK_ID + public(worker))
+    return int.from_bytes(digest[:8], "big") % 30
+
+
+def randomness() -> list[Any]:
+    """The shared randomness in slot 40's second half; the worker's class has a seed."""
+    commits = sorted([public(name), commit(name)] for name in AUTHORITIES)
+    reveals = sorted([public(name), value(name)] for name in AUTHORITIES[:3])
+    return [SLOT, commits, reveals, [[class_of("worker"), NOW + 1, drawn_seed()]]]
+
+
+def share() -> bytes:
+    """The extension of authority 0's vote, which reveals its value, §3.1."""
+    return cbor([VALID_AFTER - 3, randomness(), b"", value(AUTHORITIES[0])])
+
+
+def contacts(contact_seed: bytes) -> list[str]:
     """The contacts of a worker among those relays, none of which conflict, §6.2."""
-    start = b"fogbank-contact-v1\0" + seed() + public("worker")
+    start = b"fogbank-contact-v1\0" + contact_seed + public("worker")
     ranked = sorted(sha256(start + public(f"relay {i}")) + public(f"relay {i}") for i in range(5))
     return [rank[32:].hex() for rank in ranked[:3]]
 
 
 def vectors() -> dict[str, Any]:
     """All vectors of the page."""
-    body = consensus_body()
+    body, second = consensus_body(1), consensus_body(2)
     label = "fogbank-consensus-v1"
     signatures = [signature(name, label, body) for name in AUTHORITIES]
     other_label = [*signatures[:2], signature(AUTHORITIES[2], "fogbank-vote-v1", body)]
@@ -226,7 +268,16 @@ def vectors() -> dict[str, Any]:
         ],
         "contact_seed": seed().hex(),
         "worker": public("worker").hex(),
-        "contacts": contacts(),
+        "contacts": contacts(seed()),
+        "consensus_2": cbor([second, [signature(n, label, second) for n in AUTHORITIES]]).hex(),
+        "random": {
+            "slot": SLOT,
+            "values": {public(name).hex(): value(name).hex() for name in AUTHORITIES},
+            "commits": {public(name).hex(): commit(name).hex() for name in AUTHORITIES},
+            "seed": drawn_seed().hex(),
+            "class": class_of("worker"),
+            "contacts": contacts(drawn_seed()),
+        },
     }
 
 
