@@ -75,7 +75,9 @@ def install(wheel: Path, work: Path) -> Path:
     venv.create(home, with_pip=True)
     pip = (home / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install")
     lock = ROOT / "requirements" / "run.txt"
-    run(*pip, "--require-hashes", "--only-binary", ":all:", "-r", lock, cwd=work)
+    # Of stem there is no wheel.
+    wheels = ("--only-binary", ":all:", "--no-binary", "stem")
+    run(*pip, "--require-hashes", *wheels, "-r", lock, cwd=work)
     run(*pip, "--no-deps", wheel, cwd=work)
     run(home / "bin" / "python", "-m", "pip", "check", cwd=work)
     return home / "bin"

@@ -35,6 +35,7 @@ def authority(folder: Path, number: int) -> Home:
     [
         Settings(Role.RELAY, "alpha", (Address("192.0.2.1", 9001),)),
         Settings(Role.RELAY, "alpha", (Address("192.0.2.1", 9001), Address("2001:db8::1", 9))),
+        Settings(Role.AUTHORITY, "alpha", (Address("192.0.2.1", 9001),), tor_port=0),
         Settings(Role.WORKER, "omega", cores=3, memory=1 << 28, source="127.3.0.1"),
     ],
 )
@@ -51,6 +52,9 @@ def test_settings_come_back_as_they_were_written(settings: Settings) -> None:
         ('role = "relay"\nnickname = "no spaces"\naddresses = ["192.0.2.1:1"]', "nickname"),
         ('role = "worker"\nnickname = "a"\naddresses = ["192.0.2.1:1"]', "only dials out"),
         ('role = "worker"\nnickname = "a"\ncores = 0', "at least one core"),
+        ('role = "worker"\nnickname = "a"\ntor_port = 9030', "only an authority"),
+        ('role = "worker"\nnickname = "a"\ntor_port = "9030"', "no port"),
+        ('role = "worker"\nnickname = "a"\ntor_port = 65536', "no port"),
         ('role = "worker"\nnickname = "a"\ncolour = 1', "'colour' is not a setting"),
         ('role = "relay"\nnickname = "a"\naddresses = ["example.org:1"]', "not an address"),
     ],

@@ -58,7 +58,19 @@ def _init(folder: Path, settings: Settings, network: Path | None, family: Path |
 
 
 @authority.command("init")
-def authority_init(folder: Folder, nickname: Nickname, addresses: Addresses) -> None:
+def authority_init(
+    folder: Folder,
+    nickname: Nickname,
+    addresses: Addresses,
+    tor_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Loopback port at which to show the consensus in Tor's formats, to local tools.",
+        ),
+    ] = None,
+) -> None:
     """Make an authority's keys, and the card that `fog network create` asks for."""
     with errors_in_words():
         from fogbank.directory.addresses import parse_address
@@ -67,7 +79,8 @@ def authority_init(folder: Folder, nickname: Nickname, addresses: Addresses) -> 
         from fogbank.nodes.network_file import card_of
 
         places = tuple(map(parse_address, addresses))
-        _init(folder, Settings(Role.AUTHORITY, nickname, places), None, None)
+        settings = Settings(Role.AUTHORITY, nickname, places, tor_port=tor_port)
+        _init(folder, settings, None, None)
         card = folder / "card.toml"
         card.write_text(card_of(folder.absolute()), encoding="utf-8")
         note(f"send {card} to whoever writes the network's file")

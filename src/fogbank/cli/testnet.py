@@ -25,6 +25,12 @@ def up(
     authorities: Annotated[int, typer.Option(help="How many authorities.")] = 4,
     relays: Annotated[int, typer.Option(help="How many relays.")] = 5,
     workers: Annotated[int, typer.Option(help="How many workers.")] = 3,
+    tor_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Loopback port for Tor's formats, for tools that use stem."
+        ),
+    ] = None,
 ) -> None:
     """Start a network, and return when every node is listed and every worker reachable."""
     with errors_in_words():
@@ -35,7 +41,7 @@ def up(
         from fogbank.testnet.layout import Size
         from fogbank.testnet.up import bring_up, client_home
 
-        size = Size(authorities, relays, workers)
+        size = Size(authorities, relays, workers, tor_port)
         size.check()
         folder = folder.absolute()
         trio.run(partial(bring_up, folder, size, attached=False, seconds=_SECONDS, report=note))

@@ -9,6 +9,7 @@ import trio
 
 from fogbank.client.circuits_shell import directly
 from fogbank.directory.authority_shell import AuthorityShell
+from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.signatures import Credentials
 from fogbank.nodes.environment import Environment
@@ -20,6 +21,7 @@ from fogbank.nodes.runtime import (
     renew_keys,
     run_until_told,
 )
+from fogbank.nodes.tor_view import serve_tor_formats
 from fogbank.relay.errors import LinkFailed
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
@@ -56,8 +58,10 @@ class AuthorityNode:
                 f"{home.network_file} does not name this node as an authority: have it added with "
                 "`fog network create`, then signed by the others"
             )
+        self._network = network
         self._store = store
         self._clock = machine.clock
+        self._tor_port = settings.tor_port
         self._addresses = settings.addresses
         description = Description(
             settings.nickname, Role.AUTHORITY, settings.addresses, (DIRECTORY_SERVICE,)
@@ -85,6 +89,8 @@ class AuthorityNode:
         )
         """Its place in the onion network."""
         self._streams = authority_streams(network, directly(self.node))
+        self.tor_port: int | None = None
+        """The loopback port at which Tor's formats are served now."""
 
     async def run(self) -> None:
         """Work until cancelled; raise `LinkFailed` if it cannot listen, in a group."""
@@ -92,8 +98,16 @@ class AuthorityNode:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.shell.run)
             await nursery.start(self.node.run, self._addresses)
+            if self._tor_port is not None:
+                serve = serve_tor_formats(self._network, self._tor_port, lambda: self.consensus)
+                self.tor_port = await nursery.start(serve)
             nursery.start_soon(self._republish)
             nursery.start_soon(renew_keys, self._store, self._clock, self._renewed)
+
+    @property
+    def consensus(self) -> Consensus | None:
+        """The newest consensus that it holds."""
+        return self.shell.core.consensus
 
     def close(self) -> None:
         """Close the database."""

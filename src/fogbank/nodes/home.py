@@ -54,6 +54,8 @@ class Settings:
     memory: int = _DEFAULT_MEMORY
     source: str | None = None
     """The local address to dial from; None leaves it to the system."""
+    tor_port: int | None = None
+    """An authority's loopback port for Tor's formats, 0 for any free one; None: it serves none."""
 
     def dump(self) -> str:
         """Return the text of node.toml."""
@@ -64,6 +66,8 @@ class Settings:
             fields |= {"cores": self.cores, "memory": self.memory}
         if self.source is not None:
             fields["source"] = self.source
+        if self.tor_port is not None:
+            fields["tor_port"] = self.tor_port
         return tomli_w.dumps(fields)
 
     @classmethod
@@ -81,6 +85,7 @@ class Settings:
                 int(fields.pop("cores", 1)),
                 int(fields.pop("memory", _DEFAULT_MEMORY)),
                 fields.pop("source", None),
+                _port(fields.pop("tor_port", None)),
             )
         except KeyError as error:
             raise ValueError(f"{error} is missing or unknown") from error
@@ -101,6 +106,14 @@ class Settings:
             raise ValueError("a relay or authority needs an address, such as 192.0.2.1:9001")
         if self.cores < 1:
             raise ValueError("a worker gives at least one core")
+        if self.tor_port is not None and self.role is not Role.AUTHORITY:
+            raise ValueError("only an authority serves Tor's formats: remove tor_port")
+
+
+def _port(value: object) -> int | None:
+    if value is None or (type(value) is int and 0 <= value < 1 << 16):
+        return value
+    raise ValueError("tor_port is no port: take a number from 1 to 65535, or 0 for any free one")
 
 
 class Home:

@@ -33,6 +33,8 @@ class Size:
     authorities: int = 4
     relays: int = 5
     workers: int = 3
+    tor_port: int | None = None
+    """Where the first authority serves Tor's formats, if it does; 0 takes any free port."""
 
     def check(self) -> None:
         """Raise `ValueError` with a sentence unless such a network can work."""
@@ -70,10 +72,14 @@ def places(size: Size, folder: Path) -> list[Place]:
     return found
 
 
-def make_home(place: Place, port: int, cores: int, now: float) -> KeyStore:
+def make_home(
+    place: Place, port: int, cores: int, now: float, tor_port: int | None = None
+) -> KeyStore:
     """Make one node's folder."""
     addresses = () if place.role is Role.WORKER else (Address(place.host, port),)
-    settings = Settings(place.role, place.nickname, addresses, cores=cores, source=place.host)
+    settings = Settings(
+        place.role, place.nickname, addresses, cores=cores, source=place.host, tor_port=tor_port
+    )
     return Home(place.folder).create(settings, None, None, now)
 
 

@@ -24,6 +24,7 @@ from fogbank.nodes.runtime import FAILURES
 from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.errors import RelayError
 from fogbank.relay.keys import KEY_LENGTH, NodeId
+from fogbank.relay.keystore_shell import KeyStore
 from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.testnet import processes
@@ -106,10 +107,12 @@ def _make_homes(folder: Path, size: Size) -> dict[NodeId, Place]:
     now = time.time()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     cores = max(1, (os.cpu_count() or 1) // max(1, size.workers))
-    authorities, identities = [], {}
+    authorities: list[tuple[KeyStore, str, Address]] = []
+    identities: dict[NodeId, Place] = {}
     for place in places(size, folder):
         port = 0 if place.role is Role.WORKER else _free_port(place.host)
-        store = make_home(place, port, cores, now)
+        tor_port = size.tor_port if place.role is Role.AUTHORITY and not authorities else None
+        store = make_home(place, port, cores, now, tor_port)
         identities[store.identity] = place
         if place.role is Role.AUTHORITY:
             authorities.append((store, place.nickname, Address(place.host, port)))
