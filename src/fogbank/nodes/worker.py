@@ -22,6 +22,8 @@ from fogbank.nodes.runtime import (
     renew_keys,
     run_until_told,
 )
+from fogbank.nodes.status import Observed
+from fogbank.nodes.status_shell import run_with_status
 from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.service_shell import JobService, Runner
 from fogbank.relay.node_shell import NodeConfig
@@ -43,7 +45,8 @@ async def run_worker(home: Home, *, eof: bool) -> None:
     )
     async with open_sandbox(config) as sandbox:
         log.info("the jail: %s", sandbox.report)
-        await run_until_told(WorkerNode(home, sandbox, engine_class()).run, eof=eof)
+        worker = WorkerNode(home, sandbox, engine_class())
+        await run_until_told(partial(run_with_status, home, worker.run, worker.observe), eof=eof)
 
 
 def ceilings_of(settings: Settings) -> Limits:
@@ -105,6 +108,16 @@ class WorkerNode:
             self.node, guards, machine.chooser, log.warning, clock=machine.clock
         )
         self._opener = nearly_always_far(self.node, builder, self._cache)
+
+    def observe(self) -> Observed:
+        """Return what its operator may see of it now."""
+        return Observed(
+            self._store.identity,
+            len(self.node.links),
+            self._cache.consensus,
+            self._publisher.published,
+            self._contacts.standing,
+        )
 
     def _on_consensus(self, _data: bytes, consensus: Consensus) -> None:
         self._contacts.update(consensus)
