@@ -28,6 +28,7 @@ from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.service_shell import JobService, Runner
 from fogbank.relay.node_shell import NodeConfig
 from fogbank.sandbox.engine import engine_class
+from fogbank.sandbox.jail import JailReport
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
 
@@ -44,7 +45,7 @@ async def run_worker(home: Home, *, eof: bool) -> None:
         settings.cores, settings.cores, ceilings_of(settings), defaults.compiling
     )
     async with open_sandbox(config) as sandbox:
-        log.info("the jail: %s", sandbox.report)
+        _log_jail(sandbox.report)
         worker = WorkerNode(home, sandbox, engine_class())
         await run_until_told(partial(run_with_status, home, worker.run, worker.observe), eof=eof)
 
@@ -58,6 +59,12 @@ def ceilings_of(settings: Settings) -> Limits:
         wall_seconds=most.wall_seconds,
         output=most.output,
     )
+
+
+def _log_jail(report: JailReport) -> None:
+    log.info("layers of the jail: %s", ", ".join(report.active))
+    for layer in report.missing:
+        log.info("not there: %s (%s)", layer.name, layer.detail)
 
 
 class WorkerNode:
