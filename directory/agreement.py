@@ -10,7 +10,7 @@ journal holds for a round is what is sent again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fogbank.directory.broadcast import Answer, Broadcast, Chain, Relayed
@@ -71,6 +71,8 @@ class Agreement:
         self._strikes: dict[NodeId, int] = {}
         self._pending: dict[NodeId, SignatureMessage] = {}
         self._late: set[NodeId] = set()
+        self._faults: dict[NodeId, str] = {}
+        self._unsigned = ""
         self._body = b""
         self._signatures: dict[NodeId, AuthoritySignature] = {}
 
@@ -103,11 +105,13 @@ class Agreement:
         effects = self._send_votes(relayed)
         if answer is Answer.LATE and peer not in self._late:
             self._late.add(peer)
+            self._faults.setdefault(peer, "sent it too late")
             effects.append(Log(f"authority {self._name(peer)} sent a vote too late", trouble=True))
         return answer, effects
 
     def _strike(self, peer: NodeId, error: ProtocolError) -> list[Effect]:
         self._strikes[peer] = self._strikes.get(peer, 0) + 1
+        self._faults.setdefault(peer, "sent garbage")
         if self._strikes[peer] > 1:
             return []
         return [Log(f"authority {self._name(peer)} sent garbage: {error}", trouble=True)]
@@ -128,11 +132,13 @@ class Agreement:
         if self._journal.consensus:
             body = self._journal.consensus
         elif not self._complete:
+            self._unsigned = "this authority joined the round too late to sign in it"
             return [*effects, Log("joined this round too late to sign in it")]
         else:
             try:
                 body = compute(self._votes, self._network, self.round).encode_body()
             except ProtocolError as error:
+                self._unsigned = str(error)
                 return [*effects, Log(f"no consensus computed: {error}", trouble=True)]
             effects.append(JournalSignature(self.round.valid_after, body))
         return effects + self._sign(body)
@@ -141,6 +147,7 @@ class Agreement:
         effects: list[Effect] = []
         for authority, evidence in self._broadcast.evidence().items():
             effects.append(KeepEvidence(self.round.valid_after, authority, evidence))
+            self._faults[authority] = "sent two, and neither counts"
             line = f"authority {self._name(authority)} sent two votes; neither counts"
             effects.append(Log(line, trouble=True))
         return effects
@@ -154,20 +161,55 @@ class Agreement:
                     open_vote(body, sender, self._network, self.round.valid_after, self._cache)
                 )
             except ProtocolError as error:
+                self._faults[sender] = f"sent one that does not count: {error}"
                 line = f"the vote of {self._name(sender)} does not count: {error}"
                 effects.append(Log(line, trouble=True))
         return votes, effects
 
-    def roll_call(self) -> str:
-        """Return one line on whose votes and signatures this round had, and whose are missing."""
-        voted = {vote.authority for vote in self._votes}
-        return f"votes {self._count_of(voted)}; signatures {self._count_of(set(self._signatures))}"
+    def roll_call(self, unreachable: Mapping[NodeId, str] | None = None) -> str:
+        """Return one line: whose votes and signatures this round had, whose not, and why.
 
-    def _count_of(self, came: set[NodeId]) -> str:
+        `unreachable` tells why authorities cannot be reached, as far as that is known.
+        """
+        voted = {vote.authority for vote in self._votes}
+        unheard = unreachable or {}
+        votes = self._count_of(voted, lambda each: self._why_no_vote(each, unheard))
+        if self._unsigned:
+            return f"votes {votes}; not signed: {self._unsigned}"
+        signed = set(self._signatures)
+        signatures = self._count_of(signed, lambda each: self._why_unsigned(each, voted, unheard))
+        return f"votes {votes}; signatures {signatures}"
+
+    def _count_of(self, came: set[NodeId], reason: Callable[[NodeId], str]) -> str:
         authorities = self._network.authorities
-        missing = [pin.nickname for pin in authorities if pin.identity not in came]
         count = f"{len(came)}/{len(authorities)}"
+        missing = [
+            f"{pin.nickname} {reason(pin.identity)}".rstrip()
+            for pin in authorities
+            if pin.identity not in came
+        ]
         return f"{count} (missing: {', '.join(missing)})" if missing else count
+
+    def _why_no_vote(self, identity: NodeId, unreachable: Mapping[NodeId, str]) -> str:
+        if identity in self._faults:
+            return self._faults[identity]
+        if identity == self._credentials.identity:
+            return "was not ready when the round began"
+        if identity in unreachable:
+            return f"cannot be reached: {unreachable[identity]}"
+        return "sent none"
+
+    def _why_unsigned(
+        self, identity: NodeId, voted: set[NodeId], unreachable: Mapping[NodeId, str]
+    ) -> str:
+        """Say it only of those who voted: of others it has been said."""
+        if identity not in voted:
+            return ""
+        if identity in self._faults:
+            return self._faults[identity]
+        if identity in unreachable:
+            return f"cannot be reached: {unreachable[identity]}"
+        return "sent none"
 
     def descriptors(self) -> list[bytes]:
         """Return the descriptors in the agreed votes, so that all authorities come to know them."""
@@ -202,6 +244,7 @@ class Agreement:
         if peer in self._signatures:
             return []
         if message.digest != hashlib.sha256(self._body).digest():
+            self._faults.setdefault(peer, "signed another consensus")
             line = f"authority {self._name(peer)} signed another consensus"
             return [Log(line, trouble=True)]
         try:

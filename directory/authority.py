@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from fogbank.directory.agreement import Agreement, Journal
 from fogbank.directory.broadcast import Answer, Chain
-from fogbank.directory.consensus import Consensus, open_consensus, reopen_consensus
+from fogbank.directory.consensus import MAX_REVOKED, Consensus, open_consensus, reopen_consensus
 from fogbank.directory.descriptor import Descriptor, DescriptorCache
 from fogbank.directory.effects import (
     Adopted,
@@ -29,6 +29,7 @@ from fogbank.directory.effects import (
 )
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.nodes import NodeTable
+from fogbank.directory.rules import EVERYONE, Rules
 from fogbank.directory.schedule import Round, nth_round, round_at
 from fogbank.directory.shared_random import EXTENSION, Contributor
 from fogbank.directory.signatures import Credentials
@@ -64,13 +65,17 @@ class Authority:
         self.credentials = credentials
         """Replaced by the shell when the signing key changes; it counts from the next round."""
         self.policy = policy or Policy()
+        self.rules: Rules = EVERYONE
+        """Both as the operator wants them; what the shell puts here counts from the next vote."""
         self.consensus: Consensus | None = None
         self._journals = dict(restored.journals)
         self._cache = DescriptorCache(network)
         self.nodes = NodeTable(network, self._cache)
         self.nodes.restore(restored.nodes, now)
         self.summary = "no round has ended yet"
-        """One line on the last round, for operators: who took part, who was missing."""
+        """One line on the last round, for operators: who took part, who was missing and why."""
+        self.unreachable: dict[NodeId, str] = {}
+        """Why other authorities cannot be reached now; kept by the shell, for `summary`."""
         self._own: Descriptor | None = None
         self._fetch_ready = now
         self._fetch_turn = 0
@@ -123,7 +128,7 @@ class Authority:
         this = round_at(self.network, now)
         if this.number > self._round.number:
             if self._held() < self._round.valid_after:
-                self.summary = f"{self._named_round()}: {self._agreement.roll_call()}"
+                self.summary = self._sum_up()
                 effects.append(Log(self.summary, trouble=self._complete))
             effects += self.nodes.expire(now)
             self._enter(this, now, up=True)
@@ -154,13 +159,20 @@ class Authority:
                 own = None
         vote = Vote(
             valid_after,
-            self.policy,
+            self._votable_policy(),
             self.consensus.digest if self.consensus else b"",
             own.data if own else b"",
-            self.nodes.listings(valid_after, now, self.consensus),
+            self.nodes.listings(valid_after, now, self.consensus, self.rules),
             ((EXTENSION, self._randomness.share(self._round, self.credentials.key)),),
         )
         return vote.sign(self.network.network_id, self.credentials)
+
+    def _votable_policy(self) -> Policy:
+        """Return the policy with everyone in it whom the rules reject."""
+        revoked = set(self.policy.revoked)
+        others = sorted(self.nodes.rejected(self.rules) - revoked)
+        kept = (*revoked, *others[: MAX_REVOKED - len(revoked)])
+        return replace(self.policy, revoked=tuple(sorted(kept)))
 
     def _noted(self, effects: list[Effect]) -> list[Effect]:
         """Remember what is being journaled, so that the same run signs nothing twice either."""
@@ -187,9 +199,12 @@ class Authority:
             return []
         effects = self._adopt(document, now)
         if self._held() == self._round.valid_after:
-            self.summary = f"{self._named_round()}: {self._agreement.roll_call()}"
+            self.summary = self._sum_up()
             effects.append(Log(self.summary))
         return effects
+
+    def _sum_up(self) -> str:
+        return f"{self._named_round()}: {self._agreement.roll_call(self.unreachable)}"
 
     def _named_round(self) -> str:
         consensus = self.consensus

@@ -51,6 +51,7 @@ from fogbank.directory.exchange_shell import (
 )
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.peer_shell import FAILURES, Connect, Peer, why
+from fogbank.directory.rules import Rules
 from fogbank.directory.signatures import Credentials
 from fogbank.directory.store_shell import Store, StoreError
 from fogbank.directory.vote import Policy
@@ -78,6 +79,7 @@ class Prober(Protocol):
 class AuthorityShell:
     """Runs one authority. `service` is its `dir` service, to be registered with a node.
 
+    `policy` is asked for the operator's policy before every step, and has to be quick.
     `on_adopted` hears of every new consensus, its signed bytes and opened.
     """
 
@@ -90,7 +92,7 @@ class AuthorityShell:
         connect: Connect,
         probe: Prober,
         clock: Callable[[], float],
-        policy: Policy | None = None,
+        policy: Callable[[], tuple[Policy, Rules]] | None = None,
     ) -> None:
         self._network = network
         self._store = store
@@ -103,18 +105,30 @@ class AuthorityShell:
         self._unwritten: dict[NodeId, NodeRecord | None] = {}
         self._to_write = trio.Event()
         self._peers = {
-            pin.identity: Peer(pin.identity, pin.nickname, phase, connect, clock)
+            pin.identity: Peer(pin.identity, pin.nickname, phase, connect, clock, self._heard)
             for pin in network.authorities
             if pin.identity != credentials.identity
         }
         self.on_adopted: Callable[[bytes, Consensus], None] | None = None
-        self.core = Authority(network, credentials, store.restore(), clock(), policy)
+        self._policy = policy
+        self.core = Authority(network, credentials, store.restore(), clock())
         self.service = DirService(network, self, clock)
 
     @property
     def summary(self) -> str:
-        """One line on the last round: who took part, who was missing."""
+        """One line on the last round: who took part, who was missing and why."""
         return self.core.summary
+
+    @property
+    def unreachable(self) -> dict[str, str]:
+        """Why other authorities cannot be reached now, by nickname."""
+        return {self._peers[each].nickname: text for each, text in self.core.unreachable.items()}
+
+    def _heard(self, identity: NodeId, trouble: str) -> None:
+        if trouble:
+            self.core.unreachable[identity] = trouble
+        else:
+            self.core.unreachable.pop(identity, None)
 
     def publish_own(self, descriptor: bytes) -> None:
         """Take this authority's own descriptor; raise `ProtocolError` if it does not hold."""
@@ -141,6 +155,8 @@ class AuthorityShell:
     async def _tick(self) -> None:
         """Call the core whenever it wants to be called."""
         while True:
+            if self._policy is not None:
+                self.core.policy, self.core.rules = self._policy()
             self._carry_out(self.core.handle_timer(self._clock()))
             self._wake = trio.Event()
             least, most = _WAIT_BOUNDS

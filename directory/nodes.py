@@ -11,6 +11,7 @@ from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Descriptor, DescriptorCache, Role
 from fogbank.directory.effects import Effect, ForgetNode, KeepNode, NodeRecord, Probe
 from fogbank.directory.network import NetworkDocument
+from fogbank.directory.rules import EVERYONE, Rules
 from fogbank.directory.schedule import interval_at, worker_freshness
 from fogbank.directory.vote import MAX_NODES, Observation
 from fogbank.relay.errors import ProtocolError
@@ -60,6 +61,11 @@ class NodeTable:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    @property
+    def running(self) -> int:
+        """How many of the nodes were found running when last looked at."""
+        return sum(node.running_since > 0 for node in self._nodes.values())
 
     def restore(self, records: Iterable[NodeRecord], now: float) -> None:
         """Take back what was kept before a restart; what no longer holds is passed over."""
@@ -167,12 +173,15 @@ class NodeTable:
             self._measured[identity] = bandwidth, fuel_rate
 
     def listings(
-        self, valid_after: int, now: float, last: Consensus | None
+        self, valid_after: int, now: float, last: Consensus | None, rules: Rules = EVERYONE
     ) -> tuple[tuple[bytes, Observation], ...]:
-        """Return what to vote for: the nodes found running, and what was observed of them."""
+        """Return what to vote for: the nodes found running, and what was observed of them.
+
+        Nodes that `rules` do not admit are not among them.
+        """
         listed = []
         for identity, node in sorted(self._nodes.items()):
-            if not node.running_since:
+            if not node.running_since or not rules.admits(node.descriptor):
                 continue
             if node.role is Role.WORKER and not self._fresh(node, now):
                 continue
@@ -182,6 +191,11 @@ class NodeTable:
                 continue
             listed.append((node.descriptor.data, self._observation(identity, node, now, last)))
         return tuple(listed)
+
+    def rejected(self, rules: Rules) -> set[NodeId]:
+        """Return the identities that `rules` reject: those named, and of known nodes the others."""
+        known = {i for i, node in self._nodes.items() if node.descriptor in rules.rejected}
+        return known | rules.rejected.identities
 
     def _observation(
         self, identity: NodeId, node: _Node, now: float, last: Consensus | None

@@ -61,7 +61,10 @@ class Connect(Protocol):
 
 
 class Peer:
-    """Another authority, and what waits to be sent to it. `phase` in seconds."""
+    """Another authority, and what waits to be sent to it. `phase` in seconds.
+
+    `heard` is called after each try to reach it, with what went wrong, "" if nothing did.
+    """
 
     def __init__(
         self,
@@ -70,7 +73,9 @@ class Peer:
         phase: float,
         connect: Connect,
         clock: Callable[[], float],
+        heard: Callable[[NodeId, str], None],
     ) -> None:
+        self._heard = heard
         self.nickname = nickname
         self._identity = identity
         self._phase = phase
@@ -105,6 +110,7 @@ class Peer:
                     await self._drain(stream)
                 failing = False
             except FAILURES as error:
+                self._heard(self._identity, why(error))
                 if not failing:
                     log.warning("authority %s cannot be told: %s", self.nickname, why(error))
                 failing = True
@@ -124,6 +130,7 @@ class Peer:
             if self._queue:
                 effect = self._queue[0]
                 self._compare_clocks(await self._send(stream, effect))
+                self._heard(self._identity, "")
                 if self._queue and self._queue[0] is effect:
                     self._queue.popleft()
                 continue
