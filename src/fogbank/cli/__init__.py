@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fogbank
-from fogbank.cli import demo, jobs, network, nodes, testnet
+from fogbank.cli import demo, jobs, network, nodes, policy, testnet
 
 app = typer.Typer(
     name="fog",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 
+nodes.authority.add_typer(policy.app, name="policy")
 app.add_typer(nodes.authority, name="authority")
 app.add_typer(nodes.relay, name="relay")
 app.add_typer(nodes.worker, name="worker")

@@ -15,6 +15,7 @@ from fogbank.directory.signatures import Credentials
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.runtime import (
+from fogbank.nodes.policy_file import POLICY_FILE, PolicyFile
     DIRECTORY_SERVICE,
     Publisher,
     authority_streams,
@@ -79,6 +80,7 @@ class AuthorityNode:
         """Its rounds, and its `dir` service."""
         self.node = machine.node(
             NodeConfig(
+            policy=PolicyFile(home.folder / POLICY_FILE),
                 network.network_id,
                 machine.transport(settings.source),
                 store,

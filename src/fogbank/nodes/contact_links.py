@@ -1,7 +1,8 @@
 """A worker's links to its contact relays: dialed from here, kept, and dialed again (spec/05 §6.2).
 
 A worker has no open port: these links are how circuits reach it. Which relays they are follows from
-the consensus; a link to a relay that is no contact any more stays until its circuits end.
+the consensus; a link to a relay that is no contact any more stays for a few intervals, while
+clients still go by older ones, and then until its circuits end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import trio
 from fogbank.client.chance import Chooser
 from fogbank.directory.consensus import Consensus, Entry
 from fogbank.directory.contacts import contacts
+from fogbank.nodes.status import Contact
 from fogbank.relay.errors import LinkFailed
 from fogbank.relay.keys import NodeId
 from fogbank.relay.node_shell import Node
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = (1.0, 120.0)
+_GRACE_INTERVALS = 4
+"""A former contact's link stays for so long after its last consensus: clients have old ones."""
 
 
 class ContactLinks:
@@ -32,6 +36,7 @@ class ContactLinks:
         self._chooser = chooser
         self._contacts: tuple[Entry, ...] = ()
         self._failures: dict[NodeId, int] = {}
+        self._held: dict[NodeId, int] = {}
         self._changed = trio.Event()
 
     def update(self, consensus: Consensus) -> None:
@@ -39,8 +44,17 @@ class ContactLinks:
         self._contacts = contacts(self._identity, consensus)
         wanted = frozenset(entry.identity for entry in self._contacts)
         self._failures = {each: n for each, n in self._failures.items() if each in wanted}
-        self._node.hold(wanted)
+        grace = _GRACE_INTERVALS * (consensus.fresh_until - consensus.valid_after)
+        self._held |= dict.fromkeys(wanted, consensus.fresh_until + grace)
+        self._held = {each: t for each, t in self._held.items() if t > consensus.valid_after}
+        self._node.hold(frozenset(self._held))
         self._changed.set()
+
+    @property
+    def standing(self) -> tuple[Contact, ...]:
+        """The contacts, and to which of them links stand."""
+        peers = self._node.peers
+        return tuple(Contact(each.nickname, each.identity in peers) for each in self._contacts)
 
     async def run(self) -> None:
         """Dial what is missing, for as long as the worker runs."""

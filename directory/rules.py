@@ -1,0 +1,156 @@
+"""What an authority's operator wants: policy for all, and whom to let in (spec/05 §3.2). All pure.
+
+The text of `policy.toml` becomes the `Policy` that votes carry, and `Rules` about nodes.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any, TypeAlias, TypeVar
+
+from fogbank.directory.consensus import MAX_ENGINES, MAX_REVOKED, SUPPORTED_METHODS
+from fogbank.directory.descriptor import Descriptor
+from fogbank.directory.entries import MAX_ENGINE, SUPPORTED_PROTOCOLS
+from fogbank.directory.vote import Policy
+from fogbank.relay.keys import NodeId, parse_id
+
+POLICY_LIMIT = 4 << 20
+MAX_NETWORKS = 10_000
+
+Prefix: TypeAlias = IPv4Network | IPv6Network
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Nodes, by identity or by what network an address of theirs is in."""
+
+    identities: frozenset[NodeId] = frozenset()
+    networks: tuple[Prefix, ...] = ()
+
+    def __contains__(self, descriptor: Descriptor) -> bool:
+        """Tell whether a node is among them."""
+        if descriptor.identity in self.identities:
+            return True
+        hosts = [ip_address(address.host) for address in descriptor.description.addresses]
+        return any(host in network for host in hosts for network in self.networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Whom to let in: nobody of `rejected`; if `approved` is given, nobody but those."""
+
+    rejected: Listed = field(default_factory=Listed)
+    approved: Listed | None = None
+
+    def admits(self, descriptor: Descriptor) -> bool:
+        """Tell whether this authority lists a node that it finds running."""
+        if descriptor in self.rejected:
+            return False
+        return self.approved is None or descriptor in self.approved
+
+
+EVERYONE = Rules()
+"""Lets everyone in."""
+
+
+class PolicyError(ValueError):
+    """A policy's text cannot be used; the message says what to change."""
+
+
+def parse_policy(
+    text: str,
+    methods: Sequence[int] = SUPPORTED_METHODS,
+    protocols: Sequence[int] = SUPPORTED_PROTOCOLS,
+) -> tuple[Policy, Rules]:
+    """Read `policy.toml`, for a program that knows those methods and protocol versions.
+
+    What is not named has its default: everything this program knows, and everyone let in.
+    """
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PolicyError(f"this is not TOML: {error}") from error
+    policy = Policy(
+        methods=_numbers(table, "methods", methods),
+        required_protocols=_numbers(table, "required_protocols", protocols),
+        recommended_protocols=_numbers(table, "recommended_protocols", protocols, strict=False),
+        engines=tuple(sorted(_take(table, "engines", MAX_ENGINES, _engine))),
+        revoked=tuple(sorted(set(_take(table, "revoked", MAX_REVOKED, _identity)))),
+    )
+    if not policy.methods:
+        raise PolicyError("methods is empty: name at least one that this program knows")
+    rejected = _listed(table, "reject") or Listed()
+    approved = _listed(table, "approve")
+    if approved == Listed():
+        raise PolicyError("[approve] names nobody: leave it out to let everyone in")
+    if table:
+        raise PolicyError(f"{min(table)!r} is not a part of a policy")
+    return policy, Rules(rejected, approved)
+
+
+def _take(table: dict[str, Any], name: str, limit: int, item: Callable[[Any, str], _T]) -> list[_T]:
+    items = table.pop(name, [])
+    if not isinstance(items, list) or len(items) > limit:
+        raise PolicyError(f"{name} is not a list of at most {limit}")
+    return [item(each, name) for each in items]
+
+
+def _numbers(
+    table: dict[str, Any], name: str, known: Sequence[int], *, strict: bool = True
+) -> tuple[int, ...]:
+    if name not in table:
+        return tuple(known)
+    numbers = sorted(set(_take(table, name, 16, _number)))
+    strange = [number for number in numbers if number not in known]
+    if strict and strange:
+        raise PolicyError(
+            f"{name} names {strange[0]}, which this program does not know: update it first"
+        )
+    return tuple(numbers)
+
+
+def _number(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value <= 1 << 16:
+        raise PolicyError(f"{name} holds {value!r}, which is no version number")
+    return value
+
+
+def _engine(value: Any, name: str) -> str:
+    if not (type(value) is str and value.isprintable() and 0 < len(value.encode()) <= MAX_ENGINE):
+        raise PolicyError(f"{name} holds {value!r}, which is no engine class")
+    return value
+
+
+def _identity(value: Any, name: str) -> NodeId:
+    try:
+        return parse_id(value)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PolicyError(f"{name} holds {value!r}, which is no node's identity") from error
+
+
+def _prefix(value: Any, name: str) -> Prefix:
+    try:
+        return ip_network(value if type(value) is str else "")
+    except ValueError as error:
+        raise PolicyError(
+            f"{name} holds {value!r}, which is no network such as 203.0.113.0/24: {error}"
+        ) from error
+
+
+def _listed(table: dict[str, Any], name: str) -> Listed | None:
+    part = table.pop(name, None)
+    if part is None:
+        return None
+    if not isinstance(part, dict):
+        raise PolicyError(f"write [{name}] as a table with identities and networks")
+    listed = Listed(
+        frozenset(_take(part, "identities", MAX_REVOKED, _identity)),
+        tuple(_take(part, "networks", MAX_NETWORKS, _prefix)),
+    )
+    if part:
+        raise PolicyError(f"{min(part)!r} is not a part of [{name}]")
+    return listed

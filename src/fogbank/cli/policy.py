@@ -1,0 +1,50 @@
+"""`fog authority policy`: what this authority votes for, beyond the nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fogbank.cli.output import errors_in_words
+
+app = typer.Typer(
+    help="What this authority votes for: its policy.toml, read again at every round.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Option("--dir", help="The authority's folder.")],
+) -> None:
+    """Check policy.toml, and say what its authority will vote for."""
+    with errors_in_words():
+        from fogbank.nodes.policy_file import POLICY_FILE, load_policy
+
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder: name the authority's")
+        path = folder / POLICY_FILE
+        policy, rules = load_policy(path)
+        if not path.exists():
+            typer.echo(f"{path} is not there: the default policy holds")
+        rejected, approved = rules.rejected, rules.approved
+        typer.echo(f"consensus methods: {_join(policy.methods)}")
+        typer.echo(f"required protocol versions: {_join(policy.required_protocols)}")
+        typer.echo(f"recommended protocol versions: {_join(policy.recommended_protocols)}")
+        typer.echo(f"accepted engine classes: {_join(policy.engines) or 'all'}")
+        typer.echo(f"revoked: {len(policy.revoked)} identities")
+        typer.echo(
+            f"rejected: {len(rejected.identities)} identities, {len(rejected.networks)} networks"
+        )
+        typer.echo(
+            "approved: everyone"
+            if approved is None
+            else f"approved: {len(approved.identities)} identities, "
+            f"{len(approved.networks)} networks, nobody else"
+        )
+
+
+def _join(items: tuple[object, ...]) -> str:
+    return ", ".join(map(str, items))
