@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import ClassVar
 
 import trio
@@ -14,14 +15,16 @@ from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.signatures import Credentials
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
-from fogbank.nodes.runtime import (
 from fogbank.nodes.policy_file import POLICY_FILE, PolicyFile
+from fogbank.nodes.runtime import (
     DIRECTORY_SERVICE,
     Publisher,
     authority_streams,
     renew_keys,
     run_until_told,
 )
+from fogbank.nodes.status import AuthorityReport, Observed
+from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.tor_view import serve_tor_formats
 from fogbank.relay.errors import LinkFailed
 from fogbank.relay.extend import Address
@@ -39,7 +42,8 @@ async def run_authority(home: Home, *, eof: bool) -> None:
     """Run the authority whose home is `home` until it is told to end."""
     authority = AuthorityNode(home)
     try:
-        await run_until_told(authority.run, eof=eof)
+        main = partial(run_with_status, home, authority.run, authority.observe)
+        await run_until_told(main, eof=eof)
     finally:
         authority.close()
 
@@ -76,11 +80,11 @@ class AuthorityNode:
             connect=self._connect,
             probe=self._probe,
             clock=machine.clock,
+            policy=PolicyFile(home.folder / POLICY_FILE),
         )
         """Its rounds, and its `dir` service."""
         self.node = machine.node(
             NodeConfig(
-            policy=PolicyFile(home.folder / POLICY_FILE),
                 network.network_id,
                 machine.transport(settings.source),
                 store,
@@ -110,6 +114,15 @@ class AuthorityNode:
     def consensus(self) -> Consensus | None:
         """The newest consensus that it holds."""
         return self.shell.core.consensus
+
+    def observe(self) -> Observed:
+        """Return what its operator may see of it now."""
+        nodes = self.shell.core.nodes
+        report = AuthorityReport(
+            self.shell.summary, len(nodes), nodes.running, self.shell.unreachable, self.tor_port
+        )
+        links = len(self.node.links)
+        return Observed(self._store.identity, links, self.consensus, authority=report)
 
     def close(self) -> None:
         """Close the database."""

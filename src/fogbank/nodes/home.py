@@ -6,6 +6,7 @@ family.cert     the family certificate, if there is one
 network.toml    the network it is in
 consensus       the last consensus
 authority.db    an authority's journal
+status.json     what the node last told of itself
 """
 
 from __future__ import annotations
@@ -141,6 +142,11 @@ class Home:
     def database(self) -> Path:
         """Where an authority keeps its journal."""
         return self.folder / "authority.db"
+
+    @property
+    def status_file(self) -> Path:
+        """What the node last told of itself."""
+        return self.folder / "status.json"
 
     @property
     def network_file(self) -> Path:

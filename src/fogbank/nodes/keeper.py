@@ -45,6 +45,11 @@ class ConsensusKeeper:
         self.cache = Cache(environment.clock)
         """What the relay's own `dir` service answers from."""
 
+    @property
+    def consensus(self) -> Consensus | None:
+        """The live consensus, or None."""
+        return self._directory.consensus
+
     def check(self, identity: NodeId, addresses: tuple[Address, ...] | None) -> RefusedCode | None:
         """Return why not to extend there, or None."""
         return self._admission.check(identity, addresses)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
 from fogbank.client.circuits_shell import directly
@@ -17,12 +19,15 @@ from fogbank.nodes.runtime import (
     renew_keys,
     run_until_told,
 )
+from fogbank.nodes.status import Observed
+from fogbank.nodes.status_shell import run_with_status
 from fogbank.relay.node_shell import NodeConfig
 
 
 async def run_relay(home: Home, *, eof: bool) -> None:
     """Run the relay whose home is `home` until it is told to end."""
-    await run_until_told(RelayNode(home).run, eof=eof)
+    relay = RelayNode(home)
+    await run_until_told(partial(run_with_status, home, relay.run, relay.observe), eof=eof)
 
 
 class RelayNode:
@@ -52,6 +57,15 @@ class RelayNode:
         self._publisher = Publisher(home, network, self._store, description, machine)
         self.node = machine.node(config)
         """Its place in the onion network."""
+
+    def observe(self) -> Observed:
+        """Return what its operator may see of it now."""
+        return Observed(
+            self._store.identity,
+            len(self.node.links),
+            self._keeper.consensus,
+            self._publisher.published,
+        )
 
     async def run(self) -> None:
         """Work until cancelled; raise `LinkFailed` if it cannot listen, in a group."""

@@ -21,6 +21,7 @@ from fogbank.directory.network import AuthorityPin, NetworkDocument
 from fogbank.directory.schedule import interval_at
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
+from fogbank.nodes.status import Publication, Reply
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import KeyStoreError, RelayError
 from fogbank.relay.keys import NodeId, Signed
@@ -123,6 +124,12 @@ class Publisher:
         self._description = description
         self._families: tuple[Signed, ...] = home.families()
         self._renewed = trio.Event()
+        self._published: dict[NodeId, Publication] = {}
+
+    @property
+    def published(self) -> tuple[Publication, ...]:
+        """What became of the last try with each authority."""
+        return tuple(self._published[each] for each in sorted(self._published))
 
     def renewed_keys(self) -> None:
         """Publish at once: keys have changed."""
@@ -171,16 +178,25 @@ class Publisher:
                     async with to(identity) as stream:
                         await publish(stream, descriptor, self._clock)
                 done.add(identity)
+                self._note(identity, Reply.TAKEN)
             except RefusedError as error:
                 log.warning("%s", error)
                 done.add(identity)
+                self._note(identity, Reply.REFUSED, error)
             except FAILURES as error:
                 log.info("an authority cannot be reached now: %s", error)
+                self._note(identity, Reply.UNREACHABLE, error)
 
         async with trio.open_nursery() as nursery:
             for identity in sorted(authorities):
                 nursery.start_soon(publish_to, identity)
         return done
+
+    def _note(self, identity: NodeId, reply: Reply, error: Exception | None = None) -> None:
+        pin = self._network.pin(identity)
+        name = pin.nickname if pin else "unknown"
+        reason = "" if error is None else str(error) or "it did not answer in time"
+        self._published[identity] = Publication.of(name, reply, self._clock(), reason)
 
 
 async def renew_keys(

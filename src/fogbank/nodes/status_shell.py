@@ -1,0 +1,92 @@
+"""The status file: written while a node runs, read by its operator's commands (spec/10 §1)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import trio
+
+import fogbank
+from fogbank.directory.schedule import interval_at
+from fogbank.nodes.home import Home, HomeError
+from fogbank.nodes.status import STATUS_LIMIT, Observed, Status, make_status
+from fogbank.relay.files_shell import write_atomic
+
+log = logging.getLogger(__name__)
+
+_PERIOD_BOUNDS = (1.0, 30.0)
+_PERIOD_SHARE = 10
+"""A status is written ten times an interval, within bounds."""
+
+
+async def run_with_status(
+    home: Home, run: Callable[[], Awaitable[None]], observe: Callable[[], Observed]
+) -> None:
+    """Run a node, and keep its status file as long; the last words are that it has ended."""
+    writer = _Writer(home, observe)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.keep)
+            await run()
+            nursery.cancel_scope.cancel()
+    finally:
+        writer.write(ended=True)
+
+
+class _Writer:
+    def __init__(self, home: Home, observe: Callable[[], Observed]) -> None:
+        self._path = home.status_file
+        self._settings = home.settings()
+        self._observe = observe
+        self._started = time.time()
+        least, most = _PERIOD_BOUNDS
+        interval = interval_at(home.network(), self._started)
+        self._period = min(max(interval / _PERIOD_SHARE, least), most)
+        self._failing = False
+
+    async def keep(self) -> None:
+        while True:
+            data = self._status(ended=False)
+            # A disk can take its time; circuits cannot.
+            await trio.to_thread.run_sync(self._put, data)
+            await trio.sleep(self._period)
+
+    def write(self, *, ended: bool) -> None:
+        self._put(self._status(ended=ended))
+
+    def _status(self, *, ended: bool) -> bytes:
+        settings = self._settings
+        times = self._started, time.time(), self._period
+        role, version = settings.role.name.lower(), fogbank.__version__
+        status = make_status(self._observe(), role, settings.nickname, version, times, ended=ended)
+        return status.encode()
+
+    def _put(self, data: bytes) -> None:
+        try:
+            write_atomic(self._path, data)
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                log.warning("the status cannot be written to %s: %s", self._path, error.strerror)
+            self._failing = True
+
+
+def read_status(home: Home) -> Status | None:
+    """Return what the node in `home` last told, or None if it never ran.
+
+    Raises `HomeError` if the file cannot be used.
+    """
+    path = home.status_file
+    try:
+        with path.open("rb") as file:
+            return Status.decode(file.read(STATUS_LIMIT + 1))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HomeError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise HomeError(
+            f"{path} is damaged: a running node writes it anew; wait, or start the node"
+        ) from error
