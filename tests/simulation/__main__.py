@@ -91,7 +91,7 @@ def _sum_up(reports: list[Report], seconds: float) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - what a command prints is what it is for
+    print(line, flush=True)
 
 
 def _list(counter: Counter[str]) -> str:

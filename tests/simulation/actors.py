@@ -151,7 +151,7 @@ class Actor(ABC):
         """Be processes, one after another, for as long as the world lasts."""
         while True:
             while self.down:  # noqa: ASYNC110 - it may go down again before it is up
-                await trio.sleep(0.1)
+                await trio.sleep(0.02)
             self.lives += 1
             self._disk = Disk(lambda: self.disk_full)
             with trio.CancelScope() as self._scope:
@@ -175,10 +175,16 @@ class Actor(ABC):
             self.world.trace.fail("a node ends by itself", f"{self.name}: again and again")
             await trio.sleep_forever()
 
-    def crash(self) -> None:
-        """End the process now, with nothing written and nothing sent any more."""
+    def crash(self, *, power: bool = False) -> None:
+        """End the process now, with nothing written and nothing sent any more.
+
+        With `power` the machine goes down too, and cannot tell anybody.
+        """
         self._disk.dead = True
-        self.world.wire.cut_off(self.host)
+        if power:
+            self.world.wire.vanish(self.host)
+        else:
+            self.world.wire.cut_off(self.host)
         if self._scope is not None:
             self._scope.cancel()
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import trio
 
+from fogbank.directory.schedule import nth_round, round_at
 from fogbank.relay.cells import CELL, Command, unpack_header
 from tests.simulation.actors import Actor, AuthorityActor, RelayActor
 from tests.simulation.chance import Chance
@@ -42,16 +43,64 @@ def crash(world: World) -> tuple[float, Undo] | None:
     if actor is None or not actor.running or actor.down:
         return None
     seconds = world.rng.choice((0.01, 1.0, 10.0, 60.0)) * world.rng.uniform(0.5, 1.5)
-    world.trace.fault("crash", f"{actor} for {seconds:.2f} s")
+    power = world.rng.once_in(0.3)
+    kind = "power loss" if power else "crash"
+    world.trace.fault(kind, f"{actor} for {seconds:.2f} s")
+    return seconds, _down([actor], world, power=power)
+
+
+def crash_in_round(world: World) -> tuple[float, Undo] | None:
+    """An authority dies in the midst of a round, and is back at once or a little later."""
+    actor = world.rng.choice(world.authorities())
+    this = round_at(world.network, world.now())
+    if this.begins <= world.now():
+        this = nth_round(world.network, this.number + 1)
+    # Often just after its vote has left, so that it would be in time to send another one.
+    phases = world.rng.uniform(0, 0.3) if world.rng.once_in(0.5) else world.rng.uniform(-0.5, 4)
+    wait = this.begins - world.now() + phases * this.phase
+    back = world.rng.choice((0.005, 0.05, 0.3))
+    if wait < 0 or actor.down:
+        return None
+    world.trace.fault("crash in a round", f"{actor} in {wait:.3f} s for {back} s")
     world.blame(actor)
-    actor.down += 1
-    actor.crash()
+
+    def crash_now() -> None:
+        restart = _down([actor], world, power=False)
+
+        def undo() -> None:
+            restart()
+            world.excuse(actor, _RESTART_GRACE)
+
+        world.later(back, undo)
+
+    world.later(wait, crash_now)
+    return wait + back, _nothing
+
+
+def _nothing() -> None:
+    """Nothing is left to undo."""
+
+
+def blackout(world: World) -> tuple[float, Undo] | None:
+    """All nodes lose power at once, and are back one after the other."""
+    seconds = world.rng.uniform(1, 40)
+    actors = [actor for actor in world.actors if actor.running and not actor.down]
+    world.trace.fault("blackout", f"for {seconds:.2f} s")
+    return seconds, _down(actors, world, power=True)
+
+
+def _down(actors: list[Actor], world: World, *, power: bool) -> Undo:
+    for actor in actors:
+        world.blame(actor)
+        actor.down += 1
+        actor.crash(power=power)
 
     def restart() -> None:
-        actor.down -= 1
-        world.excuse(actor, _RESTART_GRACE)
+        for actor in actors:
+            actor.down -= 1
+            world.excuse(actor, _RESTART_GRACE)
 
-    return seconds, restart
+    return restart
 
 
 def partition(world: World) -> tuple[float, Undo] | None:
@@ -181,6 +230,8 @@ def _tamper(chance: Chance, share: float) -> Tamper:
 
 FAULTS: dict[str, tuple[int, Fault]] = {
     "crash": (6, crash),
+    "crash in a round": (2, crash_in_round),
+    "blackout": (1, blackout),
     "partition": (3, partition),
     "delay": (3, delay),
     "disk full": (2, disk_full),

@@ -104,6 +104,7 @@ async def _run(world: World, plan: Plan) -> None:
     async with trio.open_nursery() as nursery:
         for actor in world.actors:
             nursery.start_soon(_boot, actor)
+        world.start_soon = nursery.start_soon
         harm = Harm(world, nursery)
         for _ in range(plan.steps):
             await trio.sleep(world.rng.uniform(2, 8))

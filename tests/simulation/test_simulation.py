@@ -17,8 +17,8 @@ from tests.simulation.run import Plan, Report, simulate
 from tests.simulation.world import Size
 
 SMALL = Size(4, 5, 2, 1)
-CALM = Plan(Size(4, 8, 5, 3, calm=True), steps=5, harm=0.0, quiet=0.0)
-PLAN = Plan(SMALL, steps=6, quiet=0.0)
+CALM = Plan(Size(4, 8, 5, 3, calm=True), steps=3, harm=0.0, quiet=0.0)
+PLAN = Plan(SMALL, steps=5, harm=0.9, quiet=0.0)
 _REPLAY = """
 import json
 from tests.simulation.run import simulate
@@ -39,7 +39,7 @@ def test_a_healthy_network_of_twenty_nodes() -> None:
     assert not report.faults
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [9, 10])
 def test_a_network_under_faults(seed: int) -> None:
     report = simulate(seed, PLAN)
     assert_well(report)
@@ -48,7 +48,7 @@ def test_a_network_under_faults(seed: int) -> None:
 
 
 def test_all_that_was_used_is_given_back() -> None:
-    report = simulate(5, Plan(SMALL, steps=4, quiet=1.0))
+    report = simulate(5, Plan(SMALL, steps=3, quiet=1.0))
     assert_well(report)
     assert report.checks["nothing leaks"] == 1
 
@@ -56,15 +56,15 @@ def test_all_that_was_used_is_given_back() -> None:
 def test_a_seed_replays_exactly_whatever_the_order_of_hashes() -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     answer = subprocess.run(
-        [sys.executable, "-c", _REPLAY.format(seed=3)],
+        [sys.executable, "-c", _REPLAY.format(seed=9)],
         cwd=Path(__file__).parents[2],
         env=environment,
         capture_output=True,
         check=True,
         timeout=120,
     )
-    assert json.loads(answer.stdout) == simulate(3, PLAN).digest
-    assert simulate(6, PLAN).digest != simulate(3, PLAN).digest
+    assert json.loads(answer.stdout) == simulate(9, PLAN).digest
+    assert simulate(10, PLAN).digest != simulate(9, PLAN).digest
 
 
 def test_a_path_against_the_limits_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:

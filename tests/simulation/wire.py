@@ -151,10 +151,15 @@ class SimPipe:
         """Send on what a partition held up."""
         if self.stalled_since == math.inf:
             return
-        self.stalled_since = math.inf
+        if not self.other.closed:
+            self.stalled_since = math.inf
         ready = _tick(trio.current_time() + self._wire.latency(self.peer_host, self.host))
         self._inbox = deque((min(each, ready), data) for each, data in self._inbox)
         self.wake()
+
+    def unanswered(self) -> None:
+        """Hear nothing from the other side any more; after `UNANSWERED` seconds this end breaks."""
+        self.stalled_since = trio.current_time()
 
     def snap(self) -> None:
         """Break, without a word from the other side."""
@@ -213,6 +218,17 @@ class Wire:
         for pipe in list(self._pipes):
             if pipe.host == host:
                 pipe.close()
+        for address in [address for address in self.listeners if address[0] == host]:
+            del self.listeners[address]
+
+    def vanish(self, host: str) -> None:
+        """Have a host vanish, as without power: nobody is told."""
+        for pipe in list(self._pipes):
+            if pipe.host == host:
+                pipe.closed = True
+                pipe.wake()
+                self.forget(pipe)
+                pipe.other.unanswered()
         for address in [address for address in self.listeners if address[0] == host]:
             del self.listeners[address]
 
