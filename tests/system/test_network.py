@@ -116,6 +116,14 @@ def test_what_cannot_run_is_refused_in_words(
     assert b"Traceback" not in answer.stderr
 
 
+def test_asking_more_than_a_worker_grants_is_refused(network: Network, tmp_path: Path) -> None:
+    answer = network.fog("run", "--json", "--fuel", "900T", program(tmp_path, programs.COPY))
+    report = json.loads(answer.stdout)
+    assert answer.returncode == report["exit_code"] == 126
+    assert report["outcome"] == "error"
+    assert "Lower the limits" in report["reason"]
+
+
 def test_mistakes_get_a_sentence(network: Network, tmp_path: Path) -> None:
     missing = network.fog("run", tmp_path / "nothing.wasm")
     twice = network.fog(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fogbank.cli.output import errors_in_words, note
+from fogbank.cli.output import emit, errors_in_words, note
 
 
 def demo(
@@ -21,4 +21,4 @@ def demo(
 
         from fogbank.demo.render import run_demo
 
-        typer.echo(trio.run(run_demo, output.absolute(), note))
+        emit(str(trio.run(run_demo, output.absolute(), note)))

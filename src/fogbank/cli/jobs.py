@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fogbank.cli.home import user_home
-from fogbank.cli.output import errors_in_words, note
+from fogbank.cli.output import emit, emit_errors, errors_in_words, note, read_bounded
 from fogbank.cli.sizes import parse_fuel, parse_memory
 
 if TYPE_CHECKING:
+    from fogbank.client.exit_codes import Ending
     from fogbank.nodes.home import Home
     from fogbank.relay.job.client_session import TaskResult
     from fogbank.sandbox.task import Task
 
 
 def run(
-    program: Annotated[Path, typer.Argument(help="A WASI preview 1 program, .wasm or .wat.")],
+    program: Annotated[
+        Path, typer.Argument(metavar="PROGRAM", help="A WASI preview 1 program, .wasm or .wat.")
+    ],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[-- ARGS]", help="The program's arguments.")
     ] = None,
@@ -40,36 +43,37 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens.")] = False,
 ) -> None:
     """Run PROGRAM on a worker, anonymously: stdin in, stdout out, its exit code passed on."""
-    with errors_in_words():
+    with errors_in_words(_show_error if as_json else None):
         import trio
 
-        from fogbank.client.errors import ClientError
-        from fogbank.client.exit_codes import ending_of, ending_of_error
-        from fogbank.relay.errors import RelayError
-        from fogbank.sandbox.outcome import ModuleRefused
-        from fogbank.sandbox.wat import module_from_file
+        from fogbank.client.exit_codes import ending_of
 
+        # Standard input may be slow: what can be found wrong before it is read, is.
+        module = _module(program)
         task = _task(program, arguments or [], files or [], (fuel, memory, timeout))
-        try:
-            module = module_from_file(program.read_bytes())
-            result, path = trio.run(_run, user_home(), module, task, verbose)
-        except (RelayError, ClientError, ModuleRefused) as error:
-            ending = ending_of_error(error)
-            if as_json:
-                typer.echo(json.dumps(_error_report(ending.code, ending.sentence)))
-            note(ending.sentence)
-            raise typer.Exit(ending.code) from None
+        result, path = trio.run(_run, user_home(), module, task, verbose)
         ending = ending_of(result.outcome, result.exit_code, result.reason)
         if as_json:
-            typer.echo(json.dumps(_report(result, path, ending.code)))
+            emit(json.dumps(_report(result, path, ending.code)))
         else:
-            sys.stdout.buffer.write(result.stdout)
-            sys.stdout.buffer.flush()
-            sys.stderr.buffer.write(result.stderr)
-            sys.stderr.buffer.flush()
+            emit(result.stdout)
+            emit_errors(result.stderr)
         if ending.sentence:
             note(ending.sentence)
         raise typer.Exit(ending.code)
+
+
+def _module(program: Path) -> bytes:
+    """Read the program; raises `ModuleRefused` or `OSError` if it is none."""
+    from fogbank.sandbox.limits import MODULE_SIZE
+    from fogbank.sandbox.outcome import ModuleRefused, Outcome
+    from fogbank.sandbox.wat import module_from_file
+
+    try:
+        data = read_bounded(program, MODULE_SIZE)
+    except ValueError as error:
+        raise ModuleRefused(Outcome.INVALID_MODULE, str(error)) from None
+    return module_from_file(data)
 
 
 def _task(
@@ -80,7 +84,7 @@ def _task(
 ) -> Task:
     """Put the task together; raises `ValueError` or `OSError` with what is wrong."""
     from fogbank.sandbox.limits import Limits
-    from fogbank.sandbox.task import Task
+    from fogbank.sandbox.task import INPUT_SIZE, Task
 
     fuel, memory, timeout = wanted
     default = Limits()
@@ -93,14 +97,14 @@ def _task(
     names = [path.name for path in files]
     if len(set(names)) != len(names):
         raise ValueError("two of the files have the same name: the program sees names only")
+    limits.check()
+    contents = tuple((path.name, read_bounded(path, INPUT_SIZE)) for path in files)
     # A terminal has no end of its own; a program is given what is piped to it.
-    stdin = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-    task = Task(
-        args=(program.name, *arguments),
-        files=tuple((path.name, path.read_bytes()) for path in files),
-        stdin=stdin,
-        limits=limits,
-    )
+    waits = sys.stdin is not None and not sys.stdin.isatty()
+    stdin = sys.stdin.buffer.read(INPUT_SIZE + 1) if waits else b""
+    if len(stdin) > INPUT_SIZE:
+        raise ValueError(f"standard input has more than {INPUT_SIZE} bytes, the most that is taken")
+    task = Task(args=(program.name, *arguments), files=contents, stdin=stdin, limits=limits)
     task.check()
     return task
 
@@ -139,8 +143,17 @@ def _report(result: TaskResult, path: tuple[str, ...], code: int) -> dict[str, o
     }
 
 
-def _error_report(code: int, sentence: str) -> dict[str, object]:
-    return {"schema": "fogbank.run/1", "outcome": "error", "reason": sentence, "exit_code": code}
+def _show_error(error: BaseException, ending: Ending) -> None:
+    from fogbank.sandbox.outcome import ModuleRefused
+
+    outcome = error.outcome.name.lower() if isinstance(error, ModuleRefused) else "error"
+    report = {
+        "schema": "fogbank.run/1",
+        "outcome": outcome,
+        "reason": ending.sentence,
+        "exit_code": ending.code,
+    }
+    emit(json.dumps(report))
 
 
 def _text(data: bytes) -> str | None:

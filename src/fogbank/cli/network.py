@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from fogbank.cli.home import user_home
-from fogbank.cli.output import errors_in_words, note
+from fogbank.cli.home import network_text, user_home
+from fogbank.cli.output import emit, errors_in_words, note
 
 app = typer.Typer(help="Look at the network; make a network of your own.", no_args_is_help=True)
 
@@ -29,9 +29,9 @@ def join(network: NetworkPath) -> None:
         from fogbank.nodes.user import join_network
 
         home = user_home()
-        document = join_network(home, network.read_text(encoding="utf-8"))
+        document = join_network(home, network_text(network))
         note(f"joined {document.name!r} in {home.folder}; compare its fingerprint with others:")
-        typer.echo(fingerprint(document))
+        emit(fingerprint(document))
 
 
 @app.command()
@@ -68,7 +68,7 @@ def create(
                 f"`fog network sign {network} --dir FOLDER`"
             )
         note(f"{network} written; every operator should compare its fingerprint:")
-        typer.echo(fingerprint(document))
+        emit(fingerprint(document))
 
 
 @app.command()
@@ -84,7 +84,7 @@ def sign(
         save_network(network, signed)
         missing = max(0, signed.document.quorum - len(signed.signatures))
         note(f"signed; signatures still missing: {missing}. What you signed:")
-        typer.echo(fingerprint(signed.document))
+        emit(fingerprint(signed.document))
 
 
 @app.command()
@@ -97,15 +97,15 @@ def show(as_json: AsJson = False) -> None:
 
         report = trio.run(network_report, user_home())
         if as_json:
-            typer.echo(json.dumps(report, indent=2))
+            emit(json.dumps(report, indent=2))
             return
-        typer.echo(
+        emit(
             f"{report['name']}: consensus of {report['valid_after']}, fresh until "
             f"{report['fresh_until']}, valid until {report['valid_until']}"
         )
         for node in report["nodes"]:
             where = ", ".join(node["addresses"]) or "-"
-            typer.echo(
+            emit(
                 f"{node['role']:10} {node['nickname']:20} {node['identity'][:12]} {where:24} "
                 f"{' '.join(node['flags'])}"
             )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from fogbank.cli.output import errors_in_words, note
+from fogbank.cli.home import network_text
+from fogbank.cli.output import emit, errors_in_words, note
 from fogbank.cli.sizes import parse_memory
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ def _init(folder: Path, settings: Settings, network: Path | None, family: Path |
     from fogbank.nodes.home import Home
     from fogbank.relay.keys import show_id
 
-    text = network.read_text(encoding="utf-8") if network is not None else None
+    text = network_text(network) if network is not None else None
     store = Home(folder.absolute()).create(settings, text, family, time.time())
     note(f"made in {folder}; its identity is")
-    typer.echo(show_id(store.identity))
+    emit(show_id(store.identity))
 
 
 @authority.command("init")
@@ -158,7 +159,7 @@ def _run(role: str, folder: Path, network: Path | None, until_eof: bool) -> None
 
         home = Home(folder.absolute())
         if network is not None:
-            home.set_network(network.read_text(encoding="utf-8"))
+            home.set_network(network_text(network))
         settings = home.settings()
         if settings.role.name.lower() != role:
             raise ValueError(

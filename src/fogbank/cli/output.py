@@ -4,20 +4,54 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
+
+if TYPE_CHECKING:
+    from fogbank.client.exit_codes import Ending
 
 FAILED = 125
 """Exit code when the network or the command's use is at fault, not the job (spec/08 §7)."""
 _INTERRUPTED = 130
 
+ErrorReport = Callable[[BaseException, "Ending"], None]
+"""Hears of the error that ends a command, and of what the command line ends with."""
+
+
+def emit(data: str | bytes) -> None:
+    """Write a result to standard output: a line of text, or bytes as they are.
+
+    Raises `OSError` that names standard output if it takes no more.
+    """
+    _write(sys.stdout, data, "standard output")
+
+
+def emit_errors(data: bytes) -> None:
+    """Write a program's standard error to ours, as it is."""
+    _write(sys.stderr, data, "standard error")
+
+
+def _write(stream: TextIO | None, data: str | bytes, name: str) -> None:
+    if stream is None:
+        if data:
+            raise ValueError(f"{name} is closed: direct it to a file, or to /dev/null")
+        return
+    try:
+        typer.echo(data, file=stream, nl=isinstance(data, str))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error
+
 
 def note(text: str) -> None:
-    """Tell the user something on standard error."""
-    typer.echo(f"fog: {text}", err=True)
+    """Tell the user something on standard error, if there is one."""
+    with suppress(OSError):
+        typer.echo(f"fog: {text}", err=True)
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:
@@ -26,24 +60,55 @@ def fail(text: str, code: int = FAILED) -> NoReturn:
     raise typer.Exit(code)
 
 
+def read_bounded(path: Path, most: int) -> bytes:
+    """Read a file of the user's; raise `ValueError` if it has more than `most` bytes.
+
+    Devices and pipes may have no end, so no more than that is read. Raises `OSError`.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path} has more than {most} bytes, the most that is taken")
+    return data
+
+
 @contextmanager
-def errors_in_words() -> Iterator[None]:
-    """Turn every error into one sentence and an exit code; `FOG_DEBUG=1` shows the traceback."""
+def errors_in_words(report: ErrorReport | None = None) -> Iterator[None]:
+    """Turn every error into one sentence and an exit code; `FOG_DEBUG=1` shows the traceback.
+
+    `report` writes the error to standard output too, for programs that read it there.
+    """
     try:
         yield
     except BaseException as error:
         if os.environ.get("FOG_DEBUG") == "1":
             raise
         cause = _first(error)
+        _give_up_unwritable()
         if isinstance(cause, typer.Exit | SystemExit | typer.Abort):
             raise cause from None
         if isinstance(cause, KeyboardInterrupt):
             raise typer.Exit(_INTERRUPTED) from None
         if isinstance(cause, BrokenPipeError):
             # Whoever read our output has gone; nothing more can be said there.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
-        fail(_sentence(cause))
+        ending = _ending(cause)
+        if report is not None:
+            with suppress(OSError, ValueError):
+                report(cause, ending)
+            _give_up_unwritable()
+        fail(ending.sentence, ending.code)
+
+
+def _give_up_unwritable() -> None:
+    """Direct an output that takes no more elsewhere, or Python would complain of it at the end."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _first(error: BaseException) -> BaseException:
@@ -53,16 +118,22 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _sentence(error: BaseException) -> str:
+def _ending(error: BaseException) -> Ending:
     from fogbank.client.errors import ClientError
+    from fogbank.client.exit_codes import Ending, ending_of_error
     from fogbank.relay.errors import RelayError
     from fogbank.sandbox.jail import SandboxUnavailable
+    from fogbank.sandbox.outcome import ModuleRefused
 
-    if isinstance(error, RelayError | ClientError | SandboxUnavailable | ValueError) and str(error):
-        return str(error)
+    if isinstance(error, RelayError | ClientError | ModuleRefused) and str(error):
+        return ending_of_error(error)
+    if isinstance(error, SandboxUnavailable | ValueError) and str(error):
+        return Ending(FAILED, str(error))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}"
-    return (
-        f"an internal error ({type(error).__name__}): please report it, with what FOG_DEBUG=1 shows"
+        return Ending(FAILED, f"{where}{error.strerror or error}")
+    return Ending(
+        FAILED,
+        f"an internal error ({type(error).__name__}): please report it, with what FOG_DEBUG=1 "
+        "shows",
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fogbank.cli.output import errors_in_words
+from fogbank.cli.output import emit, errors_in_words
 
 app = typer.Typer(
     help="What this authority votes for: its policy.toml, read again at every round.",
@@ -28,17 +28,15 @@ def check(
         path = folder / POLICY_FILE
         policy, rules = load_policy(path)
         if not path.exists():
-            typer.echo(f"{path} is not there: the default policy holds")
+            emit(f"{path} is not there: the default policy holds")
         rejected, approved = rules.rejected, rules.approved
-        typer.echo(f"consensus methods: {_join(policy.methods)}")
-        typer.echo(f"required protocol versions: {_join(policy.required_protocols)}")
-        typer.echo(f"recommended protocol versions: {_join(policy.recommended_protocols)}")
-        typer.echo(f"accepted engine classes: {_join(policy.engines) or 'all'}")
-        typer.echo(f"revoked: {len(policy.revoked)} identities")
-        typer.echo(
-            f"rejected: {len(rejected.identities)} identities, {len(rejected.networks)} networks"
-        )
-        typer.echo(
+        emit(f"consensus methods: {_join(policy.methods)}")
+        emit(f"required protocol versions: {_join(policy.required_protocols)}")
+        emit(f"recommended protocol versions: {_join(policy.recommended_protocols)}")
+        emit(f"accepted engine classes: {_join(policy.engines) or 'all'}")
+        emit(f"revoked: {len(policy.revoked)} identities")
+        emit(f"rejected: {len(rejected.identities)} identities, {len(rejected.networks)} networks")
+        emit(
             "approved: everyone"
             if approved is None
             else f"approved: {len(approved.identities)} identities, "

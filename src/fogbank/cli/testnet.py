@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fogbank.cli.output import errors_in_words, note
+from fogbank.cli.output import emit, errors_in_words, note
 
 app = typer.Typer(
     help="Start, look at, and end a whole network on this machine.", no_args_is_help=True
@@ -46,7 +47,7 @@ def up(
         folder = folder.absolute()
         trio.run(partial(bring_up, folder, size, attached=False, seconds=_SECONDS, report=note))
         note("the network is up; to use it:")
-        typer.echo(f"export FOGBANK_HOME={client_home(folder)}")
+        emit(f"export FOGBANK_HOME={shlex.quote(str(client_home(folder)))}")
 
 
 @app.command()
@@ -57,10 +58,10 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
         rows = [node.row() for node in processes.load(folder.absolute())]
         if as_json:
-            typer.echo(json.dumps({"schema": "fogbank.testnet/1", "nodes": rows}, indent=2))
+            emit(json.dumps({"schema": "fogbank.testnet/1", "nodes": rows}, indent=2))
             return
         for row in rows:
-            typer.echo(
+            emit(
                 f"{row['role']:10} {row['nickname']:12} {row['pid']:>8} {row['address']:18} "
                 f"{row['state']}"
             )

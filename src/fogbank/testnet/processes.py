@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -131,9 +132,10 @@ def load(folder: Path) -> list[NodeProcess]:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         return [NodeProcess(**node) for node in state["nodes"]]
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise HomeError(
-            f"there is no test network in {folder}: start one with `fog testnet up --dir {folder}`"
+            f"there is no test network in {folder}: start one with "
+            f"`fog testnet up --dir {shlex.quote(str(folder))}`"
         ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise HomeError(

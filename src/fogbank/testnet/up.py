@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -87,6 +88,8 @@ def _check_folder(folder: Path) -> None:
     try:
         nodes = processes.load(folder)
     except HomeError:
+        if folder.exists() and not folder.is_dir():
+            raise HomeError(f"{folder} is a file: choose a folder") from None
         if folder.exists() and any(folder.iterdir()):
             raise HomeError(
                 f"{folder} is not empty, and holds no test network: choose another folder"
@@ -94,7 +97,8 @@ def _check_folder(folder: Path) -> None:
         return
     if any(node.alive for node in nodes):
         raise HomeError(
-            f"a network runs in {folder} already: end it with `fog testnet down --dir {folder}`"
+            f"a network runs in {folder} already: end it with "
+            f"`fog testnet down --dir {shlex.quote(str(folder))}`"
         )
     for node in nodes:
         shutil.rmtree(node.folder, ignore_errors=True)
