@@ -27,10 +27,15 @@ from fogbank.relay.node_keys import (
     Random,
     decode_key,
     encode_key,
+    encode_request,
 )
 
 IDENTITY_FILE = "identity.key"
 KEYS_FILE = "node.keys"
+NEXT_FILE = "signing.next"
+"""The signing key that an identity kept elsewhere was asked to certify."""
+CERTIFICATE_FILE = "signing.certificate"
+"""Its certificate, until the node takes both up."""
 
 _T = TypeVar("_T")
 
@@ -98,6 +103,7 @@ class KeyStore:
         was renewed: the keys stay usable until the signing key expires.
         """
         identity = None
+        taken_up = self._take_up(now)
         due = self._keys.signing_due(now)
         if due and (self._folder / IDENTITY_FILE).exists():
             identity = self.identity_key()
@@ -108,7 +114,7 @@ class KeyStore:
             self._adopt(renewed)
         if due and identity is None:
             raise KeyStoreError(self._offline_message(now))
-        return changed
+        return changed or taken_up
 
     def credentials(self, now: float) -> LinkCredentials:
         """Return what the node proves itself with on a link."""
@@ -144,15 +150,93 @@ class KeyStore:
             raise KeyStoreError(f"{path} is another node's: put this node's own there.")
         return identity
 
+    # An identity that is kept elsewhere.
+
+    @property
+    def identity_is_here(self) -> bool:
+        """Whether the identity's secret lies in the folder."""
+        return (self._folder / IDENTITY_FILE).exists()
+
+    @property
+    def signing_expires(self) -> int:
+        """When the signing key can no longer be used, in seconds since 1970."""
+        return self._keys.signing.made + SIGNING_LIFETIME
+
+    def take_offline(self, to: Path) -> None:
+        """Move the identity's secret to another place: there first, then away from here."""
+        key = self.identity_key()
+        if to.exists():
+            raise KeyStoreError(f"{to} exists already: choose another name.")
+        _write(to, encode_key("identity", key), self._write)
+        try:
+            load_identity_key(to)
+        except KeyStoreError:
+            _remove(to)
+            raise
+        _remove(self._folder / IDENTITY_FILE)
+
+    def request_signing(self) -> bytes:
+        """Return a request to certify the next signing key, which is made if there is none yet."""
+        path = self._folder / NEXT_FILE
+        # A kill while the last one was taken up can leave the key that is now in use.
+        used = path.exists() and _load_key(path, "signing").public == self.signing_key.public
+        if used or not path.exists():
+            _write(path, encode_key("signing", Ed25519Key(self._random(KEY_LENGTH))), self._write)
+        return encode_request(self.identity, _load_key(path, "signing").public)
+
+    def install_signing(self, certificate: bytes, now: float) -> None:
+        """Put the certificate that was asked for beside its key; `rotate` takes both up.
+
+        A node that runs does so within an hour.
+        """
+        self._certified(certificate, now)
+        _write(self._folder / CERTIFICATE_FILE, certificate, self._write)
+
+    def _certified(self, certificate: bytes, now: float) -> NodeKeys:
+        seed = _load_key(self._folder / NEXT_FILE, "signing").seed()
+        try:
+            signed = Signed.decode(certificate, KEY_FILE_LIMIT * 2)
+            return self._keys.with_certificate(seed, signed, now)
+        except ProtocolError as error:
+            raise KeyStoreError(
+                f"The certificate cannot be used ({error}): make a request, have it certified "
+                "and install what comes back."
+            ) from error
+
+    def _take_up(self, now: float) -> bool:
+        """Put an installed signing key in the place of the old one; tell whether there was one.
+
+        Cut off at any moment it is begun again: the files go last. One that does not hold, since
+        it waited too long, is passed over.
+        """
+        path = self._folder / CERTIFICATE_FILE
+        if not path.exists():
+            return False
+        try:
+            data = _load(path, KEY_FILE_LIMIT * 2, bytes, "install it again")
+            keys = self._certified(data, now)
+        except KeyStoreError:
+            return False
+        _write(self._folder / KEYS_FILE, keys.encode(), self._write)
+        self._adopt(keys)
+        _remove(path)
+        _remove(self._folder / NEXT_FILE)
+        return True
+
     def _offline_message(self, now: float) -> str:
         end = self._keys.signing.made + SIGNING_LIFETIME
         date = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d %H:%M UTC")
         expires = "expired" if now >= end else "expires"
         return (
             f"The signing key of the node in {self._folder} {expires} on {date}, and its identity "
-            f"key is needed to renew it: put it back as {self._folder / IDENTITY_FILE}, start the "
-            "node or wait an hour, then take it away again."
+            "key is needed to renew it: run `fog relay key request`, `certify` where the identity "
+            "key is, and `renew` here (or `fog authority key …`, `fog worker key …`)."
         )
+
+
+def load_identity_key(path: Path) -> Ed25519Key:
+    """Read an identity's secret wherever it is kept."""
+    return _load_key(path, "identity")
 
 
 def create_family_key(path: Path, random: Random = os.urandom) -> Ed25519Key:
@@ -192,6 +276,16 @@ def _write(path: Path, data: bytes, write: Write = write_atomic) -> None:
         raise KeyStoreError(
             f"{path} cannot be written ({error.strerror}): free some space or mend its folder's "
             "permissions, then try again. What was there before is still whole."
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise KeyStoreError(
+            f"{path} cannot be deleted ({error.strerror}): delete it by hand."
         ) from error
 
 

@@ -33,6 +33,7 @@ LINK_RENEWAL = LINK_LIFETIME // 2
 ONION_KEYS_MAX = 3
 
 _STORE_VERSION = 1
+_REQUEST = "signing request"
 
 Random = Callable[[int], bytes]
 """Gives that many random bytes."""
@@ -96,6 +97,19 @@ class NodeKeys:
             accepted = (fresh, *accepted)[:ONION_KEYS_MAX]
         return replace(keys, onion=accepted)
 
+    def with_certificate(self, seed: bytes, certificate: Signed, now: float) -> NodeKeys:
+        """Return these keys with a signing key that was certified elsewhere.
+
+        Raises `ProtocolError` unless this node's identity certified it, in force at `now` and for
+        the usual time.
+        """
+        opened = open_certificate(certificate, Use.SIGNING, now, self.identity)
+        if opened.subject != Ed25519Key(seed).public:
+            raise ProtocolError("this certificate is of another key than the one asked for")
+        if opened.expires - opened.not_before != SIGNING_LIFETIME:
+            raise ProtocolError("this certificate is not for the time that a signing key lives")
+        return self._with_signing(CertifiedKey(seed, opened.not_before, certificate))
+
     def _with_signing(self, signing: CertifiedKey) -> NodeKeys:
         """Certify the same link and onion keys, with the same ages, by another signing key."""
         key = Ed25519Key(signing.seed)
@@ -149,6 +163,26 @@ def decode_key(kind: str, data: bytes) -> Ed25519Key:
     if found != kind or key.public != public:
         raise ProtocolError(f"this is no whole {kind} key")
     return key
+
+
+def encode_request(identity: NodeId, signing: bytes) -> bytes:
+    """Return the bytes that ask an identity kept elsewhere to certify a public signing key."""
+    return encode({0: _REQUEST, 1: identity, 2: signing})
+
+
+def answer_request(data: bytes, identity: Ed25519Key, now: float) -> tuple[bytes, Signed]:
+    """Return the public key that a request names, and the identity's certificate of it.
+
+    Raises `ProtocolError` if it is no request to this identity.
+    """
+    record = decode_record(data, KEY_FILE_LIMIT, "signing request")
+    if record.text(0, 32) != _REQUEST:
+        raise ProtocolError("this is no request for a signing certificate")
+    asked, signing = record.fixed(1, KEY_LENGTH), record.fixed(2, KEY_LENGTH)
+    record.done()
+    if asked != identity.public:
+        raise ProtocolError("this request is to another node's identity")
+    return signing, issue(identity, Use.SIGNING, signing, now, SIGNING_LIFETIME)
 
 
 _LIFETIMES = {

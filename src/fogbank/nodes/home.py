@@ -11,6 +11,7 @@ status.json     what the node last told of itself
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from fogbank.directory.addresses import Address, parse_address
 from fogbank.directory.consensus import is_nickname
 from fogbank.directory.descriptor import Role
 from fogbank.directory.network import NetworkDocument, open_network
-from fogbank.relay.errors import ProtocolError, RelayError
+from fogbank.relay.errors import KeyStoreError, ProtocolError, RelayError
 from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.keys import Signed
 from fogbank.relay.keystore_shell import (
@@ -34,6 +35,8 @@ from fogbank.relay.keystore_shell import (
     issue_family_certificate,
     load_family_key,
 )
+
+log = logging.getLogger(__name__)
 
 _SETTINGS_LIMIT = 64 << 10
 _FAMILY_LIMIT = 1024
@@ -187,9 +190,18 @@ class Home:
             raise HomeError(f"{path}: {error}") from error
 
     def keys(self, now: float) -> KeyStore:
-        """Open the key store, and renew what is due."""
+        """Open the key store, and renew what is due.
+
+        An identity that is kept elsewhere keeps a node from starting only when its signing key
+        has expired.
+        """
         store = KeyStore.open(self.folder / "keys", self._random, self._write)
-        store.rotate(now)
+        try:
+            store.rotate(now)
+        except KeyStoreError as error:
+            if now >= store.signing_expires:
+                raise
+            log.warning("%s", error)
         return store
 
     def families(self) -> tuple[Signed, ...]:
