@@ -29,6 +29,7 @@ from fogbank.relay.link.pipe import Accept, Pipe, PipeBroken
 _BACKLOG = 256
 _ACCEPT_PAUSE = 0.1
 _UNANSWERED_MS = 60_000
+_KEEPALIVE_SECONDS = 30
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -179,6 +180,12 @@ async def _shake(
     tls = None
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A peer that vanished without a word, with circuits open that nobody uses, would be kept
+        # for ever: TCP has to ask now and then.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # A peer that is gone, or takes nothing, is found out by what it leaves unanswered.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED_MS)

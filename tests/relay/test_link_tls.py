@@ -141,6 +141,17 @@ async def test_an_end_without_goodbye_is_an_end() -> None:
             await send_on()
 
 
+async def test_a_peer_that_vanished_is_asked_for() -> None:
+    """Else a link with idle circuits to a machine without power would stand for ever."""
+    async with pipe_pair() as pair:
+        for pipe in pair:
+            sock = pipe._sock  # type: ignore[attr-defined]
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            unanswered = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+            assert idle + unanswered <= 90
+
+
 async def test_closing_wakes_whoever_waits() -> None:
     async with pipe_pair() as (dialer, _):
 

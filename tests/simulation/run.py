@@ -25,6 +25,7 @@ _MEMORY = Path("/dev/shm")
 _PEACE_SECONDS = 240.0
 """So long after the last fault everybody must have got a result."""
 _WORK_SECONDS = 60.0
+_IDLE_STEPS = 10
 _IDLE_SECONDS = 150.0
 """Longer than any stream waits for its next request."""
 
@@ -137,8 +138,9 @@ async def _quiet(world: World) -> None:
     world.busy = False
     await trio.sleep(_WORK_SECONDS)
     leaks = Leaks(world)
-    await trio.sleep(_IDLE_SECONDS)
-    _check(world)
+    for _ in range(_IDLE_STEPS):
+        await trio.sleep(_IDLE_SECONDS / _IDLE_STEPS)
+        _check(world)
     leaks.check()
     for name, log in world.tasks.logs.items():
         if not log.ends:
