@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fogbank
-from fogbank.cli import demo, jobs, network, nodes, policy, testnet
+from fogbank.cli import demo, jobs, keys, network, nodes, policy, testnet
 from fogbank.cli.output import FAILED, emit
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
 
 
 nodes.authority.add_typer(policy.app, name="policy")
+for role in (nodes.authority, nodes.relay, nodes.worker):
+    role.add_typer(keys.app, name="key")
 app.add_typer(nodes.authority, name="authority")
 app.add_typer(nodes.relay, name="relay")
 app.add_typer(nodes.worker, name="worker")

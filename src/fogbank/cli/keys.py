@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fogbank.cli.output import errors_in_words, note
+from fogbank.cli.output import emit, errors_in_words, note
 
 if TYPE_CHECKING:
     from fogbank.relay.keystore_shell import KeyStore
@@ -41,9 +41,9 @@ def show(folder: Folder) -> None:
 
         store = _store(folder)
         until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(store.signing_expires))
-        typer.echo(f"identity: {show_id(store.identity)}")
-        typer.echo(f"identity key: {'in the folder' if store.identity_is_here else 'elsewhere'}")
-        typer.echo(f"signing key: {show_id(store.signing_key.public)}, until {until}")
+        emit(f"identity: {show_id(store.identity)}")
+        emit(f"identity key: {'in the folder' if store.identity_is_here else 'elsewhere'}")
+        emit(f"signing key: {show_id(store.signing_key.public)}, until {until}")
 
 
 @app.command()
@@ -92,7 +92,7 @@ def certify(
         signing, certificate = answer_request(_read(request), key, time.time())
         write_atomic(to, certificate.encode(), 0o644)
         note(f"take {to} back to the node and run `key renew`; certified is the signing key")
-        typer.echo(show_id(signing))
+        emit(show_id(signing))
 
 
 @app.command()
