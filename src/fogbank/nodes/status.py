@@ -139,7 +139,7 @@ class Status:
             raise ValueError("a status file is too large to be one")
         try:
             return _status(json.loads(data))
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError("this is no status file of this version") from error
 
 

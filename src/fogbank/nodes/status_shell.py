@@ -9,14 +9,22 @@ from collections.abc import Awaitable, Callable
 import trio
 
 import fogbank
+from fogbank.client.circuits_shell import directly
+from fogbank.client.directory_cache_shell import DirectoryCache
+from fogbank.client.errors import DirectoryUnavailable
 from fogbank.directory.schedule import interval_at
+from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.status import STATUS_LIMIT, Observed, Status, make_status
+from fogbank.nodes.why import Case
 from fogbank.relay.files_shell import write_atomic
+from fogbank.relay.keystore_shell import KeyStore
+from fogbank.relay.node_shell import NodeConfig
 
 log = logging.getLogger(__name__)
 
 _PERIOD_BOUNDS = (1.0, 30.0)
+_FETCH_SECONDS = 20.0
 _PERIOD_SHARE = 10
 """A status is written ten times an interval, within bounds."""
 
@@ -41,9 +49,7 @@ class _Writer:
         self._settings = home.settings()
         self._observe = observe
         self._started = time.time()
-        least, most = _PERIOD_BOUNDS
-        interval = interval_at(home.network(), self._started)
-        self._period = min(max(interval / _PERIOD_SHARE, least), most)
+        self._network = home.network()
         self._failing = False
 
     async def keep(self) -> None:
@@ -51,17 +57,22 @@ class _Writer:
             data = self._status(ended=False)
             # A disk can take its time; circuits cannot.
             await trio.to_thread.run_sync(self._put, data)
-            await trio.sleep(self._period)
+            await trio.sleep(self._period())
 
     def write(self, *, ended: bool) -> None:
         self._put(self._status(ended=ended))
 
     def _status(self, *, ended: bool) -> bytes:
         settings = self._settings
-        times = self._started, time.time(), self._period
+        times = self._started, time.time(), self._period()
         role, version = settings.role.name.lower(), fogbank.__version__
         status = make_status(self._observe(), role, settings.nickname, version, times, ended=ended)
         return status.encode()
+
+    def _period(self) -> float:
+        least, most = _PERIOD_BOUNDS
+        interval = interval_at(self._network, time.time())
+        return min(max(interval / _PERIOD_SHARE, least), most)
 
     def _put(self, data: bytes) -> None:
         try:
@@ -90,3 +101,36 @@ def read_status(home: Home) -> Status | None:
         raise HomeError(
             f"{path} is damaged: a running node writes it anew; wait, or start the node"
         ) from error
+
+
+async def gather(home: Home) -> Case:
+    """Return what is known of the relay in `home`; nothing in its folder is changed.
+
+    The consensus is the relay's own, or if that is old, one fetched now.
+    """
+    network, machine = home.network(), Environment()
+    trouble: list[str] = []
+    cache = DirectoryCache(
+        home.folder, network, machine.chooser, trouble.append, write=lambda *_: None
+    )
+    cache.load()
+    if not cache.is_fresh:
+        node = machine.node(NodeConfig(network.network_id, machine.transport(None)))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            try:
+                with trio.move_on_after(_FETCH_SECONDS):
+                    await cache.refresh(directly(node))
+            except DirectoryUnavailable as error:
+                trouble.append(str(error))
+            nursery.cancel_scope.cancel()
+    return Case(
+        str(home.folder),
+        home.settings(),
+        KeyStore.open(home.folder / "keys").identity,
+        network,
+        time.time(),
+        read_status(home),
+        cache.consensus,
+        " ".join(trouble),
+    )
