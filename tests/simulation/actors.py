@@ -152,6 +152,7 @@ class Actor(ABC):
         while True:
             while self.down:  # noqa: ASYNC110 - it may go down again before it is up
                 await trio.sleep(0.02)
+            self.world.wire.off.discard(self.host)
             self.lives += 1
             self._disk = Disk(lambda: self.disk_full)
             with trio.CancelScope() as self._scope:

@@ -45,6 +45,8 @@ class SimPipe:
         self.other: SimPipe = self
         self.closed = False
         self.broken = False
+        self.vanished = False
+        """Whether the other side's machine lost power."""
         self.stalled_since = math.inf
         self._inbox: deque[tuple[float, bytes]] = deque()
         self._waiting = 0
@@ -79,6 +81,10 @@ class SimPipe:
         """Send as many whole cells as go."""
         if self.closed or self.broken:
             raise PipeBroken("the connection broke")
+        if self.vanished and self.peer_host not in self._wire.off:
+            # The machine is up again and knows nothing of this connection.
+            self.snap()
+            raise PipeBroken("the connection was reset")
         count = min(self.other.room, len(data))
         count -= count % CELL
         if not count:
@@ -159,6 +165,7 @@ class SimPipe:
 
     def unanswered(self) -> None:
         """Hear nothing from the other side any more; after `UNANSWERED` seconds this end breaks."""
+        self.vanished = True
         self.stalled_since = trio.current_time()
 
     def snap(self) -> None:
@@ -186,6 +193,8 @@ class Wire:
         self.slow: dict[str, float] = {}
         """Seconds by which what comes from and goes to a host is late."""
         self.tampering: dict[str, Tamper] = {}
+        self.off: set[str] = set()
+        """Hosts without power."""
 
     def latency(self, source: str, target: str) -> float:
         """Return how long bytes take."""
@@ -223,6 +232,7 @@ class Wire:
 
     def vanish(self, host: str) -> None:
         """Have a host vanish, as without power: nobody is told."""
+        self.off.add(host)
         for pipe in list(self._pipes):
             if pipe.host == host:
                 pipe.closed = True

@@ -176,8 +176,9 @@ class World:
             liar.lie = rng.choice(LIARS)
             self.faulty[liar.name] = [(0.0, float("inf"))]
             self.trace.fault(f"authority {liar.lie.kind}", liar.name)
-        for worker in self.workers():
-            if rng.once_in(0.2):
+        # One at least is honest, or nobody could get a result.
+        for worker in self.workers()[1:]:
+            if rng.once_in(0.25):
                 worker.lie = rng.choice(sorted(LIES))
                 self.trace.fault(f"worker {worker.lie}", worker.name)
         for authority in self.authorities():
