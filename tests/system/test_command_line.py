@@ -1,4 +1,4 @@
-"""What the `fog` command does with its outputs, its inputs and its user's mistakes: no network."""
+"""What the `fog` command does with its outputs, its inputs and its user's mistakes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import programs
-from tests.system.networks import command, environment, fog
+from tests.system.networks import Network, command, environment, fog
 
 ENDLESS = Path("/dev/zero")
 FULL = Path("/dev/full")
@@ -152,3 +152,40 @@ def test_a_file_holds_no_network(tmp_path: Path) -> None:
         assert answer.returncode == 125
         assert b"no test network" in answer.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_network_that_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
+    # No file may have more than 100 bytes, as if the disk were full.
+    folder = tmp_path / "network"
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "from fogbank.cli import main\n"
+        "main()\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "testnet", "up", "--dir", folder],
+        capture_output=True,
+        env=environment(tmp_path),
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 125
+    assert b"cannot be written" in answer.stderr
+    assert b"Traceback" not in answer.stderr
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.network
+def test_what_the_user_should_know_of_his_home_is_told_without_asking(
+    network: Network, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "network.toml").write_bytes((network.folder / "client/network.toml").read_bytes())
+    (home / "guards").write_bytes(b"no guards")
+    path = tmp_path / "program.wat"
+    path.write_text(programs.COPY)
+    answer = fog("run", path, stdin=b"hello", home=home)
+    assert (answer.returncode, answer.stdout) == (7, b"hello")
+    assert b"guards.corrupt" in answer.stderr

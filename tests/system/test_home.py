@@ -140,5 +140,14 @@ def test_a_damaged_network_file_is_explained(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for data in (b"", b"\xff\xfe", b"name = 3", b"[[[["):
         home.network_file.write_bytes(data)
-        with pytest.raises(HomeError, match=r"network\.toml"):
+        with pytest.raises(HomeError, match=r"network\.toml.*Delete it"):
             home.network()
+
+
+def test_a_network_that_cannot_be_kept_says_where(tmp_path: Path) -> None:
+    home = authority(tmp_path, 1)
+    signed = create_network([home.folder], "ours", TIMING, b"i" * 32, test=True)
+    path = tmp_path / "network.toml"
+    save_network(path, signed)
+    with pytest.raises(HomeError, match=r"cannot be written .*choose another folder"):
+        Home(path / "below a file").set_network(path.read_text())

@@ -123,7 +123,7 @@ async def _run(
     def on_state(state: TaskState) -> None:
         say(f"{state.state.name.lower()} {state.reason}".rstrip())
 
-    async with open_user(home, say) as user, user.worker_stream() as (stream, path):
+    async with open_user(home, note) as user, user.worker_stream() as (stream, path):
         say(f"circuit: {' → '.join(path)}")
         return await run_task(stream, module, task, on_state), path
 

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _SETTINGS_LIMIT = 64 << 10
 _FAMILY_LIMIT = 1024
 _DEFAULT_MEMORY = 1 << 30
+_REPLACE = "Delete it, and give the network's own file to `fog join` or `fog … run --network`"
 
 
 class HomeError(RelayError):
@@ -219,8 +220,14 @@ class Home:
     def set_network(self, text: str) -> NetworkDocument:
         """Check a network document and keep it."""
         document = _open_network(text, "the network file")
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._write(self.network_file, text.encode())
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write(self.network_file, text.encode())
+        except OSError as error:
+            raise HomeError(
+                f"{self.network_file} cannot be written ({error.strerror}): make room, mend the "
+                "folder's permissions, or choose another folder"
+            ) from error
         return document
 
     def network(self) -> NetworkDocument:
@@ -229,15 +236,15 @@ class Home:
         try:
             text = _read(path, _SETTINGS_LIMIT).decode()
         except UnicodeDecodeError as error:
-            raise HomeError(f"{path} is not text: get network.toml again") from error
-        return _open_network(text, str(path))
+            raise HomeError(f"{path} is not text. {_REPLACE}") from error
+        return _open_network(text, str(path), _REPLACE)
 
 
-def _open_network(text: str, name: str) -> NetworkDocument:
+def _open_network(text: str, name: str, remedy: str = "") -> NetworkDocument:
     try:
         return open_network(text)
     except (ProtocolError, ValueError) as error:
-        raise HomeError(f"{name} cannot be used: {error}") from error
+        raise HomeError(f"{name} cannot be used: {error}. {remedy}".rstrip(". ")) from error
 
 
 def _read(path: Path, limit: int) -> bytes:

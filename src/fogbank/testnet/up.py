@@ -50,7 +50,12 @@ async def bring_up(
     `attached` nodes end with this process. Raises `HomeError` or `RelayError` with what to do.
     """
     _check_folder(folder)
-    identities = await trio.to_thread.run_sync(_make_homes, folder, size)
+    try:
+        identities = await trio.to_thread.run_sync(_make_homes, folder, size)
+    except BaseException:
+        # Nothing of it is noted yet: the next try shall find the folder as this one did.
+        _remove([place.folder for place in places(size, folder)], folder)
+        raise
     nodes: list[processes.NodeProcess] = []
     try:
         for place in places(size, folder):
@@ -100,10 +105,13 @@ def _check_folder(folder: Path) -> None:
             f"a network runs in {folder} already: end it with "
             f"`fog testnet down --dir {shlex.quote(str(folder))}`"
         )
-    for node in nodes:
-        shutil.rmtree(node.folder, ignore_errors=True)
-    shutil.rmtree(client_home(folder), ignore_errors=True)
+    _remove([Path(node.folder) for node in nodes], folder)
     processes.forget(folder)
+
+
+def _remove(homes: list[Path], folder: Path) -> None:
+    for home in (*homes, client_home(folder)):
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _make_homes(folder: Path, size: Size) -> dict[NodeId, Place]:
