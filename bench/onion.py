@@ -4,7 +4,8 @@
 
 Measures throughput down and up over 1 and 4 circuits of three hops, CPU seconds per GB and hop
 from each process's own accounting, circuit builds (median, p90, per second), a 100-byte round trip,
-and memory. Figures on a shared machine are worth what their ratios are worth.
+and memory; and where `tor` is installed, a private network of C Tor in the same run. Figures on a
+shared machine are worth what their ratios are worth.
 """
 
 from __future__ import annotations
@@ -249,11 +250,42 @@ def show(result: dict[str, Any]) -> None:
     print(f"resident MB, after the last transfer: {result['up_4_circuits']['rss_mb']}")
 
 
+def measure_c_tor(megabytes: int) -> dict[str, Any] | None:
+    """Measure private networks of C Tor, one for each scheduler; None where it is not installed."""
+    try:
+        import tor_network  # noqa: PLC0415 - stem is an extra
+    except ImportError:
+        return None
+    if not tor_network.available():
+        return None
+    return {name: tor_network.measure_tor(name, megabytes) for name in ("KIST", "Vanilla")}
+
+
+def show_c_tor(result: dict[str, Any]) -> None:
+    """Print C Tor's figures, and ours over them."""
+    for scheduler, tor in result["c_tor"].items():
+        print(f"C Tor, {scheduler}:   ours / C Tor in brackets")
+        for name in ("down_1_circuit", "down_4_circuits", "up_1_circuit", "up_4_circuits"):
+            ours, theirs = result[name], tor[name]
+            speed = ours["mb_per_s"] / theirs["mb_per_s"]
+            cpu = ours["cpu_s_per_gb_and_hop"] / theirs["cpu_s_per_gb_and_hop"]
+            print(
+                f"  {name.replace('_', ' '):16} {theirs['mb_per_s']:6.1f} MB/s [{speed:.1f}]   "
+                f"{theirs['cpu_s_per_gb_and_hop']:6.2f} CPU s/GB and hop [{cpu:.2f}]"
+            )
+        for name, what in (("build", "build"), ("round_trip_100_bytes", "100-byte round trip")):
+            ratio = result[name]["median_ms"] / tor[name]["median_ms"]
+            print(f"  {what}: median {tor[name]['median_ms']} ms [{ratio:.2f}]")
+        print(f"  resident MB, idle: {tor['idle_rss_mb']}")
+
+
 def main() -> None:
     """Start the relays, measure, end them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--megabytes", type=int, default=400, help="bytes of each transfer, in MB")
+    parser.add_argument("--no-tor", action="store_true", help="leave C Tor out")
+    parser.add_argument("--tor-megabytes", type=int, default=40, help="the same for C Tor's")
     options = parser.parse_args()
     script = Path(__file__).with_name("onion_node.py")
     processes: list[subprocess.Popen[str]] = []
@@ -285,10 +317,16 @@ def main() -> None:
             process.terminate()
         for process in processes:
             process.wait()
+    if not options.no_tor:
+        result["c_tor"] = measure_c_tor(options.tor_megabytes)
     if options.json:
         print(json.dumps(result, indent=2))
-    else:
-        show(result)
+        return
+    show(result)
+    if result.get("c_tor"):
+        show_c_tor(result)
+    elif not options.no_tor:
+        print("C Tor was not measured: install tor (Debian: the package tor) and the extra `tor`")
 
 
 if __name__ == "__main__":
