@@ -13,7 +13,7 @@ from tests.system.networks import Network, start_network, stop_network
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """A network that no test may damage."""
-    running = start_network(tmp_path_factory.mktemp("shared") / "network")
+    running = start_network(tmp_path_factory.mktemp("shared") / "network", "--tor-port", "0")
     yield running
     stop_network(running)
 
