@@ -13,11 +13,12 @@ import trio
 
 from fogbank.directory.peer_shell import MAX_QUEUE
 from fogbank.directory.schedule import nth_round, round_at
-from fogbank.relay.cells import CELL, MAX_HOPS
+from fogbank.relay.cells import CELL
 from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.limits import Limits
 from fogbank.relay.link.outqueue import SLAB
-from fogbank.relay.node_shell import Node
+from fogbank.relay.link.shell import Link
+from fogbank.relay.node_shell import _SERVED_STREAMS, Node
 from tests.simulation.actors import Actor, AuthorityActor, RelayActor, WorkerActor
 from tests.simulation.world import World
 
@@ -104,20 +105,16 @@ def _beyond(node: Node, actors: int) -> str:
         (links._half_open > limits.half_open, "half-open links"),
         (switch._budget.waiting * CELL > limits.process_queue, "cells in lanes"),
         (switch._budget.waiting < 0, "a count of cells below 0"),
-        (node._served > _SERVED, "streams served"),
+        (node._served > _SERVED_STREAMS, "streams served"),
         (any(not _link_fits(each, limits) for each in links._by_queue.values()), "a link's"),
         (any(count <= 0 for count in links._strangers.values()), "a count of strangers"),
     ]
     return ", ".join(name for wrong, name in problems if wrong)
 
 
-_SERVED = 4096
-
-
-def _link_fits(link: object, limits: Limits) -> bool:
-    port = link.port  # type: ignore[attr-defined]
-    queued = port.queue.queued
-    return queued <= limits.link_queue + SLAB and len(port.sides) <= 2 * limits.circuits_per_link
+def _link_fits(link: Link, limits: Limits) -> bool:
+    queued, circuits = link.port.queue.queued, len(link.port.sides)
+    return queued <= limits.link_queue + SLAB and circuits <= 2 * limits.circuits_per_link
 
 
 class Leaks:
@@ -184,7 +181,7 @@ def check_path(world: World, actor: Actor, hops: Sequence[Hop]) -> None:
         if not isinstance(path[0], AuthorityActor):
             fail("path limits", f"{actor} goes to {path[0]} in one hop")
         return
-    if len(path) != 4 or len(path) > MAX_HOPS:
+    if len(path) != 4:
         fail("path limits", f"{actor} builds a path of {len(path)} hops")
     if not all(isinstance(relay, RelayActor) for relay in path[:3]):
         fail("path limits", f"{actor} builds through {path}")

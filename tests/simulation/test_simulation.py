@@ -17,7 +17,7 @@ from tests.simulation.run import Plan, Report, simulate
 from tests.simulation.world import Size
 
 SMALL = Size(4, 5, 2, 1)
-CALM = Plan(Size(4, 8, 5, 3, calm=True), steps=3, harm=0.0, quiet=0.0)
+CALM = Plan(Size(4, 8, 5, 3, calm=True), steps=2, harm=0.0, quiet=0.0)
 PLAN = Plan(SMALL, steps=5, harm=0.9, quiet=0.0)
 _REPLAY = """
 import json

@@ -101,10 +101,6 @@ class World:
 
     # Actors.
 
-    def of(self, kind: type[Actor]) -> list[Actor]:
-        """Return the actors of one kind."""
-        return [actor for actor in self.actors if isinstance(actor, kind)]
-
     def authorities(self) -> list[AuthorityActor]:
         """Return the authorities."""
         return [actor for actor in self.actors if isinstance(actor, AuthorityActor)]
