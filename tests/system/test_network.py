@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import programs
-from tests.system.networks import Network, command, environment, fog
+from tests.system.networks import Network, command, environment, fog, start_network, stop_network
 
 pytestmark = pytest.mark.network
 POLL_SECONDS = 0.1
@@ -204,3 +204,20 @@ def test_an_authority_that_was_killed_comes_back_and_votes(own_network: Network)
         process.terminate()
         process.wait(PATIENCE)
     assert b"Traceback" not in log.read_bytes()
+
+
+def test_a_folder_serves_the_next_network_too(tmp_path: Path) -> None:
+    folder = tmp_path / "a network"
+    size = ("--authorities", "1", "--relays", "3", "--workers", "0")
+    identities = set()
+    for _ in range(2):
+        network = start_network(folder, *size)
+        try:
+            report = json.loads(network.fog("network", "show", "--json").stdout)
+        finally:
+            stop_network(network)
+        identities |= {node["identity"] for node in report["nodes"]}
+        assert {node["state"] for node in network.nodes()} == {"stopped"}
+    assert len(identities) == 2 * 4
+    again = network.fog("testnet", "down", "--dir", folder)
+    assert (again.returncode, again.stderr) == (0, b"fog: 0 processes ended\n")

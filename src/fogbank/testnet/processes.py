@@ -144,5 +144,6 @@ def load(folder: Path) -> list[NodeProcess]:
 
 
 def forget(folder: Path) -> None:
-    """Remove the note: the network is down."""
-    (folder / _STATE_FILE).unlink(missing_ok=True)
+    """Remove the note: there is no network."""
+    with suppress(OSError):
+        (folder / _STATE_FILE).unlink()

@@ -50,14 +50,9 @@ async def bring_up(
     `attached` nodes end with this process. Raises `HomeError` or `RelayError` with what to do.
     """
     _check_folder(folder)
-    try:
-        identities = await trio.to_thread.run_sync(_make_homes, folder, size)
-    except BaseException:
-        # Nothing of it is noted yet: the next try shall find the folder as this one did.
-        _remove([place.folder for place in places(size, folder)], folder)
-        raise
     nodes: list[processes.NodeProcess] = []
     try:
+        identities = await trio.to_thread.run_sync(_make_homes, folder, size)
         for place in places(size, folder):
             address = _address(place)
             role = place.role.name.lower()
@@ -65,27 +60,32 @@ async def bring_up(
                 processes.start(role, place.nickname, address, place.folder, attached=attached)
             )
             processes.save(folder, nodes)
-        report(f"{len(nodes)} processes started; waiting for the first consensus")
+    except BaseException:
+        processes.end(nodes)
+        _remove([place.folder for place in places(size, folder)], folder)
+        raise
+    report(f"{len(nodes)} processes started; waiting for the first consensus")
+    try:
         with trio.fail_after(seconds):
             await _wait_until_it_works(folder, identities, nodes, report)
     except trio.TooSlowError:
         processes.end(nodes)
-        processes.forget(folder)
         raise RelayError(
             f"the network did not come up within {seconds:g} s: see the logs, {folder}/*/log"
         ) from None
     except BaseException:
         processes.end(nodes)
-        processes.forget(folder)
         raise
 
 
 def bring_down(folder: Path) -> int:
-    """End the network in `folder`; return how many of its processes still ran."""
+    """End the network in `folder`; return how many of its processes still ran.
+
+    Its folders stay, with their logs, until the next network is started there.
+    """
     nodes = processes.load(folder)
     running = sum(node.alive for node in nodes)
     processes.end(nodes)
-    processes.forget(folder)
     return running
 
 
@@ -106,12 +106,13 @@ def _check_folder(folder: Path) -> None:
             f"`fog testnet down --dir {shlex.quote(str(folder))}`"
         )
     _remove([Path(node.folder) for node in nodes], folder)
-    processes.forget(folder)
 
 
 def _remove(homes: list[Path], folder: Path) -> None:
+    """Remove a network that does not run, so that the next one finds an empty folder."""
     for home in (*homes, client_home(folder)):
         shutil.rmtree(home, ignore_errors=True)
+    processes.forget(folder)
 
 
 def _make_homes(folder: Path, size: Size) -> dict[NodeId, Place]:
