@@ -7,7 +7,6 @@ Whatever another authority sends, at worst one logged line names it (spec/05 §4
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -103,8 +102,14 @@ class Authority:
         journal = self._journals.get(this.valid_after, Journal())
         self._round = this
         self._complete = now <= this.begins + (this.phase / 2 if up else 0)
-        self._agreement = Agreement(self.network, this, self.credentials, self._cache, journal)
+        self._agreement = Agreement(
+            self._governing(this), this, self.credentials, self._cache, journal
+        )
         self._steps = [this.begins, this.concludes, this.valid_after]
+
+    def _governing(self, this: Round) -> NetworkDocument:
+        """Return the version of the network document that governs a round."""
+        return self.network.governing(this.valid_after)
 
     def next_timer(self) -> float:
         """Return when `handle_timer` is wanted next, in seconds since 1970."""
@@ -136,6 +141,9 @@ class Authority:
         return effects
 
     def _step(self, due: float, now: float) -> list[Effect]:
+        if not self._governing(self._round).is_authority(self.credentials.identity):
+            # Not an authority yet, or not any more: it only keeps up.
+            return []
         if due == self._round.begins:
             # A vote that leaves after the middle of phase 1 might count for some and not others.
             if now >= due + self._round.phase / 2:
@@ -239,9 +247,10 @@ class Authority:
 
     def _fetch(self, now: float) -> list[Effect]:
         """Ask the others in turn for a consensus that should be there and is not."""
-        others = [p.identity for p in self.network.authorities if not self._is_me(p.identity)]
+        pins = self._governing(self._round).authorities
+        others = [pin.identity for pin in pins if not self._is_me(pin.identity)]
         if not others:
-            self._fetch_ready = math.inf
+            self._fetch_ready = self._round.fresh_until
         if now < max(self._fetch_ready, self._due_consensus()[1]):
             return []
         self._fetch_ready = now + min(self._round.phase, MAX_FETCH_GAP)

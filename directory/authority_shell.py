@@ -106,7 +106,7 @@ class AuthorityShell:
         self._to_write = trio.Event()
         self._peers = {
             pin.identity: Peer(pin.identity, pin.nickname, phase, connect, clock, self._heard)
-            for pin in network.authorities
+            for pin in network.everyone
             if pin.identity != credentials.identity
         }
         self.on_adopted: Callable[[bytes, Consensus], None] | None = None

@@ -191,14 +191,28 @@ def open_consensus(
     new enough for the network.
     """
     document = SignedConsensus.decode(data, limit)
-    verify_quorum(document.signatures, network, CONSENSUS_LABEL, document.body, now)
+    signers = _verify(document, network, now)
     record = decode_record(document.body, limit, "consensus")
     head = _open_head(record, network, now, skew, not_before)
+    governing = network.governing(head.valid_after)
+    if governing is not signers:
+        verify_quorum(document.signatures, governing, CONSENSUS_LABEL, document.body, now)
     consensus = _open_fields(record, network.network_id, head, document.digest())
     missing = set(consensus.required_protocols) - set(SUPPORTED_PROTOCOLS)
     if missing:
         raise ProtocolError("this version of Fogbank is too old for the network: update it")
     return consensus
+
+
+def _verify(document: SignedConsensus, network: NetworkDocument, now: float) -> NetworkDocument:
+    """Return a version of the network document q of whose authorities signed: this, or the last."""
+    try:
+        verify_quorum(document.signatures, network, CONSENSUS_LABEL, document.body, now)
+    except ProtocolError:
+        if network.previous is None:
+            raise
+        return _verify(document, network.previous, now)
+    return network
 
 
 def reopen_consensus(data: bytes, network: NetworkDocument) -> Consensus:

@@ -211,7 +211,7 @@ def _service(value: Any) -> str:
 
 def _check_place(identity: NodeId, description: Description, network: NetworkDocument) -> None:
     """Check role and addresses against what this network allows."""
-    if (description.role is Role.AUTHORITY) != network.is_authority(identity):
+    if (description.role is Role.AUTHORITY) != (network.find(identity) is not None):
         raise ProtocolError("a descriptor's role and the network document contradict each other")
     if (description.role is Role.WORKER) == bool(description.addresses):
         raise ProtocolError("relays and authorities have addresses, workers have none")

@@ -109,7 +109,7 @@ class DirService:
     async def __call__(self, stream: Stream, origin: Origin) -> None:
         """Serve one stream and close it."""
         peer = origin.linked_peer
-        if peer is not None and not self._network.is_authority(peer):
+        if peer is not None and self._network.find(peer) is None:
             peer = None
         try:
             await self._serve(stream, peer)

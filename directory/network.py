@@ -7,7 +7,7 @@ Versions form a chain: q authorities of version N sign version N+1.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tomli_w
@@ -19,7 +19,7 @@ from fogbank.directory.addresses import (
     encode_address,
     parse_address,
 )
-from fogbank.relay.codec import Record, encode
+from fogbank.relay.codec import Record, Value, encode
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import (
@@ -70,7 +70,8 @@ class Timing:
 class NetworkDocument:
     """Who the authorities are and when they meet. Only `open_network` makes a trusted one.
 
-    `test` allows private and loopback addresses.
+    `test` allows private and loopback addresses. A later version governs the rounds with a
+    `valid_after` from `in_force` on, and knows its `previous` one, which governs those before.
     """
 
     network_id: bytes
@@ -79,6 +80,25 @@ class NetworkDocument:
     authorities: tuple[AuthorityPin, ...]
     timing: Timing
     test: bool = False
+    in_force: int = 0
+    previous: NetworkDocument | None = field(default=None, compare=False, repr=False)
+
+    def governing(self, valid_after: int) -> NetworkDocument:
+        """Return the version that governs the round of `valid_after`: this one or the last."""
+        if self.previous is not None and valid_after < self.in_force:
+            return self.previous
+        return self
+
+    def find(self, identity: NodeId) -> AuthorityPin | None:
+        """Return the authority of that identity, of this version or the last, or None."""
+        return self.pin(identity) or (self.previous.pin(identity) if self.previous else None)
+
+    @property
+    def everyone(self) -> tuple[AuthorityPin, ...]:
+        """The authorities of this version, and those of the last that are not among them."""
+        before = self.previous.authorities if self.previous else ()
+        gone = tuple(pin for pin in before if not self.is_authority(pin.identity))
+        return (*self.authorities, *gone)
 
     @property
     def quorum(self) -> int:
@@ -106,29 +126,30 @@ class NetworkDocument:
     def encode_body(self) -> bytes:
         """Return the bytes that authorities sign."""
         timing = self.timing
-        return encode(
-            {
-                1: self.network_id,
-                2: self.name,
-                3: self.version,
-                4: [
-                    {
-                        1: pin.identity,
-                        2: pin.nickname,
-                        3: [encode_address(a) for a in pin.addresses],
-                    }
-                    for pin in self.authorities
-                ],
-                5: {
-                    1: timing.start,
-                    2: timing.phase_ms,
-                    3: timing.interval,
-                    4: timing.warmup_rounds,
-                    5: timing.warmup_interval,
-                },
-                6: self.test,
-            }
-        )
+        fields: dict[int, Value] = {
+            1: self.network_id,
+            2: self.name,
+            3: self.version,
+            4: [
+                {
+                    1: pin.identity,
+                    2: pin.nickname,
+                    3: [encode_address(a) for a in pin.addresses],
+                }
+                for pin in self.authorities
+            ],
+            5: {
+                1: timing.start,
+                2: timing.phase_ms,
+                3: timing.interval,
+                4: timing.warmup_rounds,
+                5: timing.warmup_interval,
+            },
+            6: self.test,
+        }
+        if self.in_force:
+            fields[7] = self.in_force
+        return encode(fields)
 
     def check(self) -> None:
         """Raise `ProtocolError` unless the document is sound in itself (spec/05 §1.2)."""
@@ -143,6 +164,8 @@ class NetworkDocument:
                 )
             for address in pin.addresses:
                 self.check_address(address)
+        if (self.version > 1) != (self.in_force > 0):
+            raise ProtocolError("versions of a network document after the first have a `from`")
         self._check_timing()
 
     def _check_timing(self) -> None:
@@ -199,8 +222,8 @@ def open_network(text: str) -> NetworkDocument:
 def verify_successor(old: NetworkDocument, new: SignedNetwork) -> NetworkDocument:
     """Return the next version of a network document; raise `ProtocolError` if it is not one.
 
-    It has the same network id and the next version number, and q authorities of the old
-    version and q of its own signed it.
+    It has the same network id and schedule, the next version number and a later `from`, and q
+    authorities of the old version and q of its own signed it.
     """
     document = new.document
     if document.network_id != old.network_id:
@@ -210,9 +233,13 @@ def verify_successor(old: NetworkDocument, new: SignedNetwork) -> NetworkDocumen
             f"the new network document is version {document.version}; version {old.version + 1} "
             "comes next"
         )
+    if (document.timing, document.test) != (old.timing, old.test):
+        raise ProtocolError("the new network document has another schedule: that cannot change")
+    if document.in_force <= old.in_force:
+        raise ProtocolError("the new network document would be in force before the last one")
     new.verify(old)
     new.verify(document)
-    return document
+    return replace(document, previous=replace(old, previous=None))
 
 
 def load_network(text: str) -> SignedNetwork:
@@ -258,6 +285,7 @@ def _body_value(table: dict[str, Any]) -> dict[int, Any]:
         4: authorities,
         5: {number: schedule[key] for number, key in enumerate(keys, 1)},
         6: table.pop("test"),
+        **({7: table.pop("from")} if "from" in table else {}),
     }
 
 
@@ -270,6 +298,7 @@ def _document(record: Record) -> NetworkDocument:
         authorities=record.array(4, MAX_AUTHORITIES, _pin),
         timing=_timing(record.record(5)),
         test=record.flag(6),
+        in_force=record.uint(7, _MAX_TIME, 1) if record.has(7) else 0,
     )
     record.done()
     return document
@@ -309,6 +338,7 @@ def dump_network(signed: SignedNetwork) -> str:
             "id": document.network_id.hex(),
             "version": document.version,
             "test": document.test,
+            **({"from": document.in_force} if document.in_force else {}),
             "schedule": {
                 "start": timing.start,
                 "phase_ms": timing.phase_ms,

@@ -45,13 +45,13 @@ class Round:
 
 def nth_round(network: NetworkDocument, number: int) -> Round:
     """Return the round with that number, from 0."""
-    timing = network.timing
+    timing, valid_after = network.timing, _valid_after(network, number)
     return Round(
         number,
-        _valid_after(network, number),
+        valid_after,
         _valid_after(network, number + 1),
         timing.phase_ms / 1000,
-        network.faulty + 1,
+        network.governing(valid_after).faulty + 1,
     )
 
 

@@ -62,7 +62,7 @@ def test_q_of_its_own_authorities_must_have_signed() -> None:
     ("old", "new"),
     [("127.1.0.1:9000", "127.1.0.1:9001"), ("interval = 30", "interval = 31"),
      ('name = "synthetic"', 'name = "other"'), ("test = true", "test = false"),
-     ("version = 1", "version = 2"), ("auth0", "authX")],
+     ("version = 1", "version = 2\nfrom = 5"), ("auth0", "authX")],
 )  # fmt: skip
 def test_a_changed_field_breaks_the_signatures(old: str, new: str) -> None:
     text = dump_network(NETWORK.signed())
@@ -108,12 +108,20 @@ def test_the_chain_of_versions() -> None:
     old = NETWORK.document
     newcomer = Node("auth9", Role.AUTHORITY, 9)
     pin = replace(old.authorities[3], identity=newcomer.identity, nickname="auth9")
-    document = replace(old, version=2, authorities=(*old.authorities[:3], pin))
+    document = replace(
+        old, version=2, authorities=(*old.authorities[:3], pin), in_force=START + 300
+    )
     new = sign_all(document, NETWORK, SyntheticNetwork(document, (newcomer,)))
     assert verify_successor(old, new) == document
     assert verify_successor(old, load_network(dump_network(new))) == document
     with pytest.raises(ProtocolError, match="version 3; version 2 comes next"):
         verify_successor(old, sign_all(replace(document, version=3), NETWORK))
+    for wrong, why in (
+        (replace(document, timing=replace(old.timing, phase_ms=400)), "another schedule"),
+        (replace(document, in_force=0), "before the last one"),
+    ):
+        with pytest.raises(ProtocolError, match=why):
+            verify_successor(old, sign_all(wrong, NETWORK))
     with pytest.raises(ProtocolError, match="another network"):
         verify_successor(old, sign_all(replace(document, network_id=bytes(32)), NETWORK))
     few = SignedNetwork(document)
@@ -130,7 +138,7 @@ def test_a_successor_needs_its_own_authorities_too() -> None:
         replace(pin, identity=node.identity)
         for pin, node in zip(strangers.document.authorities, renamed, strict=True)
     )
-    document = replace(NETWORK.document, version=2, authorities=pins)
+    document = replace(NETWORK.document, version=2, authorities=pins, in_force=START + 300)
     with pytest.raises(ProtocolError, match="0 signatures"):
         verify_successor(NETWORK.document, sign_all(document, NETWORK))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from fogbank.directory.network import (
     SignedNetwork,
     Timing,
     dump_network,
+    load_network,
     open_network,
+    verify_successor,
 )
 from fogbank.directory.schedule import nth_round
 from fogbank.directory.shared_random import (
@@ -74,6 +77,20 @@ def test_the_network_document() -> None:
         for identity, signature in VECTORS["network"]["signatures"].items()
     )
     assert open_network(dump_network(SignedNetwork(NETWORK, signatures))) == NETWORK
+
+
+def test_the_next_version_of_the_network_document() -> None:
+    vector = VECTORS["network_2"]
+    signatures = tuple(
+        (bytes.fromhex(identity), bytes.fromhex(signature))
+        for identity, signature in vector["signatures"].items()
+    )
+    newcomer = replace(NETWORK.authorities[3], identity=signatures[4][0])
+    pins = (*NETWORK.authorities[:3], newcomer)
+    document = replace(NETWORK, version=2, authorities=pins, in_force=NOW + 300)
+    assert document.encode_body().hex() == vector["body"]
+    text = dump_network(SignedNetwork(document, signatures))
+    assert verify_successor(NETWORK, load_network(text)) == document
 
 
 def test_the_descriptor() -> None:

@@ -85,13 +85,13 @@ AUTHORITIES = [f"authority {i}" for i in range(4)]
 NETWORK_ID = sha256(b"network")
 
 
-def network() -> bytes:
-    """The body of a network document, §1."""
-    pins = [
-        {1: public(name), 2: f"auth{i}", 3: [address(i + 1)]} for i, name in enumerate(AUTHORITIES)
-    ]
+def network(version: int = 1) -> bytes:
+    """The body of a network document, §1; version 2 has another authority, §1.4."""
+    names = AUTHORITIES if version == 1 else [*AUTHORITIES[:3], "authority 4"]
+    pins = [{1: public(name), 2: f"auth{i}", 3: [address(i + 1)]} for i, name in enumerate(names)]
     timing = {1: NOW, 2: 500, 3: 30, 4: 3, 5: 3}
-    return cbor({1: NETWORK_ID, 2: "vectors", 3: 1, 4: pins, 5: timing, 6: True})
+    fields = {1: NETWORK_ID, 2: "vectors", 3: version, 4: pins, 5: timing, 6: True}
+    return cbor(fields if version == 1 else {**fields, 7: NOW + 300})
 
 
 def descriptor() -> bytes:
@@ -256,6 +256,13 @@ def vectors() -> dict[str, Any]:
             "signatures": {
                 public(name).hex(): sign(name, "fogbank-network-v1", network()).hex()
                 for name in AUTHORITIES
+            },
+        },
+        "network_2": {
+            "body": network(2).hex(),
+            "signatures": {
+                public(name).hex(): sign(name, "fogbank-network-v1", network(2)).hex()
+                for name in [*AUTHORITIES, "authority 4"]
             },
         },
         "descriptor": descriptor().hex(),

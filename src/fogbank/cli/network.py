@@ -20,6 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _LIFE_PHASE = 300
 _LIFE_INTERVAL = 3600
 _START_SLACK = 600
+_AMEND_SLACK = 7 * 86_400
 
 
 def join(network: NetworkPath) -> None:
@@ -72,17 +73,57 @@ def create(
 
 
 @app.command()
+def amend(
+    network: NetworkPath,
+    to: Annotated[Path, typer.Argument(help="The next version's file, which is written.")],
+    add: Annotated[
+        list[Path] | None, typer.Option(help="A new authority's card; may be repeated.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(help="A leaving authority's nickname; may be repeated.")
+    ] = None,
+    start_in: Annotated[
+        int, typer.Option(help="Seconds until it is in force: time to sign and hand it out.")
+    ] = _AMEND_SLACK,
+) -> None:
+    """Write the next version of a network's file, with other authorities."""
+    with errors_in_words():
+        from fogbank.nodes.network_file import amend_network, fingerprint, save_network
+
+        if to.exists():
+            raise ValueError(f"{to} exists already: choose another name")
+        signed = amend_network(network, add or [], remove or [], int(time.time()) + start_in)
+        save_network(to, signed)
+        note(
+            f"{to} written. A quorum of the old authorities and one of the new sign it with "
+            f"`fog network sign {to} --previous {network} --dir FOLDER`; in the time that is left "
+            f"every node is started with `--network {to}`, and every user runs `fog join {to}`"
+        )
+        emit(fingerprint(signed.document))
+
+
+@app.command()
 def sign(
     network: NetworkPath,
     folder: Annotated[Path, typer.Option("--dir", help="Your authority's folder.")],
+    previous: Annotated[
+        Path | None, typer.Option(help="The version before, if this is an amendment.")
+    ] = None,
 ) -> None:
     """Add your authority's signature to a network's file."""
     with errors_in_words():
-        from fogbank.nodes.network_file import fingerprint, save_network, sign_network
+        from fogbank.directory.network import open_network
+        from fogbank.nodes.network_file import (
+            fingerprint,
+            save_network,
+            sign_network,
+            signatures_missing,
+        )
 
-        signed = sign_network(network, folder)
+        before = open_network(network_text(previous)) if previous is not None else None
+        signed = sign_network(network, folder, before)
         save_network(network, signed)
-        missing = max(0, signed.document.quorum - len(signed.signatures))
+        missing = signatures_missing(signed, before)
         note(f"signed; signatures still missing: {missing}. What you signed:")
         emit(fingerprint(signed.document))
 

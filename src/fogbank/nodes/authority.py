@@ -58,7 +58,7 @@ class AuthorityNode:
         machine = environment or Environment()
         settings, network = home.settings(), home.network()
         store = home.keys(machine.clock())
-        if not network.is_authority(store.identity):
+        if network.find(store.identity) is None:
             raise HomeError(
                 f"{home.network_file} does not name this node as an authority: have it added with "
                 "`fog network create`, then signed by the others"

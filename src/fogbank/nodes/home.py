@@ -3,7 +3,7 @@
 node.toml       what the operator chose
 keys/           the key store
 family.cert     the family certificate, if there is one
-network.toml    the network it is in
+network.toml    the network it is in; network.previous.toml is the version before
 consensus       the last consensus
 authority.db    an authority's journal
 status.json     what the node last told of itself
@@ -25,7 +25,15 @@ import tomli_w
 from fogbank.directory.addresses import Address, parse_address
 from fogbank.directory.consensus import is_nickname
 from fogbank.directory.descriptor import Role
-from fogbank.directory.network import NetworkDocument, open_network
+from fogbank.directory.network import (
+    NETWORK_LIMIT,
+    NetworkDocument,
+    SignedNetwork,
+    dump_network,
+    load_network,
+    open_network,
+    verify_successor,
+)
 from fogbank.relay.errors import KeyStoreError, ProtocolError, RelayError
 from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.keys import Signed
@@ -218,10 +226,19 @@ class Home:
             ) from error
 
     def set_network(self, text: str) -> NetworkDocument:
-        """Check a network document and keep it."""
+        """Check a network document and keep it; of the same network only the next version.
+
+        The version before is kept beside it, for it governs until the new one is in force.
+        """
         document = _open_network(text, "the network file")
+        known = self._known_network()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if known is not None and known.document.network_id == document.network_id:
+                if known.document.encode_body() == document.encode_body():
+                    return self.network()
+                document = _succeed(known.document, text)
+                self._write(self._previous_file, dump_network(known).encode())
             self._write(self.network_file, text.encode())
         except OSError as error:
             raise HomeError(
@@ -232,12 +249,39 @@ class Home:
 
     def network(self) -> NetworkDocument:
         """Read the network document."""
-        path = self.network_file
+        signed = self._read_network(self.network_file)
+        document = signed.document
+        if document.version > 1 and self._previous_file.exists():
+            before = self._read_network(self._previous_file).document
+            if (before.network_id, before.version + 1) == (document.network_id, document.version):
+                return verify_successor(before, signed)
+        return document
+
+    @property
+    def _previous_file(self) -> Path:
+        return self.folder / "network.previous.toml"
+
+    def _known_network(self) -> SignedNetwork | None:
+        """Return the document at hand; None if there is none that can be used."""
         try:
-            text = _read(path, _SETTINGS_LIMIT).decode()
+            return self._read_network(self.network_file)
+        except HomeError:
+            return None
+
+    def _read_network(self, path: Path) -> SignedNetwork:
+        try:
+            text = _read(path, NETWORK_LIMIT).decode()
         except UnicodeDecodeError as error:
             raise HomeError(f"{path} is not text. {_REPLACE}") from error
-        return _open_network(text, str(path), _REPLACE)
+        _open_network(text, str(path), _REPLACE)
+        return load_network(text)
+
+
+def _succeed(known: NetworkDocument, text: str) -> NetworkDocument:
+    try:
+        return verify_successor(known, load_network(text))
+    except ProtocolError as error:
+        raise HomeError(f"the network file cannot be used: {error}") from error
 
 
 def _open_network(text: str, name: str, remedy: str = "") -> NetworkDocument:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import tomli_w
@@ -16,6 +17,7 @@ from fogbank.directory.network import (
     Timing,
     dump_network,
     load_network,
+    open_network,
 )
 from fogbank.nodes.home import Home, HomeError
 from fogbank.relay.errors import ProtocolError
@@ -79,11 +81,50 @@ def create_network(
     return signed
 
 
-def sign_network(path: Path, folder: Path) -> SignedNetwork:
-    """Add the signature of the authority in `folder` to the document at `path`."""
+def amend_network(path: Path, cards: list[Path], gone: list[str], in_force: int) -> SignedNetwork:
+    """Return the next version of the document at `path`, in force from that time, unsigned.
+
+    The authorities of `cards` come in, those with the nicknames in `gone` leave.
+    """
+    known = open_network(path.read_text(encoding="utf-8"))
+    missing = set(gone) - {pin.nickname for pin in known.authorities}
+    if missing:
+        raise HomeError(f"{path} names no authority {min(missing)}")
+    stay = tuple(pin for pin in known.authorities if pin.nickname not in gone)
+    document = replace(
+        known,
+        version=known.version + 1,
+        authorities=(*stay, *map(read_card, cards)),
+        in_force=in_force,
+    )
+    try:
+        document.check()
+    except ProtocolError as error:
+        raise HomeError(f"this would be no sound network: {error}") from error
+    return SignedNetwork(document)
+
+
+def signatures_missing(signed: SignedNetwork, previous: NetworkDocument | None) -> int:
+    """Return how many more signatures are needed of one version's authorities at least."""
+    signers = {identity for identity, _ in signed.signatures}
+    versions = [signed.document, *([previous] if previous else [])]
+    return max(
+        max(0, version.quorum - sum(version.is_authority(each) for each in signers))
+        for version in versions
+    )
+
+
+def sign_network(
+    path: Path, folder: Path, previous: NetworkDocument | None = None
+) -> SignedNetwork:
+    """Add the signature of the authority in `folder` to the document at `path`.
+
+    The authorities of the `previous` version sign too, those who leave among them.
+    """
     signed = load_network(path.read_text(encoding="utf-8"))
     key = KeyStore.open(folder / "keys").identity_key()
-    if not signed.document.is_authority(key.public):
+    versions = [signed.document, *([previous] if previous else [])]
+    if not any(version.is_authority(key.public) for version in versions):
         raise HomeError(f"{path} does not name the node in {folder} as an authority")
     return signed.sign(key)
 

@@ -99,7 +99,7 @@ def authority_streams(network: NetworkDocument, opener: DirectoryOpener) -> Open
     """Return what opens a `dir` stream to the authority of an identity, by way of `opener`."""
 
     def open_stream(identity: NodeId) -> AbstractAsyncContextManager[Stream]:
-        pin = network.pin(identity)
+        pin = network.find(identity)
         if pin is None:
             raise RelayError("that is no authority of this network")
         return opener(pin)
