@@ -35,7 +35,7 @@ def test_a_healthy_network_of_twenty_nodes() -> None:
     report = simulate(1, CALM)
     assert_well(report)
     assert report.counts["tasks done"] >= 3
-    assert report.counts["rounds judged"] == report.counts["rounds"] > 3
+    assert report.counts["rounds judged"] == report.counts["rounds"] >= 2
     assert not report.faults
 
 
