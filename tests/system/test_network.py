@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,11 @@ def test_another_user_joins_with_the_file(network: Network, tmp_path: Path) -> N
     assert (answer.returncode, answer.stdout) == (7, b"hello")
     again = fog("join", network.folder / "client" / "network.toml", home=home)
     assert again.stdout == joined.stdout
+    other = tmp_path / "other.toml"
+    other.write_text((home / "network.toml").read_text().replace("test network", "other network"))
+    refused = fog("join", other, home=home)
+    assert refused.returncode == 125
+    assert b"FOGBANK_HOME" in refused.stderr
 
 
 def test_a_relay_that_dies_in_mid_job_is_told_and_the_next_job_goes_around(
@@ -219,5 +225,11 @@ def test_a_folder_serves_the_next_network_too(tmp_path: Path) -> None:
         identities |= {node["identity"] for node in report["nodes"]}
         assert {node["state"] for node in network.nodes()} == {"stopped"}
     assert len(identities) == 2 * 4
+    # Its last consensus serves, though nobody can give a newer one.
+    fresh_until = datetime.fromisoformat(report["fresh_until"])
+    wait_for(lambda: datetime.now(UTC) >= fresh_until, "the end of the consensus's freshness")
+    shown = network.fog("network", "show", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["nodes"]
     again = network.fog("testnet", "down", "--dir", folder)
     assert (again.returncode, again.stderr) == (0, b"fog: 0 processes ended\n")

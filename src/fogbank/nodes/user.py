@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import trio
 
 from fogbank.client.circuits_shell import CircuitBuilder, directly
-from fogbank.client.directory_cache_shell import DirectoryCache
+from fogbank.client.directory_cache_shell import DirectoryCache, DirectoryOpener
+from fogbank.client.errors import DirectoryUnavailable
 from fogbank.client.guards_store_shell import GuardStore
+from fogbank.client.limits import LIMITS
 from fogbank.client.topology import Topology
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.directory.network import NetworkDocument, load_network, verify_successor
@@ -114,7 +116,10 @@ def join_network(home: Home, text: str) -> NetworkDocument:
             return home.set_network(text)
         verify_successor(known, offered)
     except (ValueError, ProtocolError) as error:
-        raise HomeError(str(error)) from error
+        raise HomeError(
+            f"{error}. {home.folder} stays with {known.name!r}: get the network's newest file, or "
+            "join another network in another folder, named by FOGBANK_HOME"
+        ) from error
     return home.set_network(text)
 
 
@@ -128,10 +133,19 @@ async def network_report(home: Home) -> dict[str, Any]:
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         if not cache.is_fresh:
-            await cache.refresh(directly(node))
+            await _renew(cache, directly(node))
         topology = await cache.ensure(directly(node))
         nursery.cancel_scope.cancel()
     return _report(network, topology.consensus)
+
+
+async def _renew(cache: DirectoryCache, opener: DirectoryOpener) -> None:
+    """Fetch a newer consensus; a live one that is at hand serves if there is none to be had."""
+    if cache.consensus is None:
+        await cache.refresh(opener)
+        return
+    with trio.move_on_after(LIMITS.renew_seconds), suppress(DirectoryUnavailable):
+        await cache.refresh(opener)
 
 
 def _report(network: NetworkDocument, consensus: Consensus) -> dict[str, Any]:
