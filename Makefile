@@ -19,6 +19,7 @@ help:
 	@echo "make demo         start a network on this machine and render a picture on it"
 	@echo "make test         run all tests"
 	@echo "make simulate     simulate whole networks with faults (SEEDS=1000, START=0)"
+	@echo "make abuse        attack a relay of real processes, and measure what others keep"
 	@echo "make lint         check style, types and the import contracts"
 	@echo "make package      build the distributions and try them in a fresh environment"
 	@echo "make bench        run every benchmark (make bench-onion: one; ARGS=--json: as JSON)"
@@ -39,6 +40,10 @@ test: $(STAMP)
 .PHONY: simulate
 simulate: $(STAMP)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
+
+.PHONY: abuse
+abuse: $(STAMP)
+	@$(BIN)/pytest -m abuse -rP tests/abuse $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP)

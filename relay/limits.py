@@ -25,6 +25,9 @@ class Limits:
     half_open: int = 256
     handshake_seconds: float = 10.0
     dial_seconds: float = 10.0
+    handshakes_per_second: float = 32.0
+    """Links that one address may begin; these, and CREATEs, are counted over all its links."""
+    handshakes_burst: float = 128.0
     creates_per_second: float = 100.0
     creates_burst: float = 200.0
     circuits_per_link: int = 4096

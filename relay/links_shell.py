@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Protocol
 
 import trio
@@ -21,6 +20,7 @@ from fogbank.relay.link.handshake import LinkCredentials, LinkHandshake
 from fogbank.relay.link.outqueue import OutQueue
 from fogbank.relay.link.pipe import Pipe, Transport
 from fogbank.relay.link.shell import TURN, Link, shake
+from fogbank.relay.link.sources_shell import Source, Sources, address_group
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +53,13 @@ class Links:
         self._clock = clock
         self._on_clock_warning = on_clock_warning
         self._buffer = memoryview(bytearray(TURN))
-        self._by_peer: dict[NodeId, Link] = {}
+        self._by_peer: dict[NodeId, list[Link]] = {}
         self._by_queue: dict[OutQueue, Link] = {}
         self._dialing: dict[NodeId, trio.Event] = {}
         self._held: frozenset[NodeId] = frozenset()
         self._strangers: Counter[str] = Counter()
         self._nodes: Counter[str] = Counter()
+        self._sources = Sources(limits, switch.now)
         self._half_open = 0
         self._nursery: trio.Nursery | None = None
 
@@ -93,9 +94,9 @@ class Links:
         self._held = frozenset(identities)
 
     def standing(self, identity: NodeId) -> Link | None:
-        """Return the link to `identity`, if one stands."""
-        link = self._by_peer.get(identity)
-        return None if link is None or link.closing else link
+        """Return the newest link to `identity` that stands, if there is one."""
+        links = self._by_peer.get(identity, ())
+        return next((link for link in reversed(links) if not link.closing), None)
 
     def send(self, queues: Sequence[OutQueue]) -> None:
         """Send what waits on these links as far as it goes now."""
@@ -124,7 +125,7 @@ class Links:
         self._dialing[identity] = done = trio.Event()
         try:
             pipe, proved = await self._dial_any(identity, addresses)
-            link, nursery = self._open(pipe, proved, dialed=True)
+            link, nursery = self._open(pipe, proved, None)
             nursery.start_soon(self._run_link, link)
             return link
         finally:
@@ -181,6 +182,8 @@ class Links:
             return False
         if self._half_open >= self._limits.half_open:
             return False
+        if not self._sources.get(group, proved=False).handshakes.take(self._switch.now()):
+            return False
         self._half_open += 1
         self._strangers[group] += 1
         answer = partial(self._answer, finish, host, self._keys)
@@ -205,8 +208,14 @@ class Links:
                 if count[group] > self._limits.node_links_per_address:
                     pipe.close()
                     return
-            link, _ = self._open(pipe, proved, dialed=False)
-            await self._run_link(link)
+            source = self._sources.get(group, proved=proved is not None)
+            source.links += 1
+            try:
+                link, _ = self._open(pipe, proved, source)
+                await self._run_link(link)
+            finally:
+                source.links -= 1
+                source.left = self._switch.now()
         except (RelayError, trio.TooSlowError):
             # A peer that cannot shake hands: its own trouble, and too frequent to log.
             pass
@@ -229,18 +238,23 @@ class Links:
     # Open links.
 
     def _open(
-        self, pipe: Pipe, proved: ChainKeys | None, *, dialed: bool
+        self, pipe: Pipe, proved: ChainKeys | None, source: Source | None
     ) -> tuple[Link, trio.Nursery]:
         if self._nursery is None:
             pipe.close()
             raise LinkFailed("this node is shutting down")
-        port = self._switch.open_port(proved.identity if proved else None, dialed=dialed)
+        port = self._switch.open_port(
+            proved.identity if proved else None,
+            dialed=source is None,
+            creates=source.creates if source is not None else None,
+        )
         port.last_used = self._switch.now()
         onion_key = proved.onion if proved is not None else None
-        link = Link(pipe, self._switch, port, self._buffer, onion_key, self._limits.link_queue)
+        queue_limit = self._limits.link_queue
+        link = Link(pipe, self._switch, port, self._buffer, onion_key, queue_limit, source=source)
         self._by_queue[port.queue] = link
         if port.peer is not None:
-            self._by_peer[port.peer] = link
+            self._by_peer.setdefault(port.peer, []).append(link)
         return link, self._nursery
 
     async def _run_link(self, link: Link) -> None:
@@ -248,8 +262,11 @@ class Links:
             await contain("a link", link.run)
         finally:
             self._by_queue.pop(link.port.queue, None)
-            if link.peer is not None and self._by_peer.get(link.peer) is link:
-                del self._by_peer[link.peer]
+            if link.peer is not None:
+                # An older link to the same peer takes its place: a probe's end is not the peer's.
+                self._by_peer[link.peer].remove(link)
+                if not self._by_peer[link.peer]:
+                    del self._by_peer[link.peer]
 
     async def _keep(self) -> None:
         """Close links that nobody uses; pad those that are held, so that the peer keeps them."""
@@ -257,25 +274,13 @@ class Links:
         while True:
             await trio.sleep(min(_JANITOR_SECONDS, idle / 4))
             now = trio.current_time()
+            self._sources.forget()
             for link in list(self._by_queue.values()):
                 if link.peer in self._held:
                     if now - link.padded >= idle / 4:
                         link.pad(now)
                 elif not link.port.sides and now - link.port.last_used > idle:
                     link.close()
-
-
-def address_group(host: str) -> str:
-    """Return what counts as one remote address: an IPv4 address, or an IPv6 /64 (spec/02 §6)."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ip_network((int(address), 64), strict=False))
-    return host
 
 
 def _discount(counter: Counter[str], key: str) -> None:

@@ -88,10 +88,12 @@ class Switch:
 
     # Links come and go.
 
-    def open_port(self, peer: NodeId | None, *, dialed: bool) -> Port:
-        """Add an open link."""
+    def open_port(
+        self, peer: NodeId | None, *, dialed: bool, creates: TokenBucket | None = None
+    ) -> Port:
+        """Add an open link. `creates` allows its CREATEs, and maybe other links' too."""
         limits = self._limits
-        bucket = TokenBucket(limits.creates_per_second, limits.creates_burst, self.now())
+        bucket = creates or TokenBucket(limits.creates_per_second, limits.creates_burst, self.now())
         return Port(OutQueue(self._budget, self._dirty), peer, bucket, dialed=dialed)
 
     def close_port(self, port: Port) -> None:

@@ -17,6 +17,7 @@ from fogbank.relay.keys import NodeId
 from fogbank.relay.link.handshake import LinkHandshake
 from fogbank.relay.link.pipe import Pipe, PipeBroken
 from fogbank.relay.link.port import Port
+from fogbank.relay.link.sources_shell import Source
 
 TURN = 64 * CELL
 """Bytes that one read may take."""
@@ -61,7 +62,8 @@ async def _receive_cell(pipe: Pipe, cell: memoryview) -> None:
 class Link:
     """An open link. `buffer` (a turn's bytes) is shared by all links of a process.
 
-    Over `queue_limit` waiting bytes the link is closed: its peer does not read.
+    Over `queue_limit` waiting bytes the link is closed: its peer does not read. `source` is where
+    it came from; None if this side dialed.
     """
 
     def __init__(
@@ -72,7 +74,10 @@ class Link:
         buffer: memoryview,
         onion_key: bytes | None,
         queue_limit: int,
+        *,
+        source: Source | None = None,
     ) -> None:
+        self._source = source
         self._pipe = pipe
         self._switch = switch
         self._buffer = buffer
@@ -156,6 +161,7 @@ class Link:
 
     async def _read(self) -> None:
         pipe, buffer, switch, port = self._pipe, self._buffer, self._switch, self.port
+        source = self._source
         carry = b""
         turns = 0
         while True:
@@ -165,6 +171,8 @@ class Link:
                 if count is None:
                     turns = 0
                     await pipe.wait_readable()
+                    if source is not None and source.crowded:
+                        await source.turn()
                     continue
             except PipeBroken:
                 return
@@ -184,4 +192,7 @@ class Link:
             turns += 1
             if turns >= _TURNS:
                 turns = 0
-                await trio.lowlevel.checkpoint()
+                if source is None:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await source.turn()
