@@ -35,6 +35,8 @@ class Listed:
         """Tell whether a node is among them."""
         if descriptor.identity in self.identities:
             return True
+        if not self.networks:
+            return False
         hosts = [ip_address(address.host) for address in descriptor.description.addresses]
         return any(host in network for host in hosts for network in self.networks)
 
