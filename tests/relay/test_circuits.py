@@ -617,3 +617,21 @@ async def test_a_link_whose_peer_takes_nothing_is_closed(autojump_clock: MockClo
         await network.settle()
         assert relay.peers == set()
         assert isinstance(circuit._core.error, CircuitDestroyed)
+
+
+async def test_a_link_that_ends_leaves_an_older_one_to_the_same_peer_standing(
+    autojump_clock: MockClock,
+) -> None:
+    async with onion_network(2) as network:
+        first, second = network.nodes
+        hop = network.hops[1]
+        standing = await first.link(hop.identity, hop.addresses or ())
+        for _ in range(3):
+            await first.probe(hop.identity, hop.addresses or ())
+        await trio.testing.wait_all_tasks_blocked()
+        assert second.links.standing(network.keys[0].identity) is not None
+        assert await first.link(hop.identity, ()) is standing
+        # The side that was probed uses the old link too, and dials no new one.
+        before = len(second.links)
+        await second.link(network.keys[0].identity, ())
+        assert len(second.links) == before == 1
