@@ -189,3 +189,19 @@ def test_what_the_user_should_know_of_his_home_is_told_without_asking(
     answer = fog("run", path, stdin=b"hello", home=home)
     assert (answer.returncode, answer.stdout) == (7, b"hello")
     assert b"guards.corrupt" in answer.stderr
+
+
+def test_a_standard_input_that_does_not_end_is_spoken_of(tmp_path: Path) -> None:
+    path = tmp_path / "program.wat"
+    path.write_text(programs.COPY)
+    process = subprocess.Popen(
+        command(("run", path)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(tmp_path / "home"),
+    )
+    assert process.stderr is not None
+    assert b"</dev/null" in process.stderr.readline()
+    process.communicate(timeout=60)
+    assert process.returncode == 125

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,9 @@ import typer
 from fogbank.cli.home import user_home
 from fogbank.cli.output import emit, emit_errors, errors_in_words, note, read_bounded
 from fogbank.cli.sizes import parse_fuel, parse_memory
+
+_STDIN_SECONDS = 3.0
+_STDIN_NOTE = "waiting for standard input to end; if there is none, add </dev/null"
 
 if TYPE_CHECKING:
     from fogbank.client.exit_codes import Ending
@@ -99,14 +103,26 @@ def _task(
         raise ValueError("two of the files have the same name: the program sees names only")
     limits.check()
     contents = tuple((path.name, read_bounded(path, INPUT_SIZE)) for path in files)
-    # A terminal has no end of its own; a program is given what is piped to it.
-    waits = sys.stdin is not None and not sys.stdin.isatty()
-    stdin = sys.stdin.buffer.read(INPUT_SIZE + 1) if waits else b""
-    if len(stdin) > INPUT_SIZE:
-        raise ValueError(f"standard input has more than {INPUT_SIZE} bytes, the most that is taken")
+    stdin = _read_stdin(INPUT_SIZE)
     task = Task(args=(program.name, *arguments), files=contents, stdin=stdin, limits=limits)
     task.check()
     return task
+
+
+def _read_stdin(most: int) -> bytes:
+    """Return standard input; nothing from a terminal, which has no end of its own."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return b""
+    patience = threading.Timer(_STDIN_SECONDS, note, [_STDIN_NOTE])
+    patience.daemon = True
+    patience.start()
+    try:
+        data = sys.stdin.buffer.read(most + 1)
+    finally:
+        patience.cancel()
+    if len(data) > most:
+        raise ValueError(f"standard input has more than {most} bytes, the most that is taken")
+    return data
 
 
 async def _run(
