@@ -22,7 +22,7 @@ WARMUP_ROUNDS = 20
 WARMUP_INTERVAL = 3
 INTERVAL = 30
 PHASE_MS = 600
-LEAD = 2
+LEAD = 3
 """Seconds from the making of the network document to the start of the first interval."""
 
 
