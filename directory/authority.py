@@ -153,7 +153,7 @@ class Authority:
             effects = self._agreement.conclude()
             for descriptor in self._agreement.descriptors():
                 with suppress(ProtocolError):
-                    effects += self.nodes.accept(descriptor, now)
+                    effects += self.nodes.accept(descriptor, now, agreed=True)
             return effects + self._try_adopt(now)
         return self._try_adopt(now)
 

@@ -16,9 +16,13 @@ from fogbank.directory.schedule import interval_at, worker_freshness
 from fogbank.directory.vote import MAX_NODES, Observation
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import NodeId
+from fogbank.relay.link.port import TokenBucket
 
 MAX_PROBES = 32
 """Probes in flight at once."""
+NEW_PER_SECOND = 16.0
+NEW_BURST = 4096.0
+"""New identities that may publish: rate and burst, known ones and agreed votes not counted."""
 _FIRST_RETRY = 1 / 8
 """A failed probe is repeated after this share of an interval, then after twice that, and so on."""
 _LEAST_GAP = 1 / 60
@@ -55,6 +59,7 @@ class NodeTable:
         self._cache = cache
         self._limit = limit
         self._nodes: dict[NodeId, _Node] = {}
+        self._newcomers: TokenBucket | None = None
         self._due: list[tuple[float, NodeId]] = []
         self._in_flight = 0
         self._measured: dict[NodeId, tuple[int, int]] = {}
@@ -78,15 +83,18 @@ class NodeTable:
             self._nodes[descriptor.identity] = node
             self._schedule(node, now)
 
-    def accept(self, data: bytes, now: float) -> list[Effect]:
-        """Take a node's new descriptor; raise `ProtocolError` with the reason to refuse it."""
+    def accept(self, data: bytes, now: float, *, agreed: bool = False) -> list[Effect]:
+        """Take a node's new descriptor; raise `ProtocolError` with the reason to refuse it.
+
+        `agreed` if it stood in an agreed vote, and was not published here.
+        """
+        effects: list[Effect] = []
         descriptor = self._cache.open(data, now)
         if descriptor.description.role is Role.AUTHORITY:
             raise ProtocolError("an authority's descriptor travels in its own vote only")
         node = self._nodes.get(descriptor.identity)
         if node is None:
-            if len(self._nodes) >= self._limit:
-                raise ProtocolError("this authority knows as many nodes as it can hold")
+            effects += self._make_room(now, agreed=agreed)
             node = _Node(descriptor, int(now), 0, now)
             self._nodes[descriptor.identity] = node
         elif not self._renew(node, descriptor, now):
@@ -95,7 +103,35 @@ class NodeTable:
             node.running_since = node.running_since or int(now)
         else:
             self._schedule(node, now)
-        return [KeepNode(node.record())]
+        return [*effects, KeepNode(node.record())]
+
+    def _make_room(self, now: float, *, agreed: bool) -> list[Effect]:
+        """Find room for one more node, or raise; nobody found running must make way.
+
+        Whoever makes identities by the thousand so displaces only others that never ran.
+        """
+        if not agreed:
+            if self._newcomers is None:
+                self._newcomers = TokenBucket(NEW_PER_SECOND, NEW_BURST, now)
+            if not self._newcomers.take(now):
+                raise ProtocolError("too many new nodes publish just now: publish again later")
+        if len(self._nodes) < self._limit:
+            return []
+        # Agreed votes bring thousands at once: a search for each would hold up the round.
+        idle = (node for node in self._nodes.values() if not self._counts(node, now))
+        oldest = None if agreed else min(idle, key=lambda node: node.accepted, default=None)
+        if oldest is None:
+            raise ProtocolError("this authority knows as many nodes as it can hold")
+        identity = oldest.descriptor.identity
+        del self._nodes[identity]
+        self._measured.pop(identity, None)
+        return [ForgetNode(identity)]
+
+    def _counts(self, node: _Node, now: float) -> bool:
+        """Tell whether a node runs, or is being looked at."""
+        if node.role is Role.WORKER:
+            return self._fresh(node, now)
+        return node.running_since > 0 or node.probing
 
     def _renew(self, node: _Node, descriptor: Descriptor, now: float) -> bool:
         """Put a newer descriptor in place; tell whether anything changed."""

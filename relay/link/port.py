@@ -39,7 +39,9 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Take one token if there is one."""
-        self._level = min(self._burst, self._level + (now - self._then) * self._rate)
+        # A clock that was set back gives nothing, and takes nothing away.
+        passed = max(0.0, now - self._then)
+        self._level = min(self._burst, self._level + passed * self._rate)
         self._then = now
         if self._level < 1:
             return False

@@ -152,11 +152,57 @@ def test_refusals() -> None:
         nodes.accept(relay(0).descriptor(NOW - 5), NOW)
     with pytest.raises(ProtocolError, match="too often"):
         nodes.accept(relay(0).descriptor(NOW + 1), NOW + 0.2)
-    with pytest.raises(ProtocolError, match="as many nodes"):
-        nodes.accept(relay(1).descriptor(NOW), NOW)
     with pytest.raises(ProtocolError, match="its own vote only"):
         nodes.accept(NETWORK.authorities[0].descriptor(NOW), NOW)
     assert len(nodes) == 1
+
+
+def test_a_full_table_gives_up_who_never_ran_longest_unheard_of_first() -> None:
+    nodes = table(limit=3)
+    nodes.accept(relay(0).descriptor(NOW), NOW)
+    (probe,) = probes(nodes.probes(NOW))
+    nodes.probed(probe, True, NOW)
+    nodes.accept(worker(0).descriptor(NOW), NOW)
+    nodes.accept(relay(1).descriptor(NOW), NOW)
+    for number in range(2, 20):
+        now = NOW + number / 10
+        forgotten, kept = nodes.accept(relay(number).descriptor(now), now)
+        assert forgotten == ForgetNode(relay(number - 1).identity)
+        assert isinstance(kept, KeepNode)
+    assert len(nodes) == 3
+    assert running(nodes, NOW + 2) == {relay(0).identity, worker(0).identity}
+    with pytest.raises(ProtocolError, match="as many nodes"):
+        nodes.accept(relay(20).descriptor(NOW + 2), NOW + 2, agreed=True)
+
+
+def test_a_full_table_of_running_nodes_takes_nobody() -> None:
+    nodes = table(limit=2)
+    nodes.accept(worker(0).descriptor(NOW), NOW)
+    nodes.accept(relay(0).descriptor(NOW), NOW)
+    (probe,) = probes(nodes.probes(NOW))
+    nodes.probed(probe, True, NOW)
+    with pytest.raises(ProtocolError, match="as many nodes"):
+        nodes.accept(relay(1).descriptor(NOW), NOW)
+    # The worker was not heard of again: it makes way.
+    later = NOW + 90
+    assert ForgetNode(worker(0).identity) in nodes.accept(relay(1).descriptor(later), later)
+
+
+def test_new_identities_are_rationed_and_known_ones_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fogbank.directory.nodes.NEW_BURST", 2.0)
+    nodes = table()
+    for number in range(2):
+        nodes.accept(relay(number).descriptor(NOW), NOW)
+    with pytest.raises(ProtocolError, match="too many new nodes"):
+        nodes.accept(relay(2).descriptor(NOW), NOW)
+    assert nodes.accept(relay(0).descriptor(NOW + 1), NOW + 1)
+    assert nodes.accept(relay(2).descriptor(NOW + 1), NOW + 1)
+    nodes.accept(relay(3).descriptor(NOW + 1), NOW + 1)
+    with pytest.raises(ProtocolError, match="too many new nodes"):
+        nodes.accept(relay(4).descriptor(NOW + 1), NOW + 1)
+    assert nodes.accept(relay(4).descriptor(NOW + 1), NOW + 1, agreed=True)
 
 
 def test_what_is_old_is_forgotten() -> None:
