@@ -50,8 +50,10 @@ def _write(stream: TextIO | None, data: str | bytes, name: str) -> None:
 
 def note(text: str) -> None:
     """Tell the user something on standard error, if there is one."""
-    with suppress(OSError):
+    try:
         typer.echo(f"fog: {text}", err=True)
+    except OSError:
+        _give_up_unwritable()
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:
@@ -96,7 +98,7 @@ def errors_in_words(report: ErrorReport | None = None) -> Iterator[None]:
         if report is not None:
             with suppress(OSError, ValueError):
                 report(cause, ending)
-            _give_up_unwritable()
+        _give_up_unwritable()
         fail(ending.sentence, ending.code)
 
 
