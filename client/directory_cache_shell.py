@@ -35,6 +35,8 @@ _FAILURES = (
     trio.BrokenResourceError,
     trio.ClosedResourceError,
 )
+_HUNGRY_SHARE = 0.25
+"""Of an interval: the longest wait while there is no consensus at all."""
 _LONGEST_SLEEP = 300.0
 """A machine that slept looks at its clock again after so many seconds."""
 
@@ -170,7 +172,10 @@ class DirectoryCache:
     async def _wait(self, failures: int, *, soon: bool) -> None:
         consensus = self.consensus
         if failures:
-            interval = interval_at(self._network, self._clock())
+            interval: float = interval_at(self._network, self._clock())
+            if consensus is None:
+                # Nothing can be done without one, and the next one may come at any moment.
+                interval *= _HUNGRY_SHARE
             due = self._clock() + retry_wait(failures, interval, self._chooser)
         elif consensus is not None:
             due = next_fetch(consensus, self._chooser, soon=soon)
