@@ -36,6 +36,10 @@ _STRINGS_COUNT: Final = 4096
 _T = TypeVar("_T")
 
 
+SERVICE: Final = "job"
+"""The name of the service that sessions are streams of (spec/08 §1)."""
+
+
 class Kind(IntEnum):
     """What a message is: its key 0."""
 

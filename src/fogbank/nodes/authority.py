@@ -12,12 +12,12 @@ from fogbank.client.circuits_shell import directly
 from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, Role
+from fogbank.directory.exchange import SERVICE as DIRECTORY_SERVICE
 from fogbank.directory.signatures import Credentials
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.policy_file import POLICY_FILE, PolicyFile
 from fogbank.nodes.runtime import (
-    DIRECTORY_SERVICE,
     Publisher,
     authority_streams,
     renew_keys,

@@ -8,12 +8,12 @@ import trio
 
 from fogbank.client.circuits_shell import directly
 from fogbank.directory.descriptor import Description, Role
+from fogbank.directory.exchange import SERVICE as DIRECTORY_SERVICE
 from fogbank.directory.exchange_shell import DirService
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
 from fogbank.nodes.keeper import ConsensusKeeper
 from fogbank.nodes.runtime import (
-    DIRECTORY_SERVICE,
     Publisher,
     authority_streams,
     renew_keys,

@@ -31,15 +31,12 @@ from fogbank.relay.node_shell import Node
 
 log = logging.getLogger(__name__)
 
-DIRECTORY_SERVICE = "dir"
 FAILURES = (RelayError, ClientError, OSError, trio.TooSlowError, trio.BrokenResourceError)
 """What talking to another node may end in."""
 OpenStream: TypeAlias = Callable[[NodeId], AbstractAsyncContextManager[Stream]]
 """Opens a `dir` stream to an authority."""
 
 _KEY_SECONDS = 3600.0
-_REPUBLISH_INTERVALS = 1.0
-"""A node publishes anew after so many intervals."""
 _RETRY_SHARE = 10.0
 _RETRY_BOUNDS = (0.3, 60.0)
 _TIMEOUT = 30.0
@@ -136,8 +133,8 @@ class Publisher:
         self._renewed.set()
 
     def period(self) -> float:
-        """Return the seconds after which to publish anew."""
-        return interval_at(self._network, self._clock()) * _REPUBLISH_INTERVALS
+        """Return the seconds after which to publish anew: an interval."""
+        return interval_at(self._network, self._clock())
 
     def describe(self) -> bytes:
         """Return the descriptor as of now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -22,11 +22,10 @@ from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.runtime import nearly_always_far
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.messages import SERVICE as JOB_SERVICE
 from fogbank.relay.keys import NodeId, show_id
 from fogbank.relay.node_shell import NodeConfig
 from fogbank.relay.streams.shell import CircuitStream
-
-JOB_SERVICE: Final = "job"
 
 Note = Callable[[str], None]
 

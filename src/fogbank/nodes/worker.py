@@ -25,6 +25,7 @@ from fogbank.nodes.runtime import (
 from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.relay.job.limits import JobLimits
+from fogbank.relay.job.messages import SERVICE as JOB_SERVICE
 from fogbank.relay.job.service_shell import JobService, Runner
 from fogbank.relay.node_shell import NodeConfig
 from fogbank.sandbox.engine import engine_class
@@ -33,8 +34,6 @@ from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
 
 log = logging.getLogger(__name__)
-
-JOB_SERVICE = "job"
 
 
 async def run_worker(home: Home, *, eof: bool) -> None:
