@@ -83,6 +83,7 @@ class Frames(Generic[M]):
         self._message: M | None = None
         self._blobs: Blobs | None = None
         self._left = 0
+        self._broken = False
 
     @property
     def is_between(self) -> bool:
@@ -104,9 +105,12 @@ class Frames(Generic[M]):
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[tuple[M, Blobs | None]]:
         """Take in `data`; yield each message that is whole, and its attachments if kept.
 
-        What is yielded must be dealt with before the next is asked for. After a `ProtocolError`
-        nothing more may be fed.
+        What is yielded must be dealt with before the next is asked for. After a `ProtocolError`,
+        or if its owner stopped asking, whatever is fed is another one.
         """
+        if self._broken:
+            raise ProtocolError("a job's session goes on after its end")
+        self._broken = True
         view = memoryview(data)
         while view:
             view = self._attachment(view) if self._message is not None else self._head(view)
@@ -114,6 +118,7 @@ class Frames(Generic[M]):
                 message, blobs = self._message, self._blobs
                 self._message = self._blobs = None
                 yield message, blobs
+        self._broken = False
 
     def _head(self, view: memoryview) -> memoryview:
         buffer = self._buffer

@@ -2,7 +2,7 @@
 
 Pure. The shell feeds it what arrived and the time, acts on the events, tells it how the module and
 the tasks fared, and sends what `data_to_send` returns. A breach by the client is a `ProtocolError`,
-after which only `close` may be called.
+after which the session is over.
 
     OPENED -HELLO-> GREETED -MODULE-> WAITING -load_module-> LOADING -accept_module-> OPEN
     any of these -refuse-> OVER
@@ -122,11 +122,15 @@ class WorkerSession:
         """Take in what the client sent; raise `ProtocolError` if it may not be."""
         events: list[WorkerEvent] = []
         whole = 0
-        for message, blobs in self._frames.feed(data):
-            whole += 1
-            events += self._take(message, blobs)
-            if self.is_over:
-                break
+        try:
+            for message, blobs in self._frames.feed(data):
+                whole += 1
+                events += self._take(message, blobs)
+                if self.is_over:
+                    break
+        except ProtocolError:
+            self.close()
+            raise
         if whole:
             self._quiet_since = now
         if self._frames.is_between:

@@ -119,7 +119,10 @@ class LinkHandshake:
         """
         if command == Command.PADDING:
             return []
-        if command not in self._awaited:
+        awaited = self._awaited
+        # What fails leaves nothing to wait for: the handshake cannot go on after an error.
+        self._await()
+        if command not in awaited:
             raise ProtocolError(f"a link's peer sent command {command} out of order")
         match command:
             case Command.VERSIONS:
@@ -188,7 +191,6 @@ class LinkHandshake:
         self.observed_address = record.text(2, _ADDRESS_LIMIT)
         record.done()
         self.peer_clock_offset = clock - now if clock else None
-        self._await()
         self.open = True
         return [] if self._role is _Role.DIALER else [*self._own_auth(), self._netinfo(now)]
 

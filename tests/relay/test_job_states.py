@@ -1,0 +1,281 @@
+"""A job's session at either side: every message of the codec in every state (spec/08 §3, §6).
+
+What `test_job_sessions.py` lists by hand is here taken from the codec's own unions, so a message
+that is added to them and has no example fails. After a breach a side is closed and stays so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fogbank.relay.codec import encode
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.client_session import ClientSession, TaskDone
+from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.frames import frame
+from fogbank.relay.job.limits import Budget
+from fogbank.relay.job.messages import (
+    Accepted,
+    Cancel,
+    FromClient,
+    FromWorker,
+    Hello,
+    Kind,
+    ModuleHead,
+    Offer,
+    Refused,
+    ResultHead,
+    State,
+    TaskHead,
+    TaskState,
+)
+from fogbank.relay.job.worker_session import Phase, WorkerSession
+from fogbank.sandbox.outcome import Outcome, Result
+from tests.relay.test_job_sessions import (
+    ANNOUNCED,
+    LIMITS,
+    MODULE,
+    OFFER,
+    SENT,
+    STAGES,
+    client_in,
+    head,
+    heard,
+    result_head,
+    worker_in,
+)
+
+EXAMPLES: dict[type, bytes] = {
+    Hello: frame(Hello()),
+    ModuleHead: frame(ANNOUNCED) + MODULE,
+    TaskHead: frame(head(2)),
+    Cancel: frame(Cancel(1)),
+    Offer: frame(OFFER),
+    Accepted: frame(Accepted()),
+    Refused: frame(Refused(Cause.BUSY, "full")),
+    TaskState: frame(TaskState(1, State.QUEUED)),
+    ResultHead: frame(result_head(1, stdout=8)) + bytes(8),
+}
+UNKNOWN = {
+    f"kind {number}": len(body).to_bytes(4, "big") + body
+    for number in (0, max(Kind) + 1, 255)
+    for body in [encode({0: number})]
+}
+MESSAGES = {kind.__name__: data for kind, data in EXAMPLES.items()} | UNKNOWN
+WORKER_TAKES: dict[Phase, set[type]] = {
+    Phase.OPENED: {Hello},
+    Phase.GREETED: {ModuleHead},
+    Phase.WAITING: {TaskHead, Cancel},
+    Phase.LOADING: {TaskHead, Cancel},
+    Phase.OPEN: {TaskHead, Cancel},
+    Phase.OVER: set(),
+}
+CLIENT_TAKES: dict[str, set[type]] = {
+    "opened": {Offer, Refused},
+    "offered": {Refused},
+    "submitted": {Accepted, Refused, TaskState},
+    "accepted": {Refused, TaskState},
+    "queued": {Refused, TaskState},
+    "running": {Refused, ResultHead},
+}
+PHASES = [phase for phase in Phase if phase is not Phase.OVER]
+
+
+def test_every_message_has_an_example() -> None:
+    of_either = {*get_args(FromClient), *get_args(FromWorker)}
+    assert set(EXAMPLES) == of_either
+    assert len(of_either) == len(Kind)
+    assert set(WORKER_TAKES) == set(Phase)
+    assert tuple(CLIENT_TAKES) == STAGES
+    assert set(STAGES) > SENT
+
+
+def every_act(session: WorkerSession) -> None:
+    """Do all that a shell may still do with a session."""
+    session.queue_module("full")
+    session.load_module()
+    session.accept_module(2.0)
+    assert session.start_task() is None
+    session.finish_task(Result(Outcome.COMPLETED, 0), 2.0)
+    session.refuse_task(Cause.TASK, "no", 2.0)
+    session.refuse(Cause.SILENT, "no")
+    session.deadline()
+    session.close()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_worker_takes_its_messages_or_is_closed_for_good(name: str, phase: Phase) -> None:
+    budget = Budget(LIMITS.held)
+    session = worker_in(phase, budget)
+    if name in {kind.__name__ for kind in WORKER_TAKES[phase]}:
+        session.receive(MESSAGES[name], 1.0)
+        assert not session.is_over
+        return
+    with pytest.raises(ProtocolError):
+        session.receive(MESSAGES[name], 1.0)
+    assert session.is_over
+    assert budget.left == LIMITS.held, "what it held was not given back"
+    every_act(session)
+    for data in MESSAGES.values():
+        with pytest.raises(ProtocolError):
+            session.receive(data, 2.0)
+    assert session.data_to_send() == []
+    assert budget.left == LIMITS.held
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_client_takes_its_messages_or_takes_nothing_more(name: str, stage: str) -> None:
+    session = client_in(stage)
+    if name in {kind.__name__ for kind in CLIENT_TAKES[stage]}:
+        assert session.receive(MESSAGES[name], 1.0)
+        return
+    unanswered = session.unanswered
+    with pytest.raises(ProtocolError):
+        session.receive(MESSAGES[name], 1.0)
+    for data in MESSAGES.values():
+        with pytest.raises(ProtocolError):
+            session.receive(data, 2.0)
+    assert session.unanswered == unanswered, "a task was answered after the breach"
+
+
+class AnythingAtASession(RuleBasedStateMachine):
+    """A worker's session, a client that says what it likes, and a shell that goes on regardless."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.budget = Budget(LIMITS.held)
+        self.session = WorkerSession(OFFER, LIMITS, self.budget, 0.0)
+        self.said: list[bytes] = []
+        self.breached = False
+
+    @initialize(phase=st.sampled_from(PHASES))
+    def begin(self, phase: Phase) -> None:
+        self.session = worker_in(phase, self.budget)
+
+    @rule(name=st.sampled_from(sorted(MESSAGES)))
+    def a_message(self, name: str) -> None:
+        self.hear(MESSAGES[name])
+
+    @rule(number=st.integers(1, 6), size=st.integers(0, 60))
+    def a_task(self, number: int, size: int) -> None:
+        self.hear(frame(head(number, size)) + bytes(size))
+
+    @rule(data=st.binary(max_size=12))
+    def bytes_of_any_kind(self, data: bytes) -> None:
+        self.hear(data)
+
+    def hear(self, data: bytes) -> None:
+        try:
+            self.session.receive(data, 1.0)
+        except ProtocolError:
+            self.session.data_to_send()
+            self.breached = True
+
+    @precondition(lambda self: self.session.phase is Phase.WAITING)
+    @rule()
+    def the_module_loads(self) -> None:
+        self.session.load_module()
+
+    @precondition(lambda self: self.session.phase is Phase.LOADING)
+    @rule()
+    def the_module_is_ready(self) -> None:
+        self.session.accept_module(1.0)
+
+    @rule()
+    def a_task_starts(self) -> None:
+        self.session.start_task()
+
+    @rule(outcome=st.sampled_from(Outcome))
+    def the_task_ends(self, outcome: Outcome) -> None:
+        self.session.finish_task(Result(outcome, 0, 5), 1.0)
+
+    @rule()
+    def it_is_refused(self) -> None:
+        self.session.refuse(Cause.SILENT, "nothing came")
+
+    @invariant()
+    def the_end_is_the_end(self) -> None:
+        new = self.session.data_to_send()
+        assert not (self.breached and new), "it speaks after a breach"
+        self.said += new
+        assert 0 <= self.budget.left <= LIMITS.held
+        if self.session.is_over:
+            assert self.budget.left == LIMITS.held
+
+    @invariant()
+    def no_task_is_answered_twice(self) -> None:
+        said: list[Any] = [message for message, _ in heard(self.said)]
+        ends = [one.task for one in said if isinstance(one, ResultHead | Refused)]
+        assert len(set(ends)) == len(ends)
+
+    def teardown(self) -> None:
+        self.session.close()
+        assert self.budget.left == LIMITS.held
+
+
+AnythingAtASession.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=25, deadline=None, derandomize=True
+)
+TestAnythingAtASession = AnythingAtASession.TestCase
+
+
+class AnythingAtAClient(RuleBasedStateMachine):
+    """A client's session, and a worker that says what it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered: list[int] = []
+        self.breached = False
+        self.session: ClientSession
+
+    @initialize(stage=st.sampled_from(STAGES))
+    def begin(self, stage: str) -> None:
+        self.session = client_in(stage)
+
+    def hear(self, data: bytes) -> None:
+        try:
+            events = self.session.receive(data, 1.0)
+        except ProtocolError:
+            self.breached = True
+            return
+        assert not (self.breached and data), "it listens after a breach"
+        self.answered += [event.task for event in events if isinstance(event, TaskDone)]
+
+    @rule(name=st.sampled_from(sorted(MESSAGES)))
+    def a_message(self, name: str) -> None:
+        self.hear(MESSAGES[name])
+
+    @rule(number=st.integers(0, 3), state=st.sampled_from(State))
+    def a_state(self, number: int, state: State) -> None:
+        self.hear(frame(TaskState(number, state)))
+
+    @rule(number=st.integers(1, 3), size=st.integers(0, 9), fuel=st.sampled_from([0, 1000, 1001]))
+    def a_result(self, number: int, size: int, fuel: int) -> None:
+        self.hear(frame(result_head(number, stdout=size, fuel=fuel)) + bytes(size))
+
+    @rule(data=st.binary(max_size=12))
+    def bytes_of_any_kind(self, data: bytes) -> None:
+        self.hear(data)
+
+    @rule(task=st.integers(1, 3))
+    def a_task_is_cancelled(self, task: int) -> None:
+        self.session.cancel(task)
+
+    @invariant()
+    def each_task_is_answered_once_at_most(self) -> None:
+        assert len(set(self.answered)) == len(self.answered)
+        assert not set(self.answered) & set(self.session.unanswered)
+        self.session.deadline()
+
+
+AnythingAtAClient.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=25, deadline=None, derandomize=True
+)
+TestAnythingAtAClient = AnythingAtAClient.TestCase
