@@ -134,31 +134,57 @@ def _layer_two(
     chooser: Chooser,
     limits: ClientLimits,
 ) -> tuple[LayerTwo, ...]:
-    """Keep what still holds of the layer-2 guards, and replace the others."""
-    latest = now + limits.layer_two_lifetime[1]
-    kept = [
+    """Keep what still holds of the layer-2 guards, and replace the others.
+
+    One that clashes with another stays only until a relay runs that clashes with none: a client
+    whose four had been drawn while that one was down might have no path for days.
+    """
+    latest, count = now + limits.layer_two_lifetime[1], limits.layer_two_guards
+    usable = [
         replace(guard, expires=min(guard.expires, latest))
         for guard in old
         if now < guard.expires and topology.relay(guard.identity) is not None
-    ]
-    kept = kept[: limits.layer_two_guards]
-    chosen = [entry for guard in kept if (entry := topology.relay(guard.identity)) is not None]
-    while len(kept) < limits.layer_two_guards:
-        entry = _another(chosen, topology, chooser)
-        if entry is None:
+    ][:count]
+    kept, clashing = _split(usable, topology)
+    while len(kept) < count:
+        entry = _another(kept, clashing, topology, chooser)
+        if entry is not None:
+            kept.append(LayerTwo(entry.identity, now + between(limits.layer_two_lifetime, chooser)))
+        elif clashing:
+            kept.append(clashing.pop(0))
+        else:
             break
-        chosen.append(entry)
-        kept.append(LayerTwo(entry.identity, now + between(limits.layer_two_lifetime, chooser)))
     return tuple(kept)
 
 
-def _another(chosen: Sequence[Entry], topology: Topology, chooser: Chooser) -> Entry | None:
-    """Draw one more layer-2 guard: of those that clash with none first, of these Stable ones."""
-    known = {entry.identity for entry in chosen}
-    taken = frozenset(key for entry in chosen for key in topology.keys(entry))
+def _split(guards: Sequence[LayerTwo], topology: Topology) -> tuple[list[LayerTwo], list[LayerTwo]]:
+    """Return those that clash with none before them, and the others."""
+    apart: list[LayerTwo] = []
+    clashing: list[LayerTwo] = []
+    for guard in guards:
+        is_apart = _taken([guard], topology).isdisjoint(_taken(apart, topology))
+        (apart if is_apart else clashing).append(guard)
+    return apart, clashing
 
-    def is_new(entry: Entry) -> bool:
-        return entry.identity not in known
+
+def _taken(guards: Sequence[LayerTwo], topology: Topology) -> frozenset[bytes]:
+    """Return the keys that no further guard may have in common with these."""
+    entries = [entry for guard in guards if (entry := topology.relay(guard.identity)) is not None]
+    return frozenset(key for entry in entries for key in topology.keys(entry))
+
+
+def _another(
+    kept: Sequence[LayerTwo],
+    clashing: Sequence[LayerTwo],
+    topology: Topology,
+    chooser: Chooser,
+) -> Entry | None:
+    """Draw one more layer-2 guard: of those that clash with none first, of these Stable ones.
+
+    One that clashes is drawn only if none that does is there to be kept.
+    """
+    known = {guard.identity for guard in kept}
+    taken = _taken(kept, topology)
 
     def is_apart(entry: Entry) -> bool:
         return taken.isdisjoint(topology.keys(entry))
@@ -166,7 +192,10 @@ def _another(chosen: Sequence[Entry], topology: Topology, chooser: Chooser) -> E
     def is_best(entry: Entry) -> bool:
         return Flag.STABLE in entry.flags and is_apart(entry)
 
-    for accept in (is_best, is_apart, is_new):
+    def is_new(entry: Entry) -> bool:
+        return entry.identity not in known
+
+    for accept in (is_best, is_apart) if clashing else (is_best, is_apart, is_new):
         entry = topology.relays.draw_where(accept, chooser)
         if entry is not None:
             return entry

@@ -224,6 +224,26 @@ def test_a_layer_two_guard_that_stops_is_replaced_at_once() -> None:
     assert later.layer_two[:3] == state.layer_two[1:]
 
 
+def test_a_clashing_layer_two_guard_gives_way_to_one_that_is_apart() -> None:
+    related = [relay(number, families=(family("one"),)) for number in range(3)]
+    alone, late, later = (relay(number) for number in range(3, 6))
+    before = fresh(networks.topology([*related, alone]))
+    assert len(before.layer_two) == 4
+
+    after_one = update(before, networks.topology([*related, alone, late]), NOW, CHOOSER)
+    chosen = {guard.identity for guard in after_one.layer_two}
+    assert len(chosen) == 4
+    assert {alone.identity, late.identity} <= chosen
+    # Nobody who is apart is replaced, and nobody at all as long as there is no better one.
+    assert len(set(after_one.layer_two) & set(before.layer_two)) == 3
+    everyone = networks.topology([*related, alone, late])
+    assert update(after_one, everyone, NOW, CHOOSER) is after_one
+
+    after_two = update(after_one, networks.topology([*related, alone, late, later]), NOW, CHOOSER)
+    chosen = {guard.identity for guard in after_two.layer_two}
+    assert {alone.identity, late.identity, later.identity} < chosen
+
+
 def test_times_of_a_wrong_clock_are_brought_back() -> None:
     future = NOW + 10_000 * DAY
     state = fresh(BIG, now=future)

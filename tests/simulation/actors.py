@@ -84,6 +84,7 @@ class Actor(ABC):
         self._machines = 0
         self._disk = Disk(lambda: self.disk_full)
         self._scope: trio.CancelScope | None = None
+        self._up = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
         return self.name
@@ -150,8 +151,8 @@ class Actor(ABC):
     async def run(self) -> None:
         """Be processes, one after another, for as long as the world lasts."""
         while True:
-            while self.down:  # noqa: ASYNC110 - it may go down again before it is up
-                await trio.sleep(0.02)
+            while self.down:
+                await self._up.park()
             self.world.wire.off.discard(self.host)
             self.lives += 1
             self._disk = Disk(lambda: self.disk_full)
@@ -175,6 +176,11 @@ class Actor(ABC):
         if self.lives > _STARTS_MAX:
             self.world.trace.fail("a node ends by itself", f"{self.name}: again and again")
             await trio.sleep_forever()
+
+    def rise(self) -> None:
+        """End one of the faults that keep it down."""
+        self.down -= 1
+        self._up.unpark_all()
 
     def crash(self, *, power: bool = False) -> None:
         """End the process now, with nothing written and nothing sent any more.

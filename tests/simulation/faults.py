@@ -97,7 +97,7 @@ def _down(actors: list[Actor], world: World, *, power: bool) -> Undo:
 
     def restart() -> None:
         for actor in actors:
-            actor.down -= 1
+            actor.rise()
             world.excuse(actor, _RESTART_GRACE)
 
     return restart
