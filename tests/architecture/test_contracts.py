@@ -1,7 +1,9 @@
 """The import contracts hold, and break when they ought to."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,22 @@ def test_an_import_for_type_checking_is_none(tmp_path: Path) -> None:
     source = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import trio\n"
     code, said = plant(tmp_path, planted=source)
     assert code == 0, said
+
+
+def cores() -> Iterator[Path]:
+    """All modules of the rooms that are no shells."""
+    for room in ("relay", "directory", "client", "sandbox"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if path.name != "shell.py" and not path.name.endswith("_shell.py"):
+                yield path
+
+
+def test_a_core_never_waits() -> None:
+    """Sealing and queueing a cell are one step, since nothing in a core can be interrupted."""
+    checked = 0
+    for path in cores():
+        checked += 1
+        for node in ast.walk(ast.parse(path.read_text())):
+            waits = isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith)
+            assert not waits, f"{path.relative_to(ROOT)} waits"
+    assert checked > 50
