@@ -36,7 +36,7 @@ from fogbank.directory.consensus import Entry, Flag
 from fogbank.directory.exchange import SERVICE
 from fogbank.directory.network import AuthorityPin
 from fogbank.relay.circuits.origin import Hop
-from fogbank.relay.errors import LinkFailed, RelayError
+from fogbank.relay.errors import LinkFailed, RelayError, WorkRefused
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
@@ -127,6 +127,9 @@ class CircuitBuilder(Generic[_C]):
                 circuit = await self._maker.build(path.hops())
         except LinkFailed:
             self._report(topology, guard.identity, Outcome.UNREACHABLE)
+            raise
+        except WorkRefused:
+            # A relay on the path is overloaded: that says nothing about the guard.
             raise
         except RelayError:
             self._report(topology, guard.identity, Outcome.BROKEN)

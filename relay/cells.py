@@ -37,6 +37,8 @@ class Command(IntEnum):
     CREATED = 6
     RELAY = 7
     DESTROY = 8
+    CREATE_WORK = 9
+    WORK_ASKED = 10
 
 
 class DestroyReason(IntEnum):

@@ -23,6 +23,10 @@ class ExtendRefused(RelayError):
     """A relay would not extend a circuit; the message says why, another path will be taken."""
 
 
+class WorkRefused(ExtendRefused):
+    """A relay is overloaded, and asks for more work than is reasonable; try another path."""
+
+
 class LinkFailed(RelayError):
     """No link to a node could be had; check that it runs and that its address is right."""
 

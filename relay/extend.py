@@ -8,10 +8,11 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any, Protocol
 
 from fogbank.relay.cells import MAX_HOPS, Geometry
-from fogbank.relay.codec import decode_record, encode
+from fogbank.relay.codec import Value, decode_record, encode
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.handshake import MESSAGE_LENGTHS
 from fogbank.relay.keys import KEY_LENGTH, NodeId
+from fogbank.relay.work import NONCE_LENGTH
 
 ADDRESSES_MAX = 8
 PORT_MAX = 0xFFFF
@@ -31,6 +32,7 @@ class RefusedCode(IntEnum):
     NO_STANDING_LINK = 6
     RESOURCES = 7
     LIMIT = 8
+    WORK = 9
 
     @staticmethod
     def sentence(code: int) -> str:
@@ -47,6 +49,7 @@ _WHY: dict[int, str] = {
     RefusedCode.NO_STANDING_LINK: "the next one, a worker perhaps, holds no link to it now.",
     RefusedCode.RESOURCES: "it has no room for more circuits now.",
     RefusedCode.LIMIT: "the circuit is as long as it may be, or was extended already.",
+    RefusedCode.WORK: "the next one is overloaded, and asks for work.",
 }
 
 
@@ -106,19 +109,23 @@ def _canonical(host: str) -> str | None:
 class Extend:
     """What an EXTEND message asks: whom to extend to, where, and the message for it.
 
-    With `addresses` None the hop is to use a link to `identity` that stands already.
+    With `addresses` None the hop is to use a link to `identity` that stands already. `nonce` is the
+    work for the message, if any was asked for.
     """
 
     identity: NodeId
     addresses: tuple[Address, ...] | None
     handshake: bytes
+    nonce: int | None = None
 
     def encode(self) -> bytes:
         """Return the message's data."""
-        if self.addresses is None:
-            return encode({1: self.identity, 3: self.handshake})
-        addresses = [address.value() for address in self.addresses]
-        return encode({1: self.identity, 2: addresses, 3: self.handshake})
+        record: dict[int, Value] = {1: self.identity, 3: self.handshake}
+        if self.addresses is not None:
+            record[2] = [address.value() for address in self.addresses]
+        if self.nonce is not None:
+            record[4] = self.nonce.to_bytes(NONCE_LENGTH, "big")
+        return encode(record)
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> Extend:
@@ -131,8 +138,9 @@ class Extend:
             if not addresses:
                 raise ProtocolError("EXTEND: an empty list of addresses")
         handshake = record.blob(3, MESSAGE_LENGTHS[-1], MESSAGE_LENGTHS[0])
+        nonce = int.from_bytes(record.fixed(4, NONCE_LENGTH), "big") if record.has(4) else None
         record.done()
-        return cls(identity, addresses, handshake)
+        return cls(identity, addresses, handshake, nonce)
 
 
 class ExtendPolicy(Protocol):

@@ -71,7 +71,7 @@ class HopRequest:
         limit = record.uint(2, MAX_HOPS, 1)
         index = record.uint(1, limit, 1)
         versions = record.array(3, _VERSIONS_LIMIT, uint_item(_VERSION_MAX))
-        record.reserved(4, 5)
+        record.reserved(4)
         record.done()
         return cls(index, limit, versions)
 

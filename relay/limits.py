@@ -16,6 +16,9 @@ CIRCUIT_LIFETIME = 3600.0
 CIRCUIT_CELLS = 1 << 20
 """Cells in one direction after which a circuit takes no new streams."""
 
+MOST_WORKS = 3
+"""How often the next hop may ask for work while a circuit is extended once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -31,6 +34,17 @@ class Limits:
     creates_per_second: float = 100.0
     creates_burst: float = 200.0
     circuits_per_link: int = 4096
+    creation_share: float = 0.3
+    """The share of the node's time that handshakes have (spec/03 §2.5)."""
+    creations_waiting: int = 1024
+    creation_wait: float = 0.5
+    """Once a CREATE would wait longer, work is asked."""
+    creation_patience: float = 5.0
+    """A CREATE that waited so long is given up."""
+    creation_least_cost: float = 20e-6
+    """What a handshake is reckoned at, at least."""
+    work_seconds: float = 2.0
+    """Processor time that an origin works for one circuit."""
     unread_answers: int = 2 << 20
     """Bytes that may wait on a link while its peer asks for more circuits."""
     link_queue: int = 16 << 20

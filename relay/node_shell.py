@@ -20,6 +20,7 @@ from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.circuits.origin import Hop, OriginCircuit
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.circuits.switch import Switch
+from fogbank.relay.circuits.work_shell import Solver, solve_in_thread
 from fogbank.relay.errors import LinkFailed, ProtocolError, RelayError
 from fogbank.relay.extend import Address, Extend, ExtendPolicy, RefusedCode
 from fogbank.relay.keys import NodeId, X25519Key
@@ -69,7 +70,8 @@ Service = Callable[[CircuitStream, Origin], Awaitable[None]]
 class NodeConfig:
     """What makes a node. `keys` None: a client, anonymous, answering nothing.
 
-    `policy` None: this node extends no circuit. `clock` is the wall clock, in seconds.
+    `policy` None: this node extends no circuit. `clock` is the wall clock, in seconds. `solver`
+    does the work that overloaded relays ask for.
     """
 
     network: bytes
@@ -81,6 +83,7 @@ class NodeConfig:
     clock: Callable[[], float] = time.time
     random: Callable[[int], bytes] = os.urandom
     on_clock_warning: Callable[[str], None] = log.warning
+    solver: Solver = solve_in_thread
 
 
 class Node:
@@ -100,6 +103,8 @@ class Node:
             config.clock,
             config.on_clock_warning,
         )
+        self._creations = trio.lowlevel.ParkingLot()
+        self._switch.on_waiting = self._wake_creations
         self._served = 0
         self._nursery: trio.Nursery | None = None
 
@@ -116,6 +121,7 @@ class Node:
         failure: LinkFailed | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._answer_creations)
             try:
                 await self.links.run(nursery, listen, task_status.started)
             except LinkFailed as error:
@@ -174,7 +180,7 @@ class Node:
         link = await self.link(first.identity, first.addresses or ())
         now = trio.current_time()
         core = OriginCircuit(link.port, self._config.network, self._config.random, now, len(hops))
-        circuit = Circuit(core, self._switch)
+        circuit = Circuit(core, self._switch, self._config.solver, self._limits.work_seconds)
         try:
             await circuit.extend_all(hops, self._limits.build_seconds)
         except BaseException:
@@ -183,6 +189,24 @@ class Node:
         return circuit
 
     # What circuits that pass or end here ask for.
+
+    @property
+    def effort_asked(self) -> int:
+        """The effort that this node asks for a circuit now; 0 if it keeps up (spec/03 §2.5)."""
+        return self._switch.effort_asked
+
+    def _wake_creations(self) -> None:
+        self._creations.unpark_all()
+
+    async def _answer_creations(self) -> None:
+        """Answer the CREATEs that wait, a few at a time."""
+        while True:
+            delay = self._switch.answer_waiting()
+            self._switch.flush()
+            if delay is None:
+                await self._creations.park()
+            else:
+                await trio.sleep(delay)
 
     def extend(self, hop: HopCircuit, request: Extend) -> RefusedCode | None:
         """Begin to extend a circuit, or say why not (for the switch)."""
@@ -199,7 +223,7 @@ class Node:
             if isinstance(link, RefusedCode):
                 hop.extend_refused(link)
             else:
-                hop.extend_on(link.port, request.handshake, settled.set)
+                hop.extend_on(link.port, request.handshake, settled.set, request.nonce)
                 self._switch.flush()
                 await settled.wait()
             self._switch.flush()

@@ -26,7 +26,7 @@ from fogbank.relay.extend import Extend, RefusedCode, check_hop
 from fogbank.relay.handshake import HopKeys, HopRequest
 from fogbank.relay.keys import NodeId
 from fogbank.relay.layers import TO_NEXT, TO_YOU, HopLayers
-from fogbank.relay.limits import CIRCUIT_CELLS, CIRCUIT_LIFETIME
+from fogbank.relay.limits import CIRCUIT_CELLS, CIRCUIT_LIFETIME, MOST_WORKS
 from fogbank.relay.link.outqueue import Lane
 from fogbank.relay.link.port import Port
 from fogbank.relay.streams.messages import (
@@ -37,6 +37,7 @@ from fogbank.relay.streams.messages import (
     write_message,
 )
 from fogbank.relay.streams.mux import StreamMux, StreamState
+from fogbank.relay.work import Demand, pack_work
 
 _RELAY = int(Command.RELAY)
 
@@ -61,8 +62,8 @@ class HopCircuit:
     """A circuit's state at one hop, and the side towards its origin."""
 
     __slots__ = (
-        "_begun", "_context", "_extended", "_extending", "_lane", "_layers", "_limit", "_next",
-        "_prev", "_prev_id", "_scratch", "capacity", "index", "mux",
+        "_again", "_begun", "_context", "_extended", "_extending", "_lane", "_layers", "_limit",
+        "_next", "_prev", "_prev_id", "_scratch", "_works", "capacity", "index", "mux",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,8 @@ class HopCircuit:
         self._next: _NextSide | None = None
         self._extending = False
         self._extended = False
+        self._again: NodeId | None = None
+        self._works = 0
         self._begun = context.now()
         self._scratch = memoryview(bytearray(CELL))
         self.capacity = Geometry.data(request.index)
@@ -110,6 +113,10 @@ class HopCircuit:
     def created(self, content: bytes) -> None:  # noqa: ARG002 - it is wrong whatever it holds
         """Refuse CREATED from the side that sent CREATE."""
         raise ProtocolError("CREATED came from the wrong side")
+
+    def work_asked(self, demand: Demand) -> None:  # noqa: ARG002 - it is wrong whatever it asks
+        """Refuse WORK_ASKED from the side that sent CREATE."""
+        raise ProtocolError("WORK_ASKED came from the wrong side")
 
     def destroyed(self, reason: int) -> None:
         """Hear of the end from the origin's side."""
@@ -189,7 +196,8 @@ class HopCircuit:
 
     def _extend(self, data: bytes) -> None:
         request = Extend.decode(data)
-        if self._extended or self.mux is not None:
+        again, self._again = self._again, None
+        if (self._extended and request.identity != again) or self.mux is not None:
             self.extend_refused(RefusedCode.LIMIT)
             return
         own = self._context.identity
@@ -200,14 +208,20 @@ class HopCircuit:
         if refused is not None:
             self.extend_refused(refused)
 
-    def extend_refused(self, code: RefusedCode) -> None:
+    def extend_refused(self, code: RefusedCode, details: bytes = b"") -> None:
         """Tell the origin that the circuit was not extended."""
         self._extending = False
         if self._prev.sides.get(self._prev_id) is self:
-            self.send(RelayCommand.REFUSED, 0, bytes((code,)))
+            self.send(RelayCommand.REFUSED, 0, bytes((code,)) + details)
 
-    def extend_on(self, port: Port, handshake: bytes, settled: Callable[[], None]) -> None:
-        """Send CREATE over the link to the next hop.
+    def extend_on(
+        self,
+        port: Port,
+        handshake: bytes,
+        settled: Callable[[], None],
+        nonce: int | None = None,
+    ) -> None:
+        """Send CREATE over the link to the next hop, or with a nonce CREATE_WORK.
 
         `settled` is called once it is answered, or never will be.
         """
@@ -216,7 +230,22 @@ class HopCircuit:
             return
         self._extended = True
         self._next = _NextSide(self, port, settled)
-        port.queue.put(pack_cell(self._next.circuit_id, Command.CREATE, handshake))
+        if nonce is None:
+            cell = pack_cell(self._next.circuit_id, Command.CREATE, handshake)
+        else:
+            content = pack_work(nonce, handshake)
+            cell = pack_cell(self._next.circuit_id, Command.CREATE_WORK, content)
+        port.queue.put(cell)
+
+    def next_asks_work(self, peer: NodeId | None, demand: Demand) -> None:
+        """Tell the origin what the next hop asks; it may then extend to the same one again."""
+        self._next = None
+        self._works += 1
+        if self._works > MOST_WORKS:
+            self.extend_refused(RefusedCode.LIMIT)
+        else:
+            self._again = peer
+            self.extend_refused(RefusedCode.WORK, demand.encode())
 
     def extend_timed_out(self) -> None:
         """Give up on a next hop that could not be reached or has not answered."""
@@ -267,6 +296,14 @@ class _NextSide:
         self._settled()
         self.relay_cell = self._hop.pass_back
         self._hop.next_created(content)
+
+    def work_asked(self, demand: Demand) -> None:
+        """Take what the next hop asks for; it keeps nothing of this circuit."""
+        if self.open:
+            raise ProtocolError("WORK_ASKED came after CREATED")
+        self._settled()
+        del self.port.sides[self.circuit_id]
+        self._hop.next_asks_work(self.port.peer, demand)
 
     def destroyed(self, reason: int) -> None:
         """Hear of the end from beyond."""

@@ -34,10 +34,12 @@ from fogbank.relay.streams.messages import (
     write_message,
 )
 from fogbank.relay.streams.mux import StreamMux
+from fogbank.relay.work import Demand, pack_work
 
 _RELAY = int(Command.RELAY)
 _X25519_SECRET: Final = 32
 _MLKEM_SEED: Final = 64
+_WORK: Final = bytes((RefusedCode.WORK,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,12 @@ class OriginCircuit:
         self._lane = Lane(self)
         self._layers = OriginLayers()
         self._handshake: OriginHandshake | None = None
+        self._hop: Hop | None = None
         self._mux: StreamMux | None = None
         self.capacity = 0
         self.refused: ExtendRefused | None = None
+        self.demand: Demand | None = None
+        """What the hop asks for that is being added; `repeat` answers it."""
         self.error: RelayError | None = None
         self.wake: Callable[[], None] | None = None
 
@@ -103,7 +108,10 @@ class OriginCircuit:
     # Building.
 
     def add_hop(self, hop: Hop) -> None:
-        """Send CREATE (the first hop) or EXTEND; the answer raises `length`, or sets an error."""
+        """Send CREATE (the first hop) or EXTEND.
+
+        The answer raises `length`, or sets `refused`, `demand` or `error`.
+        """
         if self.error is not None:
             raise self.error
         if self._handshake is not None or self._mux is not None:
@@ -118,15 +126,37 @@ class OriginCircuit:
             self._random(_X25519_SECRET),
             self._random(_MLKEM_SEED),
         )
-        message = self._handshake.message
-        if not self.length:
+        self._hop = hop
+        self._ask(self._handshake.message, hop, None)
+
+    @property
+    def message(self) -> bytes:
+        """The message of the handshake under way, for which work may be asked."""
+        if self._handshake is None:
+            raise RuntimeError("no hop is being added")
+        return self._handshake.message
+
+    def repeat(self, nonce: int) -> None:
+        """Ask for the hop again, with the work that was asked for."""
+        if self.error is not None:
+            raise self.error
+        if self.demand is None or self._hop is None:
+            raise RuntimeError("no work was asked for")
+        self.demand = None
+        self._ask(self.message, self._hop, nonce)
+
+    def _ask(self, message: bytes, hop: Hop, nonce: int | None) -> None:
+        if self.length:
+            extend = Extend(hop.identity, hop.addresses, message, nonce)
+            self.send(RelayCommand.EXTEND, 0, extend.encode())
+        elif nonce is None:
             self._port.queue.put(pack_cell(self._id, Command.CREATE, message))
         else:
-            extend = Extend(hop.identity, hop.addresses, message)
-            self.send(RelayCommand.EXTEND, 0, extend.encode())
+            content = pack_work(nonce, message)
+            self._port.queue.put(pack_cell(self._id, Command.CREATE_WORK, content))
 
     def _finish_hop(self, answer: bytes) -> None:
-        if self._handshake is None:
+        if self._handshake is None or self.demand is not None:
             raise ProtocolError("an answer came to no handshake")
         keys = self._handshake.finish(answer)
         self._handshake = None
@@ -139,6 +169,18 @@ class OriginCircuit:
         if self.length:
             raise ProtocolError("CREATED came twice")
         self._finish_hop(content)
+
+    def work_asked(self, demand: Demand) -> None:
+        """Take what the first hop asks for."""
+        if self.length:
+            raise ProtocolError("WORK_ASKED came after CREATED")
+        self._take_demand(demand)
+
+    def _take_demand(self, demand: Demand) -> None:
+        if self._handshake is None or self.demand is not None:
+            raise ProtocolError("work is asked for no handshake")
+        self.demand = demand
+        self._notify()
 
     # Cells in and out.
 
@@ -157,11 +199,13 @@ class OriginCircuit:
         command, stream, length = unpack_message_header(view, at)
         if is_drop(view, at, self.capacity):
             return
-        if stream or length > self.capacity or self._handshake is None:
+        if stream or length > self.capacity or self._handshake is None or self.demand is not None:
             raise ProtocolError("a message came that none was waiting for")
         data = bytes(view[at + MESSAGE_HEADER : at + MESSAGE_HEADER + length])
         if command == RelayCommand.EXTENDED:
             self._finish_hop(data)
+        elif command == RelayCommand.REFUSED and data[:1] == _WORK:
+            self._take_demand(Demand.decode(data[1:]))
         elif command == RelayCommand.REFUSED and len(data) == 1:
             self._handshake = None
             self.refused = ExtendRefused(RefusedCode.sentence(data[0]))

@@ -21,20 +21,24 @@ from fogbank.relay.cells import (
     pack_destroy,
     unpack_header,
 )
+from fogbank.relay.circuits.creation import CreationQueue
 from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.extend import Extend, RefusedCode
-from fogbank.relay.handshake import answer_handshake
+from fogbank.relay.handshake import MESSAGE_LENGTHS, HopKeys, HopRequest, answer_handshake
 from fogbank.relay.keys import NodeId, X25519Key
 from fogbank.relay.limits import Limits
-from fogbank.relay.link.outqueue import Budget, OutQueue
+from fogbank.relay.link.outqueue import Budget, Lane, OutQueue
 from fogbank.relay.link.port import Port, TokenBucket
 from fogbank.relay.replay import ReplayCache
 from fogbank.relay.streams.messages import ResetReason
 from fogbank.relay.streams.mux import StreamState
+from fogbank.relay.work import Demand, unpack_work
 
 _RELAY = int(Command.RELAY)
 _Y_SECRET = 32
+_SLICE = 4
+"""Handshakes that are done before other tasks get their turn."""
 
 
 class HopKeyring(Protocol):
@@ -83,8 +87,11 @@ class Switch:
         self._replay = ReplayCache()
         self._budget = Budget(limits.process_queue, limits.circuit_queue)
         self._dirty: list[OutQueue] = []
+        self._creations: CreationQueue[WaitingCreate] = CreationQueue(limits, random, clock())
         self.now = clock
         self.identity = keyring.identity if keyring is not None else b""
+        self.on_waiting: Callable[[], None] | None = None
+        """Called when CREATEs begin to wait for `answer_waiting`."""
 
     # Links come and go.
 
@@ -146,13 +153,18 @@ class Switch:
         if command == Command.PADDING and not circuit_id:
             return
         if command == Command.CREATE and port.is_theirs(circuit_id):
-            self._create(port, circuit_id, cell_content(cell))
-        elif command == Command.CREATED and circuit_id:
+            self._create(port, circuit_id, None, cell_content(cell))
+        elif command == Command.CREATE_WORK and port.is_theirs(circuit_id):
+            self._create(port, circuit_id, *unpack_work(cell_content(cell)))
+        elif command in (Command.CREATED, Command.WORK_ASKED) and circuit_id:
             side = port.sides.get(circuit_id)
             content = cell_content(cell)
             if side is not None:
                 try:
-                    side.created(content)
+                    if command == Command.CREATED:
+                        side.created(content)
+                    else:
+                        side.work_asked(Demand.decode(content))
                 except ProtocolError:
                     side.fail(DestroyReason.FAILURE)
         elif command == Command.DESTROY and circuit_id:
@@ -162,33 +174,94 @@ class Switch:
         else:
             raise ProtocolError("a cell's command is unknown, or stands where it may not")
 
-    def _create(self, port: Port, circuit_id: int, message: bytes) -> None:
+    # Circuits begin.
+
+    def _create(self, port: Port, circuit_id: int, nonce: int | None, message: bytes) -> None:
         if circuit_id in port.sides:
             raise ProtocolError("a circuit id was used twice")
         if port.queue.queued > self._limits.unread_answers:
             raise ProtocolError("a peer that reads no answers asks for more")
-        refused: DestroyReason | None = None
+        now = self.now()
+        if len(port.sides) >= self._limits.circuits_per_link or not port.creates.take(now):
+            port.queue.put(pack_destroy(circuit_id, DestroyReason.RESOURCES))
+        elif self._keyring is None or len(message) not in MESSAGE_LENGTHS:
+            port.queue.put(pack_destroy(circuit_id, DestroyReason.HANDSHAKE_REFUSED))
+        else:
+            queue = self._creations
+            effort = queue.weigh(nonce, message, now)
+            item = WaitingCreate(queue, port, circuit_id, message, effort, now)
+            if effort < queue.effort(now):
+                self._give_up(item)
+                return
+            port.sides[circuit_id] = item
+            self._wait(item, now)
+
+    def _wait(self, item: WaitingCreate, now: float) -> None:
+        queue = self._creations
+        at_once = not queue
+        given_up = queue.push(item, now)
+        if given_up is not None:
+            self._give_up(given_up)
+        if at_once and queue.next(now) is item:
+            self._answer(item)
+        elif at_once and self.on_waiting is not None:
+            self.on_waiting()
+
+    def answer_waiting(self) -> float | None:
+        """Answer some CREATEs that wait; return in how many seconds to go on, or None if none do.
+
+        What is to be sent then is for `flush`.
+        """
+        queue = self._creations
+        for late in queue.expire(self.now()):
+            self._give_up(late)
+        for _ in range(_SLICE):
+            item = queue.next(self.now())
+            if item is None:
+                break
+            self._answer(item)
+        return queue.ready_in(self.now())
+
+    def _answer(self, item: WaitingCreate) -> None:
+        """Do a handshake; nothing else takes as long."""
+        begun = self.now()
+        port, circuit_id = item.port, item.circuit_id
+        try:
+            answer, request, keys = self._shake(item.message)
+        except RelayError:
+            del port.sides[circuit_id]
+            port.queue.put(pack_destroy(circuit_id, DestroyReason.HANDSHAKE_REFUSED))
+        else:
+            port.sides[circuit_id] = HopCircuit(self, port, circuit_id, keys, request)
+            port.queue.put(pack_cell(circuit_id, Command.CREATED, answer))
+        self._creations.spent(self.now() - begun)
+
+    def _shake(self, message: bytes) -> tuple[bytes, HopRequest, HopKeys]:
         if self._keyring is None:
-            refused = DestroyReason.HANDSHAKE_REFUSED
-        elif len(port.sides) >= self._limits.circuits_per_link or not port.creates.take(self.now()):
-            refused = DestroyReason.RESOURCES
-        if refused is None and self._keyring is not None:
-            try:
-                answer, request, keys = answer_handshake(
-                    message,
-                    self._keyring.identity,
-                    self._keyring.onion_keys(),
-                    self._network,
-                    self._replay,
-                    self._random(_Y_SECRET),
-                )
-            except RelayError:
-                refused = DestroyReason.HANDSHAKE_REFUSED
-            else:
-                port.sides[circuit_id] = HopCircuit(self, port, circuit_id, keys, request)
-                port.queue.put(pack_cell(circuit_id, Command.CREATED, answer))
-        if refused is not None:
-            port.queue.put(pack_destroy(circuit_id, refused))
+            raise ProtocolError("a node without keys was asked for a circuit")
+        return answer_handshake(
+            message,
+            self._keyring.identity,
+            self._keyring.onion_keys(),
+            self._network,
+            self._replay,
+            self._random(_Y_SECRET),
+        )
+
+    def _give_up(self, item: WaitingCreate) -> None:
+        """Say that a CREATE is not answered, and what work it would take."""
+        port, circuit_id = item.port, item.circuit_id
+        port.sides.pop(circuit_id, None)
+        demand = self._creations.demand(self.now())
+        if demand is None:
+            port.queue.put(pack_destroy(circuit_id, DestroyReason.RESOURCES))
+        else:
+            port.queue.put(pack_cell(circuit_id, Command.WORK_ASKED, demand.encode()))
+
+    @property
+    def effort_asked(self) -> int:
+        """The effort that this node asks for now, of everyone; 0 if it keeps up (spec/03 §2.5)."""
+        return self._creations.effort(self.now())
 
     # What hops ask for.
 
@@ -199,3 +272,47 @@ class Switch:
     def serve(self, hop: HopCircuit, stream: StreamState, service: str) -> ResetReason | None:
         """Hand a stream to the host."""
         return self._host.serve(hop, stream, service)
+
+
+class WaitingCreate:
+    """A circuit that was asked for and waits for its handshake."""
+
+    __slots__ = ("_lane", "_queue", "circuit_id", "effort", "message", "port", "since")
+
+    def __init__(
+        self,
+        queue: CreationQueue[WaitingCreate],
+        port: Port,
+        circuit_id: int,
+        message: bytes,
+        effort: int,
+        since: float,
+    ) -> None:
+        self._queue = queue
+        self._lane = Lane(self)
+        self.port = port
+        self.circuit_id = circuit_id
+        self.message = message
+        self.effort = effort
+        self.since = since
+
+    def relay_cell(self, _view: memoryview, _at: int) -> None:
+        """Refuse a cell that came before the answer."""
+        raise ProtocolError("a cell came for a circuit that is not yet there")
+
+    def created(self, _content: bytes) -> None:
+        """Refuse CREATED from the side that sent CREATE."""
+        raise ProtocolError("CREATED came from the wrong side")
+
+    def work_asked(self, _demand: Demand) -> None:
+        """Refuse WORK_ASKED from the side that sent CREATE."""
+        raise ProtocolError("WORK_ASKED came from the wrong side")
+
+    def destroyed(self, _reason: int) -> None:
+        """Hear that nobody wants the circuit any more."""
+        self._queue.discard(self)
+
+    def fail(self, reason: int) -> None:
+        """End what has not begun."""
+        if self.port.destroy(self.circuit_id, self, self._lane, reason):
+            self._queue.discard(self)

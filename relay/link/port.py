@@ -8,6 +8,7 @@ from fogbank.relay.cells import DIALER_BIT, pack_destroy
 from fogbank.relay.keys import NodeId
 from fogbank.relay.limits import CIRCUIT_WINDOW
 from fogbank.relay.link.outqueue import Lane, OutQueue
+from fogbank.relay.work import Demand
 
 
 class CircuitSide(Protocol):
@@ -18,6 +19,9 @@ class CircuitSide(Protocol):
 
     def created(self, content: bytes) -> None:
         """Take the content of a CREATED cell; may raise `ProtocolError`."""
+
+    def work_asked(self, demand: Demand) -> None:
+        """Take a WORK_ASKED cell; may raise `ProtocolError`."""
 
     def destroyed(self, reason: int) -> None:
         """Hear that the circuit ended beyond this link; the id is already free."""

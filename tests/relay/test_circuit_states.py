@@ -52,6 +52,13 @@ from tests.relay.test_hostile_cells import (
 R = RelayCommand
 Message = tuple[int, bytes]
 """A relay message's stream and data."""
+DEMAND = bytes((12, *range(16)))
+"""What asks for work."""
+
+
+def body(command: int) -> bytes:
+    """Return a content of the right length for that command."""
+    return DEMAND if command == Command.WORK_ASKED else b"an answer"
 
 
 def destroyed(cells: Sequence[bytes]) -> list[tuple[int, int]]:
@@ -110,6 +117,7 @@ class Scene:
             self.say(command, *example)
         for port, circuit_id in ((self.near, GOOD_ID), (self.far, 1 | DIALER_BIT)):
             self.hear(port, pack_cell(circuit_id, Command.CREATED, b"answer"))
+            self.hear(port, pack_cell(circuit_id, Command.WORK_ASKED, DEMAND))
             self.hear(port, pack_destroy(circuit_id, DestroyReason.REQUESTED))
         assert sent_cells(self.near) == sent_cells(self.far) == []
 
@@ -129,6 +137,10 @@ def next_answers(scene: Scene) -> None:
     assert scene.hear(scene.far, pack_cell(scene.far_id(), Command.CREATED, b"answer"))
 
 
+def next_asks_work(scene: Scene) -> None:
+    assert scene.hear(scene.far, pack_cell(scene.far_id(), Command.WORK_ASKED, DEMAND))
+
+
 def origin_leaves(scene: Scene) -> None:
     assert scene.hear(scene.near, pack_destroy(GOOD_ID, DestroyReason.REQUESTED))
 
@@ -144,6 +156,7 @@ HOP_STATES: dict[str, list[Callable[[Scene], None]]] = {
     "extending": [_EXTEND],
     "refused": [_EXTEND, give_up],
     "asked": [_EXTEND, take_up],
+    "work asked": [_EXTEND, take_up, next_asks_work],
     "extended": [_EXTEND, take_up, next_answers],
     "serving": [_BEGIN],
     "half closed": [_BEGIN, saying(R.EOF, 1)],
@@ -168,6 +181,7 @@ HOP_TAKES: dict[str, set[RelayCommand]] = {
     "extending": {R.DROP},
     "refused": _FIRST,
     "asked": {R.DROP},
+    "work asked": _FIRST,
     "extended": {R.DROP},
     "serving": {R.DROP, R.EXTEND, R.DATA, R.EOF, R.RESET},
     "half closed": {R.DROP, R.EXTEND, R.RESET},
@@ -244,12 +258,12 @@ def verdict(state: str, side: str, command: int) -> str:
     """Say what a cell of the circuit's id does, by spec/02 §2 and spec/03."""
     known = state != "destroyed" if side == "near" else state in {"asked", "extended"}
     match command:
-        case Command.CREATE if side == "near":
+        case Command.CREATE | Command.CREATE_WORK if side == "near":
             # The id is free again once the circuit is over; this CREATE is refused by itself.
             return LINK if known else LIVES
-        case Command.CREATED | Command.RELAY | Command.DESTROY if not known:
+        case Command.CREATED | Command.WORK_ASKED | Command.RELAY | Command.DESTROY if not known:
             return LIVES
-        case Command.CREATED:
+        case Command.CREATED | Command.WORK_ASKED:
             return LIVES if (side, state) == ("far", "asked") else CIRCUIT
         case Command.RELAY:
             return LIVES if (side, state) == ("far", "extended") else CIRCUIT
@@ -261,14 +275,14 @@ def verdict(state: str, side: str, command: int) -> str:
 
 
 @pytest.mark.parametrize("side", ["near", "far"])
-@pytest.mark.parametrize("command", [*Command, 9, 255])
+@pytest.mark.parametrize("command", [*Command, 11, 255])
 @pytest.mark.parametrize("state", HOP_STATES)
 def test_every_cell_from_either_side_of_a_hop(state: str, command: int, side: str) -> None:
     scene = Scene(state)
     port = scene.near if side == "near" else scene.far
     circuit_id = GOOD_ID if side == "near" else scene.far_id()
     wanted = verdict(state, side, command)
-    alive = scene.hear(port, pack_cell(circuit_id, command, b"answer"))
+    alive = scene.hear(port, pack_cell(circuit_id, command, body(command)))
     near, far = sent_cells(scene.near), sent_cells(scene.far)
     assert alive == (wanted != LINK)
     if wanted == LIVES:
@@ -285,7 +299,7 @@ def test_every_cell_from_either_side_of_a_hop(state: str, command: int, side: st
         scene.assert_over()
 
 
-@pytest.mark.parametrize("command", [*Command, 9, 255])
+@pytest.mark.parametrize("command", [*Command, 11, 255])
 def test_a_links_own_cells_on_an_open_link(command: int) -> None:
     """With id 0 nothing but padding may come once the handshake is over."""
     scene = Scene("serving")
@@ -395,6 +409,7 @@ class Stage:
         for command, example in {**EXAMPLES, R.EXTENDED: (0, b"a" * 1200)}.items():
             self.say(command, *example)
         self.hear(pack_cell(self.circuit_id, Command.CREATED, b"answer"))
+        self.hear(pack_cell(self.circuit_id, Command.WORK_ASKED, DEMAND))
         self.hear(pack_destroy(self.circuit_id, DestroyReason.SHUTDOWN))
         self.core.fail(DestroyReason.REQUESTED)
         for use in (lambda: self.core.mux, lambda: self.core.add_hop(Hop(NEXT, b""))):
@@ -410,11 +425,19 @@ def told(command: RelayCommand, stream: int, data: bytes = b"") -> Callable[[Sta
 
 _HOP: list[Callable[[Stage], Any]] = [Stage.ask, Stage.get]
 _CONNECTED = [*_HOP, Stage.begin, told(R.CONNECTED, 1)]
+_WORK_ASKED = pack_cell(GOOD_ID, Command.WORK_ASKED, DEMAND)
 ORIGIN_STATES: dict[str, list[Callable[[Stage], Any]]] = {
     "asking": [Stage.ask],
+    "work asked": [Stage.ask, lambda stage: stage.hear(_WORK_ASKED)],
+    "work done": [
+        Stage.ask,
+        lambda stage: stage.hear(_WORK_ASKED),
+        lambda stage: stage.core.repeat(1),
+    ],
     "one hop": _HOP,
     "extending": [*_HOP, Stage.ask],
     "refused": [*_HOP, Stage.ask, told(R.REFUSED, 0, b"\5")],
+    "asked to work": [*_HOP, Stage.ask, told(R.REFUSED, 0, b"\x09" + DEMAND)],
     "two hops": [*_HOP, *_HOP],
     "begun": [*_HOP, *_HOP, Stage.begin],
     "connected": _CONNECTED,
@@ -424,9 +447,12 @@ ORIGIN_STATES: dict[str, list[Callable[[Stage], Any]]] = {
 }
 ORIGIN_TAKES: dict[str, set[RelayCommand]] = {
     "asking": set(),
+    "work asked": set(),
+    "work done": set(),
     "one hop": {R.DROP},
     "extending": {R.DROP, R.EXTENDED, R.REFUSED},
     "refused": {R.DROP},
+    "asked to work": {R.DROP},
     "two hops": {R.DROP},
     "begun": {R.DROP, R.CONNECTED, R.RESET},
     "connected": {R.DROP, R.DATA, R.EOF, R.RESET},
@@ -461,19 +487,21 @@ def test_a_hop_on_the_way_may_say_nothing(state: str, command: RelayCommand) -> 
 
 def origin_verdict(state: str, command: int) -> str:
     match command:
-        case Command.CREATED | Command.RELAY | Command.DESTROY:
+        case Command.WORK_ASKED if state in {"asking", "work done"}:
+            return LIVES
+        case Command.CREATED | Command.WORK_ASKED | Command.RELAY | Command.DESTROY:
             return LIVES if state == "destroyed" else CIRCUIT
         case _:
             return LINK
 
 
-@pytest.mark.parametrize("command", [*Command, 9, 255])
+@pytest.mark.parametrize("command", [*Command, 11, 255])
 @pytest.mark.parametrize("state", ORIGIN_STATES)
 def test_every_cell_at_an_origin(state: str, command: int) -> None:
     """All with a body that is not right: a good CREATED is what the states are made by."""
     stage = Stage(state)
     wanted = origin_verdict(state, command)
-    alive = stage.hear(pack_cell(GOOD_ID, command, b"answer"))
+    alive = stage.hear(pack_cell(GOOD_ID, command, body(command)))
     assert alive == (wanted != LINK)
     if wanted == CIRCUIT:
         quiet = command == Command.DESTROY

@@ -122,10 +122,10 @@ def test_every_index_up_to_the_limit_is_accepted(index: int) -> None:
 
 
 def test_reserved_keys_are_ignored_and_unknown_ones_refused() -> None:
-    reserved = encode({1: 1, 2: 3, 3: [1], 4: {1: b"cc"}, 5: b"work"})
+    reserved = encode({1: 1, 2: 3, 3: [1], 4: {1: b"cc"}})
     assert HopRequest.decode(reserved) == HopRequest(1, 3, (1,))
-    unknown = encode({1: 1, 2: 3, 3: [1], 6: 0})
-    assert "field 6 is unknown" in refused(HopRequest.decode, unknown)
+    unknown = encode({1: 1, 2: 3, 3: [1], 5: 0})
+    assert "field 5 is unknown" in refused(HopRequest.decode, unknown)
 
 
 @pytest.mark.parametrize("part", [*LENGTHS, "sealed", "tag"])

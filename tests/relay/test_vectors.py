@@ -33,7 +33,7 @@ HANDSHAKES = load("03-handshake.json")["handshakes"]
 ML_KEM = load("ml-kem-768.json")
 
 
-@pytest.mark.parametrize("name", ["01-certificates", "03-handshake", "03-layers"])
+@pytest.mark.parametrize("name", ["01-certificates", "03-handshake", "03-layers", "03-work"])
 def test_the_generators_give_the_files(name: str) -> None:
     program = VECTORS / "generate" / f"{name.partition('-')[2]}.py"
     assert "fogbank." not in program.read_text()
