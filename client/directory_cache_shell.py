@@ -16,8 +16,9 @@ from fogbank.client.fetch_schedule import next_fetch, retry_wait
 from fogbank.client.limits import LIMITS, ClientLimits
 from fogbank.client.topology import Topology
 from fogbank.directory.consensus import CONSENSUS_LIMIT, Consensus, open_consensus
-from fogbank.directory.exchange_shell import fetch_consensus
-from fogbank.directory.network import AuthorityPin, NetworkDocument
+from fogbank.directory.exchange import RefusedError
+from fogbank.directory.exchange_shell import fetch_consensus, fetch_links
+from fogbank.directory.network import AuthorityPin, NetworkDocument, SignedNetwork
 from fogbank.directory.schedule import interval_at
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.files_shell import write_atomic
@@ -27,6 +28,10 @@ DirectoryOpener: TypeAlias = Callable[[AuthorityPin], AbstractAsyncContextManage
 """Opens a `dir` stream to an authority, and closes what it took when the block is left."""
 
 _FILE = "consensus"
+_HELP = (
+    "See that this machine is online and its clock is right; if `fog network show` fails on other "
+    "machines too, ask the network's operators, or `fog join` its newest file"
+)
 _FAILURES = (
     RelayError,
     ClientError,
@@ -62,7 +67,11 @@ class DirectoryCache:
     ) -> None:
         self._path = folder / _FILE
         self._on_consensus = on_consensus
-        self._network = network
+        self._complaint = ""
+        self.network = network
+        """The newest version of the network document; replaced when the next one is taken up."""
+        self.on_version: Callable[[SignedNetwork, NetworkDocument], None] | None = None
+        """Hears of every later version, as it was signed and as it was verified."""
         self._chooser = chooser
         self._warn = warn
         self._clock = clock
@@ -95,7 +104,7 @@ class DirectoryCache:
         try:
             with self._path.open("rb") as file:
                 data = file.read(CONSENSUS_LIMIT + 1)
-            consensus = open_consensus(data, self._network, self._clock())
+            consensus = open_consensus(data, self.network, self._clock())
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -132,7 +141,7 @@ class DirectoryCache:
         consensus = self.consensus
         if consensus is None:
             return True
-        soon = self._network.test
+        soon = self.network.test
         return self._clock() >= next_fetch(consensus, self._chooser, soon=soon)
 
     async def refresh(self, opener: DirectoryOpener) -> bool:
@@ -151,7 +160,9 @@ class DirectoryCache:
             except _FAILURES as error:
                 reasons.append(f"{pin.nickname}: {error}")
         if len(reasons) == len(pins):
-            raise DirectoryUnavailable(f"no authority gave a consensus. {'. '.join(reasons)}")
+            raise DirectoryUnavailable(
+                f"no authority gave a consensus. {'. '.join(reasons)}. {_HELP}"
+            )
         return False
 
     async def keep_new(self, opener: DirectoryOpener, *, soon: bool = False) -> None:
@@ -161,7 +172,7 @@ class DirectoryCache:
         """
         failures = 0
         while True:
-            await self._wait(failures, soon=soon or self._network.test)
+            await self._wait(failures, soon=soon or self.network.test)
             try:
                 failures = 0 if await self.refresh(opener) else failures + 1
             except DirectoryUnavailable as error:
@@ -172,7 +183,7 @@ class DirectoryCache:
     async def _wait(self, failures: int, *, soon: bool) -> None:
         consensus = self.consensus
         if failures:
-            interval: float = interval_at(self._network, self._clock())
+            interval: float = interval_at(self.network, self._clock())
             if consensus is None:
                 # Nothing can be done without one, and the next one may come at any moment.
                 interval *= _HUNGRY_SHARE
@@ -188,7 +199,7 @@ class DirectoryCache:
     async def _fetch(self, pin: AuthorityPin, opener: DirectoryOpener) -> bool:
         with trio.fail_after(self._limits.fetch_seconds):
             async with opener(pin) as stream:
-                found = await fetch_consensus(stream, self._network, self._clock, self.consensus)
+                found = await self._ask(stream, pin)
         if found is None:
             return False
         data, consensus = found
@@ -203,11 +214,44 @@ class DirectoryCache:
             self._warn(f"the consensus cannot be written to {self._path} ({error.strerror})")
         return True
 
+    async def _ask(self, stream: Stream, pin: AuthorityPin) -> tuple[bytes, Consensus] | None:
+        """Ask for a newer consensus, and for later versions of the network document (spec/05 §1.5).
+
+        A consensus that does not pass may be one that a later version governs.
+        """
+        try:
+            found = await fetch_consensus(stream, self.network, self._clock, self.consensus)
+        except ProtocolError:
+            before = self.network.version
+            await self._follow(stream, pin)
+            if self.network.version == before:
+                raise
+            return await fetch_consensus(stream, self.network, self._clock, self.consensus)
+        await self._follow(stream, pin)
+        return found
+
+    async def _follow(self, stream: Stream, pin: AuthorityPin) -> None:
+        try:
+            await fetch_links(stream, self.network, self._clock, self._take_version)
+        except (ProtocolError, RefusedError) as error:
+            complaint = f"authority {pin.nickname}, asked for the next network document: {error}"
+            if complaint != self._complaint:
+                self._complaint = complaint
+                self._warn(complaint)
+        except _FAILURES:
+            # Older programs close the stream; the consensus was had before.
+            return
+
+    def _take_version(self, signed: SignedNetwork, network: NetworkDocument) -> None:
+        self.network = network
+        if self.on_version is not None:
+            self.on_version(signed, network)
+
     def _take(self, data: bytes, consensus: Consensus) -> None:
         self._topology = Topology(consensus)
         if self._on_consensus is not None:
             self._on_consensus(data, consensus)
 
     def _shuffled(self) -> list[AuthorityPin]:
-        pins = list(self._network.authorities)
+        pins = list(self.network.governing(int(self._clock())).authorities)
         return [pins.pop(self._chooser.below(len(pins))) for _ in range(len(pins))]

@@ -8,7 +8,7 @@ a node, and `connect` and `probe` are handed in.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -35,6 +35,7 @@ from fogbank.directory.effects import (
 from fogbank.directory.exchange import (
     GetConsensus,
     GetEvidence,
+    GetNetwork,
     PushSignature,
     PushVote,
     PutDescriptor,
@@ -47,11 +48,14 @@ from fogbank.directory.exchange_shell import (
     DirService,
     Held,
     answer_consensus,
+    answer_links,
     fetch_consensus,
+    fetch_links,
 )
-from fogbank.directory.network import NetworkDocument
+from fogbank.directory.network import NetworkDocument, SignedNetwork
 from fogbank.directory.peer_shell import FAILURES, Connect, Peer, why
 from fogbank.directory.rules import Rules
+from fogbank.directory.schedule import interval_at
 from fogbank.directory.signatures import Credentials
 from fogbank.directory.store_shell import Store, StoreError
 from fogbank.directory.vote import Policy
@@ -80,7 +84,8 @@ class AuthorityShell:
     """Runs one authority. `service` is its `dir` service, to be registered with a node.
 
     `policy` is asked for the operator's policy before every step, and has to be quick.
-    `on_adopted` hears of every new consensus, its signed bytes and opened.
+    `on_adopted` hears of every new consensus, its signed bytes and opened, `on_version` of each
+    later network document that another authority gave, as it was signed and as it was verified.
     """
 
     def __init__(
@@ -94,9 +99,10 @@ class AuthorityShell:
         clock: Callable[[], float],
         policy: Callable[[], tuple[Policy, Rules]] | None = None,
     ) -> None:
-        self._network = network
+        self._credentials = credentials
+        self._connect = connect
         self._store = store
-        phase = network.timing.phase_ms / 1000
+        self._turn = 0
         self._probe = probe
         self._clock = clock
         self._held: Held | None = None
@@ -104,15 +110,38 @@ class AuthorityShell:
         self._wake = trio.Event()
         self._unwritten: dict[NodeId, NodeRecord | None] = {}
         self._to_write = trio.Event()
-        self._peers = {
-            pin.identity: Peer(pin.identity, pin.nickname, phase, connect, clock, self._heard)
-            for pin in network.everyone
-            if pin.identity != credentials.identity
-        }
+        self._peers: dict[NodeId, Peer] = {}
+        self._greet(network)
+        self.versions: Callable[[], Sequence[SignedNetwork]] = tuple
+        """Gives the versions of the network document to be served, in order, without gaps."""
         self.on_adopted: Callable[[bytes, Consensus], None] | None = None
+        self.on_version: Callable[[SignedNetwork, NetworkDocument], None] | None = None
         self._policy = policy
         self.core = Authority(network, credentials, store.restore(), clock())
         self.service = DirService(network, self, clock)
+
+    @property
+    def network(self) -> NetworkDocument:
+        """The newest version of the network document that it goes by."""
+        return self.core.network
+
+    @network.setter
+    def network(self, network: NetworkDocument) -> None:
+        self.core.go_over(network, self._clock())
+        self.service.network = network
+        self._greet(network)
+        self._wake.set()
+
+    def _greet(self, network: NetworkDocument) -> None:
+        """Make whoever is an authority of any version, and new here, one that can be told."""
+        phase = network.timing.phase_ms / 1000
+        for pin in network.everyone:
+            if pin.identity == self._credentials.identity or pin.identity in self._peers:
+                continue
+            peer = Peer(pin.identity, pin.nickname, phase, self._connect, self._clock, self._heard)
+            self._peers[pin.identity] = peer
+            if self._nursery is not None:
+                self._nursery.start_soon(peer.run)
 
     @property
     def summary(self) -> str:
@@ -146,6 +175,7 @@ class AuthorityShell:
                 for peer in self._peers.values():
                     nursery.start_soon(peer.run)
                 nursery.start_soon(self._write)
+                nursery.start_soon(self._follow)
                 task_status.started()
                 await self._tick()
         finally:
@@ -243,6 +273,8 @@ class AuthorityShell:
             case PutDescriptor(descriptor):
                 self._carry_out(self.core.receive_descriptor(descriptor, now))
                 return Reply(Status.DONE, int(now))
+            case GetNetwork():
+                return answer_links(request, self.versions(), now)
             case GetEvidence():
                 return Reply(Status.DONE, int(now), pack_evidence(self._store.evidence()))
             case PushVote(chain, body) if peer is not None:
@@ -272,9 +304,35 @@ class AuthorityShell:
         try:
             async with peer.stream() as stream:
                 known = self.core.consensus
-                fetched = await fetch_consensus(stream, self._network, self._clock, known)
+                fetched = await fetch_consensus(stream, self.network, self._clock, known)
         except FAILURES as error:
             log.info("no consensus from authority %s: %s", peer.nickname, why(error))
             return
         if fetched is not None:
             self._carry_out(self.core.receive_consensus(fetched[0], self._clock()))
+
+    async def _follow(self) -> None:
+        """Ask the others in turn, one an interval, for later versions of the network document."""
+        while True:
+            await trio.sleep(interval_at(self.network, self._clock()))
+            others = [
+                self._peers[pin.identity]
+                for pin in self.network.engaged(self._clock())
+                if pin.identity in self._peers
+            ]
+            if others and self.on_version is not None:
+                self._turn += 1
+                await self._ask_for_links(others[self._turn % len(others)], self.on_version)
+
+    async def _ask_for_links(
+        self, peer: Peer, take: Callable[[SignedNetwork, NetworkDocument], None]
+    ) -> None:
+        try:
+            async with peer.stream() as stream:
+                await fetch_links(stream, self.network, self._clock, take)
+        except ProtocolError as error:
+            log.warning(
+                "authority %s, asked for the next network document: %s", peer.nickname, error
+            )
+        except FAILURES as error:
+            log.debug("authority %s gave no network document: %s", peer.nickname, why(error))

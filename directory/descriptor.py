@@ -142,7 +142,8 @@ def open_descriptor(data: bytes, network: NetworkDocument, now: float) -> Descri
     families = [open_certificate(family, Use.FAMILY, now) for family in parts.families]
     if any(family.subject != identity for family in families):
         raise ProtocolError("a descriptor shows a family certificate of another node")
-    _check_place(identity, description, network)
+    _check_place(description, network)
+    _check_role(identity, description.role, network, now)
     begins, ends = _window([signing, onion, *families])
     descriptor = Descriptor(
         identity,
@@ -209,10 +210,21 @@ def _service(value: Any) -> str:
     return str(value)
 
 
-def _check_place(identity: NodeId, description: Description, network: NetworkDocument) -> None:
-    """Check role and addresses against what this network allows."""
-    if (description.role is Role.AUTHORITY) != (network.find(identity) is not None):
+def _check_role(identity: NodeId, role: Role, network: NetworkDocument, now: float) -> None:
+    """Check the role against the version that governs at `now`, so that all judge votes alike.
+
+    Who was an authority may be a relay later; who will be one describes itself before.
+    """
+    if role is Role.AUTHORITY:
+        fits = network.find(identity) is not None
+    else:
+        fits = not network.governing(int(now)).is_authority(identity)
+    if not fits:
         raise ProtocolError("a descriptor's role and the network document contradict each other")
+
+
+def _check_place(description: Description, network: NetworkDocument) -> None:
+    """Check the addresses against what this network allows."""
     if (description.role is Role.WORKER) == bool(description.addresses):
         raise ProtocolError("relays and authorities have addresses, workers have none")
     for address in description.addresses:
@@ -228,19 +240,20 @@ class DescriptorCache:
     """Descriptors already verified, by their bytes: four votes carry most of them four times."""
 
     def __init__(self, network: NetworkDocument) -> None:
-        self._network = network
+        self.network = network
         self._known: dict[bytes, Descriptor] = {}
 
     def open(self, data: bytes, now: float) -> Descriptor:
         """Do as `open_descriptor`, without verifying the same bytes again."""
         known = self._known.get(data)
         if known is None:
-            known = open_descriptor(data, self._network, now)
+            known = open_descriptor(data, self.network, now)
             if len(self._known) >= _CACHE_SIZE:
                 self._known.clear()
             self._known[data] = known
         else:
             known.check_time(now)
+            _check_role(known.identity, known.description.role, self.network, now)
         return known
 
     def forget(self, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from fogbank.directory.broadcast import CHAIN_LIMIT, EVIDENCE_LIMIT, Chain
 from fogbank.directory.consensus import CONSENSUS_LIMIT, DIGEST_LENGTH
 from fogbank.directory.descriptor import DESCRIPTOR_LIMIT
 from fogbank.directory.effects import SignatureMessage
+from fogbank.directory.network import NETWORK_LIMIT
 from fogbank.directory.signatures import AuthoritySignature
 from fogbank.directory.vote import VOTE_LIMIT
 from fogbank.relay.certificates import CLOCK_SKEW
@@ -23,6 +25,10 @@ REQUEST_LIMIT = 16 << 10
 AUTHORITY_REQUEST_LIMIT = VOTE_LIMIT + CHAIN_LIMIT + 1024
 """Largest request of another authority."""
 MAX_EVIDENCE = 16
+MAX_LINKS = 16
+"""Versions of the network document in one reply."""
+LINKS_LIMIT = MAX_LINKS * (NETWORK_LIMIT + 8) + 1024
+"""Largest reply with such versions."""
 REPLY_LIMIT = CONSENSUS_LIMIT + 1024
 MAX_REASON = 512
 _SIGNATURE_LIMIT = 2048
@@ -36,6 +42,7 @@ class Kind(IntEnum):
     PUSH_VOTE = 3
     PUSH_SIGNATURE = 4
     GET_EVIDENCE = 5
+    GET_NETWORK = 6
 
 
 class Status(IntEnum):
@@ -116,7 +123,21 @@ class GetEvidence:
         return encode({1: Kind.GET_EVIDENCE})
 
 
-Request: TypeAlias = GetConsensus | PutDescriptor | PushVote | PushSignature | GetEvidence
+@dataclass(frozen=True, slots=True)
+class GetNetwork:
+    """Ask for the versions of the network document that follow the one held, which these name."""
+
+    version: int
+    digest: bytes
+
+    def encode(self) -> bytes:
+        """Return the request's bytes."""
+        return encode({1: Kind.GET_NETWORK, 2: self.version, 3: self.digest})
+
+
+Request: TypeAlias = (
+    GetConsensus | PutDescriptor | PushVote | PushSignature | GetEvidence | GetNetwork
+)
 
 
 def decode_request(data: bytes | memoryview, limit: int) -> Request:
@@ -143,6 +164,8 @@ def _request(kind: int, record: Record) -> Request:
             return PushSignature(SignatureMessage(valid_after, digest, signature))
         case Kind.GET_EVIDENCE:
             return GetEvidence()
+        case Kind.GET_NETWORK:
+            return GetNetwork(record.uint(2, 1 << 32, 1), record.fixed(3, DIGEST_LENGTH))
         case _:
             raise ProtocolError(f"a directory request is of the unknown kind {kind}")
 
@@ -152,7 +175,7 @@ class Reply:
     """An answer: its status, the server's clock in seconds, and a body or a reason.
 
     The body of GET_CONSENSUS is the document compressed (`pack`), that of GET_EVIDENCE an
-    array of proofs.
+    array of proofs, that of GET_NETWORK an array of `network.toml`.
     """
 
     status: Status
@@ -203,6 +226,22 @@ def unpack_evidence(data: bytes) -> tuple[bytes, ...]:
     if type(value) is not list or len(value) > MAX_EVIDENCE:
         raise ProtocolError("evidence is not a short array")
     return tuple(map(bytes_item(EVIDENCE_LIMIT), value))
+
+
+def pack_links(texts: Sequence[str]) -> bytes:
+    """Join versions of the network document into a reply's body."""
+    return encode([text.encode() for text in texts[:MAX_LINKS]])
+
+
+def unpack_links(data: bytes) -> tuple[str, ...]:
+    """Undo `pack_links`; nothing is verified yet (`network.verify_successor`)."""
+    value = decode(data, LINKS_LIMIT)
+    if type(value) is not list or len(value) > MAX_LINKS:
+        raise ProtocolError("the versions of a network document are not a short array")
+    try:
+        return tuple(item.decode() for item in map(bytes_item(NETWORK_LIMIT), value))
+    except UnicodeDecodeError as error:
+        raise ProtocolError("a network document is not text") from error
 
 
 def clock_note(server_time: int, now: float) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
 from fogbank.directory.broadcast import open_evidence
-from fogbank.directory.consensus import CONSENSUS_LIMIT, Consensus, open_consensus
+from fogbank.directory.consensus import Consensus, open_consensus
 from fogbank.directory.exchange import (
     AUTHORITY_REQUEST_LIMIT,
+    LINKS_LIMIT,
+    MAX_LINKS,
+    REPLY_LIMIT,
     REQUEST_LIMIT,
     GetConsensus,
     GetEvidence,
+    GetNetwork,
     PutDescriptor,
     RefusedError,
     Reply,
@@ -24,10 +28,19 @@ from fogbank.directory.exchange import (
     decode_reply,
     decode_request,
     pack,
+    pack_links,
     unpack,
     unpack_evidence,
+    unpack_links,
 )
-from fogbank.directory.network import NetworkDocument
+from fogbank.directory.network import (
+    NetworkDocument,
+    SignedNetwork,
+    dump_network,
+    load_network,
+    verify_successor,
+)
+from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream, receive_message, send_message
@@ -38,6 +51,7 @@ TRANSFER_SECONDS = 120.0
 """Longest time that one request or one reply may take on its way."""
 MAX_REQUESTS = 64
 """Requests on one stream of someone who is no authority."""
+_MAX_LINK_REQUESTS = 16
 
 
 class Origin(Protocol):
@@ -77,6 +91,28 @@ def answer_consensus(request: GetConsensus, held: Held | None, now: float) -> Re
     return Reply(Status.DONE, int(now), held.packed)
 
 
+def answer_links(request: GetNetwork, versions: Sequence[SignedNetwork], now: float) -> Reply:
+    """Answer with the versions that follow the one named; raise `ProtocolError` to refuse.
+
+    `versions` are those held, in order and without gaps.
+    """
+    later = [each for each in versions if each.document.version > request.version]
+    same = next((each for each in versions if each.document.version == request.version), None)
+    if same is not None and same.document.digest != request.digest:
+        raise ProtocolError(
+            f"here another version {request.version} of the network document is in use; compare "
+            "its fingerprint with others, and get the network's own file"
+        )
+    if not later:
+        return Reply(Status.NOT_MODIFIED, int(now))
+    if later[0].document.version != request.version + 1:
+        raise ProtocolError(
+            f"the versions between {request.version} and {later[0].document.version} of the "
+            "network document are not here: ask another authority"
+        )
+    return Reply(Status.DONE, int(now), pack_links([dump_network(each) for each in later]))
+
+
 class Cache:
     """A directory that serves the newest consensus it was given, and nothing else: a relay's."""
 
@@ -102,19 +138,25 @@ class DirService:
     def __init__(
         self, network: NetworkDocument, directory: Directory, clock: Callable[[], float]
     ) -> None:
-        self._network = network
+        self.network = network
+        """Replaced when the next version is taken up."""
         self._directory = directory
         self._clock = clock
 
     async def __call__(self, stream: Stream, origin: Origin) -> None:
         """Serve one stream and close it."""
         peer = origin.linked_peer
-        if peer is not None and self._network.find(peer) is None:
+        if peer is not None and not self._is_authority(peer):
             peer = None
         try:
             await self._serve(stream, peer)
         finally:
             await stream.aclose()
+
+    def _is_authority(self, peer: NodeId) -> bool:
+        """Tell whether someone is an authority now, lately or soon."""
+        engaged = self.network.engaged(self._clock() - CLOCK_SKEW)
+        return any(pin.identity == peer for pin in engaged)
 
     async def _serve(self, stream: Stream, peer: NodeId | None) -> None:
         limit = REQUEST_LIMIT if peer is None else AUTHORITY_REQUEST_LIMIT
@@ -137,8 +179,8 @@ class DirService:
             return Reply(Status.REFUSED, int(self._clock()), reason=str(error))
 
 
-async def ask(stream: Stream, request: Request) -> Reply:
-    """Send one request and return the reply, a refusal included.
+async def ask(stream: Stream, request: Request, limit: int = REPLY_LIMIT) -> Reply:
+    """Send one request and return the reply of at most `limit` bytes, a refusal included.
 
     Raises `ProtocolError` for a reply that is none, `RelayError` if none comes in two minutes
     or the stream ends.
@@ -146,14 +188,14 @@ async def ask(stream: Stream, request: Request) -> Reply:
     try:
         with trio.fail_after(TRANSFER_SECONDS):
             await send_message(stream, request.encode())
-            data = await receive_message(stream, CONSENSUS_LIMIT)
+            data = await receive_message(stream, limit)
     except trio.TooSlowError as error:
         raise RelayError(f"the directory did not answer within {TRANSFER_SECONDS:g} s") from error
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise RelayError("the directory closed the stream before it answered") from error
     if data is None:
         raise RelayError("the directory closed the stream without an answer")
-    return decode_reply(data)
+    return decode_reply(data, limit)
 
 
 def _refuse(reply: Reply, now: float) -> None:
@@ -186,6 +228,36 @@ async def fetch_consensus(
     if known is not None and consensus.valid_after <= known.valid_after:
         return None
     return document, consensus
+
+
+async def fetch_links(
+    stream: Stream,
+    network: NetworkDocument,
+    clock: Callable[[], float],
+    take: Callable[[SignedNetwork, NetworkDocument], None],
+) -> NetworkDocument:
+    """Fetch the versions that follow `network`, and return the newest that holds.
+
+    `take` hears of each in turn, as it was signed and as it was verified. Raises `ProtocolError` at
+    the first that is no successor, `RefusedError` or `RelayError` if the directory gives none; what
+    was taken before stays so.
+    """
+    for _ in range(_MAX_LINK_REQUESTS):
+        reply = await ask(stream, GetNetwork(network.version, network.digest), LINKS_LIMIT)
+        _refuse(reply, clock())
+        if reply.status is Status.NOT_MODIFIED:
+            break
+        texts = unpack_links(reply.body)
+        for text in texts:
+            try:
+                signed = load_network(text)
+                network = verify_successor(network, signed)
+            except ProtocolError as error:
+                raise ProtocolError(f"what was offered is not to be trusted: {error}") from error
+            take(signed, network)
+        if len(texts) < MAX_LINKS:
+            break
+    return network
 
 
 async def publish(

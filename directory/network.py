@@ -6,7 +6,9 @@ Versions form a chain: q authorities of version N sign version N+1.
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,7 +73,8 @@ class NetworkDocument:
     """Who the authorities are and when they meet. Only `open_network` makes a trusted one.
 
     `test` allows private and loopback addresses. A later version governs the rounds with a
-    `valid_after` from `in_force` on, and knows its `previous` one, which governs those before.
+    `valid_after` from `in_force` on, and knows its `previous` one, which governs those before,
+    and may know one before that in turn.
     """
 
     network_id: bytes
@@ -84,21 +87,46 @@ class NetworkDocument:
     previous: NetworkDocument | None = field(default=None, compare=False, repr=False)
 
     def governing(self, valid_after: int) -> NetworkDocument:
-        """Return the version that governs the round of `valid_after`: this one or the last."""
-        if self.previous is not None and valid_after < self.in_force:
-            return self.previous
-        return self
+        """Return the version that governs the round of `valid_after`: this one or one before."""
+        version = self
+        while version.previous is not None and valid_after < version.in_force:
+            version = version.previous
+        return version
+
+    def _versions(self) -> Iterator[NetworkDocument]:
+        """Go back along the chain, from this version on."""
+        version: NetworkDocument | None = self
+        while version is not None:
+            yield version
+            version = version.previous
 
     def find(self, identity: NodeId) -> AuthorityPin | None:
-        """Return the authority of that identity, of this version or the last, or None."""
-        return self.pin(identity) or (self.previous.pin(identity) if self.previous else None)
+        """Return the authority of that identity, of this version or the last to name it."""
+        pins = (version.pin(identity) for version in self._versions())
+        return next((pin for pin in pins if pin is not None), None)
 
     @property
     def everyone(self) -> tuple[AuthorityPin, ...]:
-        """The authorities of this version, and those of the last that are not among them."""
-        before = self.previous.authorities if self.previous else ()
-        gone = tuple(pin for pin in before if not self.is_authority(pin.identity))
-        return (*self.authorities, *gone)
+        """The authorities of this version, and those of earlier ones that are not among them."""
+        return self._pins_since(None)
+
+    def engaged(self, now: float) -> tuple[AuthorityPin, ...]:
+        """Return the authorities of the version in force at `now` and of all later ones."""
+        return self._pins_since(self.governing(int(now)))
+
+    def _pins_since(self, last: NetworkDocument | None) -> tuple[AuthorityPin, ...]:
+        pins: dict[NodeId, AuthorityPin] = {}
+        for version in self._versions():
+            for pin in version.authorities:
+                pins.setdefault(pin.identity, pin)
+            if version is last:
+                break
+        return tuple(pins.values())
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of what the authorities sign: names this document."""
+        return hashlib.sha256(self.encode_body()).digest()
 
     @property
     def quorum(self) -> int:
@@ -239,7 +267,7 @@ def verify_successor(old: NetworkDocument, new: SignedNetwork) -> NetworkDocumen
         raise ProtocolError("the new network document would be in force before the last one")
     new.verify(old)
     new.verify(document)
-    return replace(document, previous=replace(old, previous=None))
+    return replace(document, previous=old)
 
 
 def load_network(text: str) -> SignedNetwork:

@@ -21,11 +21,14 @@ from fogbank.directory.consensus import open_consensus
 from fogbank.directory.descriptor import DescriptorCache, open_descriptor
 from fogbank.directory.exchange import (
     GetConsensus,
+    GetNetwork,
     PutDescriptor,
     Reply,
     Status,
     decode_reply,
     decode_request,
+    pack_links,
+    unpack_links,
 )
 from fogbank.directory.network import dump_network, load_network
 from fogbank.directory.vote import Observation, Policy, Vote, open_vote
@@ -248,6 +251,8 @@ DIRECTORY = [
     Decoder("consensus", lambda b: open_consensus(b, DOCUMENT, ROUND), CONSENSUS),
     Decoder("request", lambda b: decode_request(b, 1 << 20), GetConsensus(bytes(32)).encode()),
     Decoder("publish", lambda b: decode_request(b, 1 << 20), PutDescriptor(DESCRIPTOR).encode()),
+    Decoder("links asked", lambda b: decode_request(b, 1 << 20), GetNetwork(1, bytes(32)).encode()),
+    Decoder("links", unpack_links, pack_links(["a = 1", "b = 2"])),
     Decoder("reply", decode_reply, Reply(Status.DONE, START, b"body", "why").encode()),
     Decoder("network.toml", decode_toml, dump_network(NETWORK.signed()).encode(), exact=False),
 ]

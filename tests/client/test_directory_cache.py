@@ -14,12 +14,13 @@ from fogbank.client.directory_cache_shell import DirectoryCache
 from fogbank.client.errors import DirectoryUnavailable, NoPath
 from fogbank.client.limits import LIMITS
 from fogbank.directory.consensus import VALIDITY, open_consensus
-from fogbank.directory.exchange_shell import Cache, DirService
+from fogbank.directory.exchange_shell import DirService
 from fogbank.directory.network import AuthorityPin
 from fogbank.relay.errors import LinkFailed
 from fogbank.relay.messages_shell import Stream
 from tests.client.networks import SeededChooser
 from tests.directory.factory import START, make_consensus, make_entry, make_network, relay
+from tests.directory.served import ServedByAuthority
 
 NETWORK = make_network()
 INTERVAL = 30
@@ -60,7 +61,7 @@ class Authorities:
         if answer is not None:
             # An authority vouches for what it serves; the client's own gate is under test.
             consensus = open_consensus(answer, NETWORK.document, START + 3, skew=10**9)
-            served = Cache(self.clock)
+            served = ServedByAuthority(self.clock)
             served.hold(answer, consensus)
             self.nursery.start_soon(
                 DirService(NETWORK.document, served, self.clock), there, Origin()

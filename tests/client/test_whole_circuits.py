@@ -16,7 +16,7 @@ from fogbank.client.errors import CircuitUnavailable
 from fogbank.client.guards_store_shell import GuardStore
 from fogbank.directory.contacts import contacts
 from fogbank.directory.descriptor import Role
-from fogbank.directory.exchange_shell import Cache, DirService
+from fogbank.directory.exchange_shell import DirService
 from fogbank.relay.certificates import LINK_LIFETIME, ONION_LIFETIME, Chain, Use, issue
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import RelayError
@@ -28,6 +28,7 @@ from tests.client import networks
 from tests.client.networks import SeededChooser
 from tests.directory.factory import START, SyntheticConsensus, make_synthetic, seed
 from tests.directory.factory import Node as Known
+from tests.directory.served import ServedByAuthority
 from tests.relay.onion import KnownNodes, echo
 
 NOW = START + 5.0
@@ -96,7 +97,7 @@ class Whole:
     async def start_node(self, known: Known) -> None:
         services: dict[str, Service] = {"echo": echo}
         if known.role is Role.AUTHORITY:
-            served = Cache(lambda: NOW)
+            served = ServedByAuthority(lambda: NOW)
             served.hold(self.synthetic.document, self.synthetic.consensus)
             services["dir"] = DirService(self.synthetic.network.document, served, lambda: NOW)
         host = known.addresses[0].host if known.addresses else "127.201.0.1"

@@ -23,13 +23,25 @@ _START_SLACK = 600
 _AMEND_SLACK = 7 * 86_400
 
 
-def join(network: NetworkPath) -> None:
-    """Use a network from now on: check its file and keep it in FOGBANK_HOME."""
+def join(
+    network: NetworkPath,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir", help="A node's folder, which takes the file instead of FOGBANK_HOME."
+        ),
+    ] = None,
+) -> None:
+    """Use a network from now on: check its file and keep it in FOGBANK_HOME.
+
+    An authority is handed the network's next file so, and takes it up while it runs.
+    """
     with errors_in_words():
+        from fogbank.nodes.home import Home
         from fogbank.nodes.network_file import fingerprint
         from fogbank.nodes.user import join_network
 
-        home = user_home()
+        home = user_home() if folder is None else Home(folder.absolute())
         document = join_network(home, network_text(network))
         note(f"joined {document.name!r} in {home.folder}; compare its fingerprint with others:")
         emit(fingerprint(document))
@@ -96,8 +108,9 @@ def amend(
         save_network(to, signed)
         note(
             f"{to} written. A quorum of the old authorities and one of the new sign it with "
-            f"`fog network sign {to} --previous {network} --dir FOLDER`; in the time that is left "
-            f"every node is started with `--network {to}`, and every user runs `fog join {to}`"
+            f"`fog network sign {to} --previous {network} --dir FOLDER`; then each authority is "
+            f"handed it with `fog join {to} --dir FOLDER`, and new ones are started with "
+            f"`--network {to}`. All others fetch it from them in the time that is left"
         )
         emit(fingerprint(signed.document))
 

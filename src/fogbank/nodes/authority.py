@@ -26,6 +26,7 @@ from fogbank.nodes.runtime import (
 from fogbank.nodes.status import AuthorityReport, Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.tor_view import serve_tor_formats
+from fogbank.nodes.versions import Versions
 from fogbank.relay.errors import LinkFailed
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
@@ -56,14 +57,14 @@ class AuthorityNode:
 
     def __init__(self, home: Home, environment: Environment | None = None) -> None:
         machine = environment or Environment()
-        settings, network = home.settings(), home.network()
+        settings, self._versions = home.settings(), Versions(home)
+        network = self._versions.network
         store = home.keys(machine.clock())
         if network.find(store.identity) is None:
             raise HomeError(
                 f"{home.network_file} does not name this node as an authority: have it added with "
                 "`fog network create`, then signed by the others"
             )
-        self._network = network
         self._store = store
         self._clock = machine.clock
         self._tor_port = settings.tor_port
@@ -94,7 +95,10 @@ class AuthorityNode:
             )
         )
         """Its place in the onion network."""
-        self._streams = authority_streams(network, directly(self.node))
+        self._streams = authority_streams(lambda: self._versions.network, directly(self.node))
+        self._versions.tell(self._publisher, self.shell)
+        self.shell.versions = self._versions.held
+        self.shell.on_version = self._versions.take
         self.tor_port: int | None = None
         """The loopback port at which Tor's formats are served now."""
 
@@ -105,9 +109,12 @@ class AuthorityNode:
             await nursery.start(self.shell.run)
             await nursery.start(self.node.run, self._addresses)
             if self._tor_port is not None:
-                serve = serve_tor_formats(self._network, self._tor_port, lambda: self.consensus)
+                serve = serve_tor_formats(
+                    self._versions.network, self._tor_port, lambda: self.consensus
+                )
                 self.tor_port = await nursery.start(serve)
             nursery.start_soon(self._republish)
+            nursery.start_soon(self._versions.watch)
             nursery.start_soon(renew_keys, self._store, self._clock, self._renewed)
 
     @property

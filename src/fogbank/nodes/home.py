@@ -3,7 +3,7 @@
 node.toml       what the operator chose
 keys/           the key store
 family.cert     the family certificate, if there is one
-network.toml    the network it is in; network.previous.toml is the version before
+network.toml    the network it is in; network.N.toml is its version N, if that was held before
 consensus       the last consensus
 authority.db    an authority's journal
 status.json     what the node last told of itself
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 
@@ -49,6 +49,12 @@ log = logging.getLogger(__name__)
 _SETTINGS_LIMIT = 64 << 10
 _FAMILY_LIMIT = 1024
 _DEFAULT_MEMORY = 1 << 30
+_MAX_MEMORY = 1 << 56
+_MAX_CORES = 1 << 16
+_T = TypeVar("_T")
+_GOVERNING_VERSIONS = 16
+"""Of so many versions of the network document one governs any consensus that has not expired."""
+_SERVED_VERSIONS = 256
 _REPLACE = "Delete it, and give the network's own file to `fog join` or `fog … run --network`"
 
 
@@ -86,18 +92,21 @@ class Settings:
     @classmethod
     def load(cls, text: str) -> Settings:
         """Read node.toml; raise `ValueError` with a sentence if it does not fit."""
-        fields = tomllib.loads(text)
         try:
-            role = Role[str(fields.pop("role")).upper()]
-            nickname = str(fields.pop("nickname"))
-            addresses = tuple(parse_address(str(each)) for each in fields.pop("addresses", []))
+            fields = tomllib.loads(text)
+        except RecursionError as error:
+            raise ValueError("it is nested too deep") from error
+        try:
+            role = Role[_typed(str, fields, "role").upper()]
+            nickname = _typed(str, fields, "nickname")
+            addresses = _typed(list, fields, "addresses", [])
             settings = cls(
                 role,
                 nickname,
-                addresses,
-                int(fields.pop("cores", 1)),
-                int(fields.pop("memory", _DEFAULT_MEMORY)),
-                fields.pop("source", None),
+                tuple(map(_address, addresses)),
+                _typed(int, fields, "cores", 1),
+                _typed(int, fields, "memory", _DEFAULT_MEMORY),
+                _typed(str, fields, "source") if "source" in fields else None,
                 _port(fields.pop("tor_port", None)),
             )
         except KeyError as error:
@@ -117,10 +126,24 @@ class Settings:
             raise ValueError("a worker has no address: it only dials out")
         if self.role is not Role.WORKER and not self.addresses:
             raise ValueError("a relay or authority needs an address, such as 192.0.2.1:9001")
-        if self.cores < 1:
-            raise ValueError("a worker gives at least one core")
+        if not 1 <= self.cores <= _MAX_CORES:
+            raise ValueError(f"a worker gives at least one core, and at most {_MAX_CORES}")
+        if not 1 <= self.memory <= _MAX_MEMORY:
+            raise ValueError(f"memory is the bytes that a task may have, at most {_MAX_MEMORY}")
         if self.tor_port is not None and self.role is not Role.AUTHORITY:
             raise ValueError("only an authority serves Tor's formats: remove tor_port")
+
+
+def _typed(kind: type[_T], fields: dict[str, Any], name: str, default: _T | None = None) -> _T:
+    """Take a setting of one type; without a default it must be there."""
+    value = fields.pop(name) if default is None else fields.pop(name, default)
+    if type(value) is not kind:
+        raise ValueError(f"{name} is not of the type {kind.__name__}")
+    return value
+
+
+def _address(value: object) -> Address:
+    return parse_address(value if isinstance(value, str) else "")
 
 
 def _port(value: object) -> int | None:
@@ -238,7 +261,9 @@ class Home:
                 if known.document.encode_body() == document.encode_body():
                     return self.network()
                 document = _succeed(known.document, text)
-                self._write(self._previous_file, dump_network(known).encode())
+                self._write(
+                    self._version_file(known.document.version), dump_network(known).encode()
+                )
             self._write(self.network_file, text.encode())
         except OSError as error:
             raise HomeError(
@@ -248,18 +273,39 @@ class Home:
         return document
 
     def network(self) -> NetworkDocument:
-        """Read the network document."""
-        signed = self._read_network(self.network_file)
-        document = signed.document
-        if document.version > 1 and self._previous_file.exists():
-            before = self._read_network(self._previous_file).document
-            if (before.network_id, before.version + 1) == (document.network_id, document.version):
-                return verify_successor(before, signed)
+        """Read the network document, with the versions before it that may still govern."""
+        first, *later = self.versions(_GOVERNING_VERSIONS)
+        document = first.document
+        for signed in later:
+            document = verify_successor(document, signed)
         return document
 
-    @property
-    def _previous_file(self) -> Path:
-        return self.folder / "network.previous.toml"
+    def versions(self, most: int = _SERVED_VERSIONS) -> tuple[SignedNetwork, ...]:
+        """Read the newest version of the network document and those before it, the oldest first.
+
+        At most so many of them, and only as far back as each is there and follows from the last.
+        """
+        found = [self._read_network(self.network_file)]
+        while len(found) < most and (number := found[-1].document.version - 1):
+            path = self._version_file(number)
+            if not path.exists():
+                break
+            before = self._read_network(path)
+            try:
+                verify_successor(before.document, found[-1])
+            except ProtocolError:
+                break
+            found.append(before)
+        return tuple(reversed(found))
+
+    def follow(self, signed: SignedNetwork) -> None:
+        """Keep the next version, unless another process has kept it, or a later one, already."""
+        known = self._known_network()
+        if known is None or known.document.version < signed.document.version:
+            self.set_network(dump_network(signed))
+
+    def _version_file(self, number: int) -> Path:
+        return self.folder / f"network.{number}.toml"
 
     def _known_network(self) -> SignedNetwork | None:
         """Return the document at hand; None if there is none that can be used."""

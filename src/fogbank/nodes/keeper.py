@@ -12,9 +12,9 @@ from fogbank.client.errors import DirectoryUnavailable
 from fogbank.directory.admission import Admission
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.exchange_shell import Cache
-from fogbank.directory.network import NetworkDocument
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
+from fogbank.nodes.versions import Versions
 from fogbank.relay.extend import Address, RefusedCode
 from fogbank.relay.keys import NodeId
 from fogbank.relay.node_shell import Node
@@ -28,7 +28,8 @@ _REFRESH_SECONDS = 2.0
 class ConsensusKeeper:
     """Keeps a relay's consensus new; its extend policy too (`fogbank.relay.extend`)."""
 
-    def __init__(self, home: Home, network: NetworkDocument, environment: Environment) -> None:
+    def __init__(self, home: Home, versions: Versions, environment: Environment) -> None:
+        network = versions.network
         self._admission = Admission(environment.clock, test=network.test)
         self._directory = DirectoryCache(
             home.folder,
@@ -39,6 +40,7 @@ class ConsensusKeeper:
             write=environment.write,
             on_consensus=self._take,
         )
+        self._directory.on_version = versions.take
         self._last_refresh = -_REFRESH_SECONDS
         self._fetching = trio.Lock()
         self._node: Node | None = None

@@ -21,6 +21,7 @@ from fogbank.nodes.runtime import (
 )
 from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
+from fogbank.nodes.versions import Versions
 from fogbank.relay.node_shell import NodeConfig
 
 
@@ -35,19 +36,19 @@ class RelayNode:
 
     def __init__(self, home: Home, environment: Environment | None = None) -> None:
         machine = environment or Environment()
-        settings, network = home.settings(), home.network()
-        self._network = network
+        settings, self._versions = home.settings(), Versions(home)
+        network = self._versions.network
         self._clock = machine.clock
         self._addresses = settings.addresses
         self._store = home.keys(machine.clock())
-        self._keeper = ConsensusKeeper(home, network, machine)
-        services = {DIRECTORY_SERVICE: DirService(network, self._keeper.cache, machine.clock)}
+        self._keeper = ConsensusKeeper(home, self._versions, machine)
+        service = DirService(network, self._keeper.cache, machine.clock)
         config = NodeConfig(
             network.network_id,
             machine.transport(settings.source),
             self._store,
             self._keeper,
-            services,
+            {DIRECTORY_SERVICE: service},
             clock=machine.clock,
             random=machine.random,
         )
@@ -55,6 +56,7 @@ class RelayNode:
             settings.nickname, Role.RELAY, settings.addresses, (DIRECTORY_SERVICE,)
         )
         self._publisher = Publisher(home, network, self._store, description, machine)
+        self._versions.tell(self._publisher, service)
         self.node = machine.node(config)
         """Its place in the onion network."""
 
@@ -69,7 +71,7 @@ class RelayNode:
 
     async def run(self) -> None:
         """Work until cancelled; raise `LinkFailed` if it cannot listen, in a group."""
-        streams = authority_streams(self._network, directly(self.node))
+        streams = authority_streams(lambda: self._versions.network, directly(self.node))
         async with trio.open_nursery() as nursery:
             await nursery.start(self.node.run, self._addresses)
             nursery.start_soon(self._publisher.run, streams)

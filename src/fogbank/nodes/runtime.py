@@ -92,11 +92,13 @@ def nearly_always_far(
     return opener
 
 
-def authority_streams(network: NetworkDocument, opener: DirectoryOpener) -> OpenStream:
+def authority_streams(
+    network: Callable[[], NetworkDocument], opener: DirectoryOpener
+) -> OpenStream:
     """Return what opens a `dir` stream to the authority of an identity, by way of `opener`."""
 
     def open_stream(identity: NodeId) -> AbstractAsyncContextManager[Stream]:
-        pin = network.find(identity)
+        pin = network().find(identity)
         if pin is None:
             raise RelayError("that is no authority of this network")
         return opener(pin)
@@ -122,6 +124,16 @@ class Publisher:
         self._families: tuple[Signed, ...] = home.families()
         self._renewed = trio.Event()
         self._published: dict[NodeId, Publication] = {}
+
+    @property
+    def network(self) -> NetworkDocument:
+        """The network document whose authorities it publishes to; to new ones at once."""
+        return self._network
+
+    @network.setter
+    def network(self, network: NetworkDocument) -> None:
+        self._network = network
+        self._renewed.set()
 
     @property
     def published(self) -> tuple[Publication, ...]:
@@ -153,7 +165,7 @@ class Publisher:
         while True:
             self._renewed = trio.Event()
             descriptor = self.describe()
-            waiting = {pin.identity for pin in self._network.authorities}
+            waiting = {pin.identity for pin in self._network.engaged(self._clock())}
             length = self.period()
             least, most = _RETRY_BOUNDS
             with trio.move_on_after(length):
@@ -190,7 +202,7 @@ class Publisher:
         return done
 
     def _note(self, identity: NodeId, reply: Reply, error: Exception | None = None) -> None:
-        pin = self._network.pin(identity)
+        pin = self._network.find(identity)
         name = pin.nickname if pin else "unknown"
         reason = "" if error is None else str(error) or "it did not answer in time"
         self._published[identity] = Publication.of(name, reply, self._clock(), reason)

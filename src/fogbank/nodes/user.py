@@ -20,6 +20,7 @@ from fogbank.directory.network import NetworkDocument, load_network, verify_succ
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.runtime import nearly_always_far
+from fogbank.nodes.versions import Versions
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.messages import SERVICE as JOB_SERVICE
@@ -72,7 +73,8 @@ async def open_user(
     Raises `HomeError` if it has joined no network, `DirectoryUnavailable` if there is no consensus
     to be had.
     """
-    network = home.network()
+    versions = Versions(home)
+    network = versions.network
     machine = environment or Environment()
     node = machine.node(
         NodeConfig(
@@ -83,7 +85,7 @@ async def open_user(
             on_clock_warning=note,
         )
     )
-    cache = _cache(home, network, note, machine)
+    cache = _cache(home, versions, note, machine)
     cache.load()
     guards = GuardStore(home.folder, network.network_id, note, machine.write)
     builder = CircuitBuilder(node, guards, machine.chooser, note, clock=machine.clock)
@@ -96,12 +98,17 @@ async def open_user(
         nursery.cancel_scope.cancel()
 
 
-def _cache(
-    home: Home, network: NetworkDocument, note: Note, machine: Environment
-) -> DirectoryCache:
-    return DirectoryCache(
-        home.folder, network, machine.chooser, note, clock=machine.clock, write=machine.write
+def _cache(home: Home, versions: Versions, note: Note, machine: Environment) -> DirectoryCache:
+    cache = DirectoryCache(
+        home.folder,
+        versions.network,
+        machine.chooser,
+        note,
+        clock=machine.clock,
+        write=machine.write,
     )
+    cache.on_version = versions.take
+    return cache
 
 
 def join_network(home: Home, text: str) -> NetworkDocument:
@@ -124,9 +131,10 @@ def join_network(home: Home, text: str) -> NetworkDocument:
 
 async def network_report(home: Home) -> dict[str, Any]:
     """Return what the consensus says, as `fog network show --json` prints it."""
-    network = home.network()
+    versions = Versions(home)
+    network = versions.network
     machine = Environment()
-    cache = _cache(home, network, lambda _: None, machine)
+    cache = _cache(home, versions, lambda _: None, machine)
     cache.load()
     node = machine.node(NodeConfig(network.network_id, machine.transport(None)))
     async with trio.open_nursery() as nursery:
@@ -135,7 +143,7 @@ async def network_report(home: Home) -> dict[str, Any]:
             await _renew(cache, directly(node))
         topology = await cache.ensure(directly(node))
         nursery.cancel_scope.cancel()
-    return _report(network, topology.consensus)
+    return _report(versions.network.governing(topology.consensus.valid_after), topology.consensus)
 
 
 async def _renew(cache: DirectoryCache, opener: DirectoryOpener) -> None:

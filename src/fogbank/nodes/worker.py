@@ -24,6 +24,7 @@ from fogbank.nodes.runtime import (
 )
 from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
+from fogbank.nodes.versions import Versions
 from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.messages import SERVICE as JOB_SERVICE
 from fogbank.relay.job.service_shell import JobService, Runner
@@ -73,8 +74,8 @@ class WorkerNode:
         self, home: Home, runner: Runner, engine: str, environment: Environment | None = None
     ) -> None:
         machine = environment or Environment()
-        settings, network = home.settings(), home.network()
-        self._network = network
+        settings, self._versions = home.settings(), Versions(home)
+        network = self._versions.network
         self._clock = machine.clock
         self._store = home.keys(machine.clock())
         limits = JobLimits(places=settings.cores)
@@ -109,6 +110,8 @@ class WorkerNode:
             write=machine.write,
             on_consensus=self._on_consensus,
         )
+        self._cache.on_version = self._versions.take
+        self._versions.tell(self._publisher)
         guards = GuardStore(home.folder, network.network_id, log.warning, machine.write)
         builder = CircuitBuilder(
             self.node, guards, machine.chooser, log.warning, clock=machine.clock
@@ -130,7 +133,7 @@ class WorkerNode:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        streams = authority_streams(self._network, self._opener)
+        streams = authority_streams(lambda: self._versions.network, self._opener)
         async with trio.open_nursery() as nursery:
             await nursery.start(self.node.run)
             self._cache.load()
