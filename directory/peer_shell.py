@@ -140,7 +140,10 @@ class Peer:
                 return
 
     async def _send(self, stream: Stream, effect: SendVote | SendSignature) -> Reply:
-        with trio.fail_after(max(effect.deadline - self._clock(), _LEAST_SEND)):
+        # A signature is of use until the next round's end, which none may keep waiting: a peer
+        # that lost power answers nothing, and its link breaks late.
+        most = max(self._phase, CONNECT_SECONDS[0])
+        with trio.fail_after(max(min(effect.deadline - self._clock(), most), _LEAST_SEND)):
             if isinstance(effect, SendSignature):
                 reply = await ask(stream, PushSignature(effect.message))
             else:

@@ -16,6 +16,7 @@ import trio._core._run as trio_run
 from trio.testing import MockClock
 
 from tests.simulation.actors import Actor
+from tests.simulation.cheap import cheap
 from tests.simulation.faults import Harm
 from tests.simulation.invariants import INVARIANTS, Leaks, check_path
 from tests.simulation.trace import Trace
@@ -74,11 +75,9 @@ def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Repo
     logger.setLevel(logging.ERROR)
     logger.propagate = False
     try:
-        clock = MockClock(autojump_threshold=0)
-        trio.run(
-            partial(_run, World(seed, folder, trace, plan.size or Size.drawn(seed)), plan),
-            clock=clock,
-        )
+        world = World(seed, folder, trace, plan.size or Size.drawn(seed))
+        with cheap():
+            trio.run(partial(_run, world, plan), clock=MockClock(autojump_threshold=0))
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
@@ -103,6 +102,7 @@ async def _run(world: World, plan: Plan) -> None:
     world.trace.counts["nodes"] += len(world.actors)
     world.on_path = partial(check_path, world)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.wire.carry)
         for actor in world.actors:
             nursery.start_soon(_boot, actor)
         world.start_soon = nursery.start_soon

@@ -7,6 +7,7 @@ do; after `UNANSWERED` seconds the connection breaks.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable
@@ -50,8 +51,9 @@ class SimPipe:
         self.stalled_since = math.inf
         self._inbox: deque[tuple[float, bytes]] = deque()
         self._waiting = 0
+        self._reads = False
+        """Whether somebody waits for what comes."""
         self._changed = trio.lowlevel.ParkingLot()
-        self._wait: trio.CancelScope | None = None
 
     # What a link calls.
 
@@ -108,10 +110,9 @@ class SimPipe:
             ready = self._inbox[0][0] if self._inbox else math.inf
             if ready <= trio.current_time():
                 break
-            # What comes later sets the deadline anew, and wakes nobody before its time.
-            with trio.CancelScope(deadline=ready) as self._wait:
-                await self._changed.park()
-            self._wait = None
+            self._wire.wake_at(ready, self)
+            self._reads = True
+            await self._changed.park()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def wait_writable(self) -> None:
@@ -150,8 +151,8 @@ class SimPipe:
                 ready = max(ready, self._inbox[-1][0])
         self._inbox.append((ready, data))
         self._waiting += len(data)
-        if len(self._inbox) == 1 and self._wait is not None:
-            self._wait.deadline = ready
+        if len(self._inbox) == 1 and self._reads:
+            self._wire.wake_at(ready, self)
 
     def go_on(self) -> None:
         """Send on what a partition held up."""
@@ -175,6 +176,7 @@ class SimPipe:
 
     def wake(self) -> None:
         """Have whoever waits look again."""
+        self._reads = False
         self._changed.unpark_all()
 
 
@@ -187,6 +189,9 @@ class Wire:
         self._base: dict[tuple[str, str], float] = {}
         self._pipes: dict[SimPipe, None] = {}
         self._count = 0
+        self._arrivals: dict[float, list[SimPipe]] = {}
+        self._times: list[float] = []
+        self._next = trio.CancelScope()
         self.listeners: dict[tuple[str, int], Accept] = {}
         self.islands: list[frozenset[str]] = []
         """Each is apart from everyone else."""
@@ -195,6 +200,29 @@ class Wire:
         self.tampering: dict[str, Tamper] = {}
         self.off: set[str] = set()
         """Hosts without power."""
+
+    # One clock for all pipes: a deadline for each that waits would cost far more.
+
+    async def carry(self) -> None:
+        """Wake each pipe when something arrives, until cancelled."""
+        while True:
+            with trio.CancelScope(deadline=self._times[0] if self._times else math.inf) as scope:
+                self._next = scope
+                await trio.sleep_forever()
+            now = trio.current_time()
+            while self._times and self._times[0] <= now:
+                for pipe in self._arrivals.pop(heapq.heappop(self._times)):
+                    pipe.wake()
+
+    def wake_at(self, when: float, pipe: SimPipe) -> None:
+        """Wake a pipe at a time, which may be infinite."""
+        if when == math.inf:
+            return
+        if when not in self._arrivals:
+            heapq.heappush(self._times, when)
+            self._next.deadline = min(self._next.deadline, when)
+            self._arrivals[when] = []
+        self._arrivals[when].append(pipe)
 
     def latency(self, source: str, target: str) -> float:
         """Return how long bytes take."""
