@@ -13,11 +13,13 @@ __all__ = [
     "check_public",
     "decode_address",
     "encode_address",
+    "machine_of",
     "parse_address",
 ]
 
 MAX_ADDRESSES = 4
 _V4, _V6, _PORT = 4, 16, 2
+_ONE_MACHINE_V6 = 8
 
 
 def encode_address(address: Address) -> bytes:
@@ -51,6 +53,12 @@ def parse_address(text: str) -> Address:
     if bracketed != (ip.version == 6):
         raise ValueError(wrong)
     return address
+
+
+def machine_of(address: Address) -> bytes:
+    """Return what addresses of one machine have in common: the IPv4 address, or the IPv6 /64."""
+    packed = ip_address(address.host).packed
+    return packed if len(packed) == _V4 else packed[:_ONE_MACHINE_V6]
 
 
 def check_public(address: Address) -> None:

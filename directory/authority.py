@@ -34,6 +34,7 @@ from fogbank.directory.shared_random import EXTENSION, Contributor
 from fogbank.directory.signatures import Credentials
 from fogbank.directory.vote import Policy, Vote
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 
 MAX_FETCH_GAP = 10.0
@@ -308,6 +309,6 @@ class Authority:
             raise ProtocolError("this is another node's descriptor")
         self._own = own
 
-    def probed(self, probe: Probe, answered: bool, now: float) -> list[Effect]:
-        """Take a probe's result."""
-        return self.nodes.probed(probe, answered, now) + self.nodes.probes(now)
+    def probed(self, probe: Probe, reached: Address | None, now: float) -> list[Effect]:
+        """Take the address at which a probe succeeded, or None."""
+        return self.nodes.probed(probe, reached, now) + self.nodes.probes(now)

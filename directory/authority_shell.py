@@ -76,8 +76,8 @@ _WAIT_BOUNDS = (0.001, 60.0)
 class Prober(Protocol):
     """Finds out whether a node answers."""
 
-    async def __call__(self, addresses: tuple[Address, ...], identity: NodeId) -> bool:
-        """Tell whether one of the addresses answers and proves that identity."""
+    async def __call__(self, addresses: tuple[Address, ...], identity: NodeId) -> Address | None:
+        """Return the first of the addresses that answers and proves that identity, or None."""
 
 
 class AuthorityShell:
@@ -291,13 +291,13 @@ class AuthorityShell:
     # What is asked of others.
 
     async def _run_probe(self, probe: Probe) -> None:
-        answered = False
+        reached = None
         with trio.move_on_after(PROBE_SECONDS):
             try:
-                answered = await self._probe(probe.addresses, probe.identity)
+                reached = await self._probe(probe.addresses, probe.identity)
             except FAILURES as error:
                 log.debug("a probe failed: %s", error)
-        self._carry_out(self.core.probed(probe, answered, self._clock()))
+        self._carry_out(self.core.probed(probe, reached, self._clock()))
 
     async def _fetch(self, source: NodeId) -> None:
         peer = self._peers[source]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fogbank.directory.addresses import machine_of
 from fogbank.directory.computation import BANDWIDTH_FLOOR, FUEL_FLOOR, capped
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Descriptor, DescriptorCache, Role
@@ -15,11 +17,14 @@ from fogbank.directory.rules import EVERYONE, Rules
 from fogbank.directory.schedule import interval_at, worker_freshness
 from fogbank.directory.vote import MAX_NODES, Observation
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 from fogbank.relay.link.port import TokenBucket
 
 MAX_PROBES = 32
 """Probes in flight at once."""
+MAX_PER_ADDRESS = 4
+"""Running relays at one IP address (IPv6: one /64) that are voted for."""
 NEW_PER_SECOND = 16.0
 NEW_BURST = 4096.0
 """New identities that may publish: rate and burst, known ones and agreed votes not counted."""
@@ -38,6 +43,13 @@ class _Node:
     failures: int = 0
     probing: bool = False
     due: float = 0.0
+    reached: Address | None = None
+    """Where the last probe that succeeded found it, in this run of the program."""
+
+    @property
+    def machine(self) -> bytes:
+        """A relay's machine: where it was reached; what it only claims takes nobody's place."""
+        return machine_of(self.reached or self.descriptor.description.addresses[0])
 
     @property
     def role(self) -> Role:
@@ -148,7 +160,7 @@ class NodeTable:
         )
         node.descriptor, node.accepted, node.failures = descriptor, now, 0
         if moved or (node.role is Role.WORKER and not fresh):
-            node.running_since = 0
+            node.running_since, node.reached = 0, None
         return True
 
     def _fresh(self, node: _Node, now: float) -> bool:
@@ -179,8 +191,8 @@ class NodeTable:
             effects.append(Probe(identity, node.descriptor.digest, description.addresses))
         return effects
 
-    def probed(self, probe: Probe, answered: bool, now: float) -> list[Effect]:
-        """Take a probe's result; every `Probe` effect must come back here once."""
+    def probed(self, probe: Probe, reached: Address | None, now: float) -> list[Effect]:
+        """Take where a probe succeeded, or None; every `Probe` effect must come back here once."""
         self._in_flight -= 1
         node = self._nodes.get(probe.identity)
         if node is None:
@@ -191,7 +203,8 @@ class NodeTable:
             return []
         interval = interval_at(self._network, now)
         before = node.running_since
-        if answered:
+        node.reached = reached
+        if reached is not None:
             node.failures = 0
             node.running_since = before or int(now)
             self._schedule(node, now + interval)
@@ -213,20 +226,51 @@ class NodeTable:
     ) -> tuple[tuple[bytes, Observation], ...]:
         """Return what to vote for: the nodes found running, and what was observed of them.
 
-        Nodes that `rules` do not admit are not among them.
+        Nodes that `rules` do not admit are not among them, nor relays past the limit of an address.
         """
-        listed = []
-        for identity, node in sorted(self._nodes.items()):
-            if not node.running_since or not rules.admits(node.descriptor):
-                continue
-            if node.role is Role.WORKER and not self._fresh(node, now):
-                continue
-            try:
-                node.descriptor.check_time(valid_after)
-            except ProtocolError:
-                continue
-            listed.append((node.descriptor.data, self._observation(identity, node, now, last)))
-        return tuple(listed)
+        found = {
+            identity: node
+            for identity, node in sorted(self._nodes.items())
+            if rules.admits(node.descriptor) and self._runs(node, valid_after, now)
+        }
+        for identity in self._crowded(found, last):
+            del found[identity]
+        return tuple(
+            (node.descriptor.data, self._observation(identity, node, now, last))
+            for identity, node in found.items()
+        )
+
+    def _runs(self, node: _Node, valid_after: int, now: float) -> bool:
+        """Tell whether a node was found running, and will have a valid descriptor then."""
+        if not node.running_since or (node.role is Role.WORKER and not self._fresh(node, now)):
+            return False
+        try:
+            node.descriptor.check_time(valid_after)
+        except ProtocolError:
+            return False
+        return True
+
+    def _crowded(self, found: dict[NodeId, _Node], last: Consensus | None) -> list[NodeId]:
+        """Return the relays that are too many at their addresses (spec/05 §8).
+
+        Whom all know from the last consensus comes first, so that authorities choose alike.
+        """
+
+        def rank(identity: NodeId) -> tuple[bool, int, bool, int, NodeId]:
+            entry = last.by_identity(identity) if last else None
+            measured = self._measured.get(identity, (0, 0))[0] > 0
+            since = entry.since if entry else 0
+            return entry is None, since, not measured, found[identity].running_since, identity
+
+        seen: Counter[bytes] = Counter()
+        crowded = []
+        relays = (identity for identity, node in found.items() if node.role is Role.RELAY)
+        for identity in sorted(relays, key=rank):
+            machine = found[identity].machine
+            seen[machine] += 1
+            if seen[machine] > MAX_PER_ADDRESS:
+                crowded.append(identity)
+        return crowded
 
     def rejected(self, rules: Rules) -> set[NodeId]:
         """Return the identities that `rules` reject: those named, and of known nodes the others."""

@@ -95,9 +95,9 @@ class Victim:
             NodeConfig(NETWORK, transport, Keys(seed), policy, services, LIMITS, clock=wall_clock)
         )
 
-    async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> bool:
+    async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> Address:
         await self.node.probe(identity, addresses)
-        return True
+        return addresses[0]
 
     async def _usage(self, stream: CircuitStream, _origin: Origin) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -106,6 +106,7 @@ class Victim:
             "cpu": usage.ru_utime + usage.ru_stime,
             "strangers": sum(link.peer is None for link in links._by_queue.values()),
             "half_open": links._half_open,
+            "effort": self.node.effort_asked,
             "circuits": sum(len(link.port.sides) for link in links._by_queue.values()),
             "waiting": self.node._switch._budget.waiting,
             "nodes": len(self.authority.core.nodes),

@@ -212,7 +212,8 @@ class Simulation:
         member = self.members[index]
         if core is not None and member.core is core:
             local = self.now + member.offset
-            self.carry_out(index, core.probed(probe, self.reachable(probe), local))
+            reached = probe.addresses[0] if self.reachable(probe) else None
+            self.carry_out(index, core.probed(probe, reached, local))
 
     def _fetch(self, index: int, source: NodeId) -> None:
         member, other = self.members[index], self.members[self.by_identity[source]]

@@ -150,7 +150,9 @@ class AnyEventInAnyState(RuleBasedStateMachine):
     @rule(answered=st.booleans())
     def a_probe_ends(self, answered: bool) -> None:
         if self.probes:
-            self.carry_out(self.core.probed(self.probes.pop(0), answered, self.now))
+            probe = self.probes.pop(0)
+            reached = probe.addresses[0] if answered else None
+            self.carry_out(self.core.probed(probe, reached, self.now))
 
     @invariant()
     def what_is_held_has_its_signatures(self) -> None:

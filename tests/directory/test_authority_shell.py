@@ -70,11 +70,11 @@ class Network:
         self.probed: list[NodeId] = []
         self.stores: list[Store] = []
 
-    async def probe(self, addresses: tuple[Address, ...], identity: NodeId) -> bool:
+    async def probe(self, addresses: tuple[Address, ...], identity: NodeId) -> Address:
         assert addresses
         await trio.sleep(0.01)
         self.probed.append(identity)
-        return True
+        return addresses[0]
 
     @asynccontextmanager
     async def stream(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
+from fogbank.directory.addresses import machine_of
 from fogbank.directory.computation import BANDWIDTH_FLOOR
 from fogbank.directory.descriptor import (
     Description,
@@ -15,7 +17,8 @@ from fogbank.directory.descriptor import (
     open_descriptor,
 )
 from fogbank.directory.effects import Effect, ForgetNode, KeepNode, NodeRecord, Probe
-from fogbank.directory.nodes import MAX_PROBES, NodeTable
+from fogbank.directory.nodes import MAX_PER_ADDRESS, MAX_PROBES, NodeTable
+from fogbank.directory.rules import Listed, Rules
 from fogbank.directory.vote import Observation
 from fogbank.relay.certificates import ONION_LIFETIME, Use, issue
 from fogbank.relay.errors import ProtocolError
@@ -57,12 +60,12 @@ def test_a_relay_is_probed_at_once_and_then_every_interval() -> None:
     (probe,) = probes(nodes.probes(NOW))
     assert probe.addresses == relay(0).addresses
     assert running(nodes) == set()
-    assert nodes.probed(probe, True, NOW + 0.1)
+    assert nodes.probed(probe, probe.addresses[0], NOW + 0.1)
     assert running(nodes) == {relay(0).identity}
     assert nodes.next_probe() == NOW + 0.1 + 30
     assert not nodes.probes(NOW + 30)
     (probe,) = probes(nodes.probes(NOW + 30.2))
-    assert nodes.probed(probe, True, NOW + 30.3) == []
+    assert nodes.probed(probe, probe.addresses[0], NOW + 30.3) == []
 
 
 def test_failed_probes_are_repeated_ever_later() -> None:
@@ -71,7 +74,7 @@ def test_failed_probes_are_repeated_ever_later() -> None:
     now, waits = NOW, []
     for _ in range(6):
         (probe,) = probes(nodes.probes(now))
-        nodes.probed(probe, False, now)
+        nodes.probed(probe, None, now)
         due = nodes.next_probe()
         assert due is not None
         waits.append(due - now)
@@ -83,12 +86,12 @@ def test_a_relay_that_fails_is_not_running_and_its_uptime_begins_anew() -> None:
     nodes = table()
     nodes.accept(relay(0).descriptor(NOW), NOW)
     (probe,) = probes(nodes.probes(NOW))
-    nodes.probed(probe, True, NOW)
+    nodes.probed(probe, probe.addresses[0], NOW)
     (probe,) = probes(nodes.probes(NOW + 30))
-    nodes.probed(probe, False, NOW + 30)
+    nodes.probed(probe, None, NOW + 30)
     assert running(nodes, NOW + 31) == set()
     (probe,) = probes(nodes.probes(NOW + 60))
-    nodes.probed(probe, True, NOW + 60)
+    nodes.probed(probe, probe.addresses[0], NOW + 60)
     ((_, seen),) = nodes.listings(int(NOW) + 70, NOW + 70, None)
     assert seen.uptime == 10
 
@@ -99,7 +102,7 @@ def test_a_relay_that_moved_is_probed_at_its_new_place() -> None:
     (probe,) = probes(nodes.probes(NOW))
     moved = replace(relay(0).description(), addresses=(Address("127.99.0.1", 9000),))
     nodes.accept(relay(0).descriptor(NOW + 2, moved), NOW + 2)
-    assert nodes.probed(probe, True, NOW + 3) == []
+    assert nodes.probed(probe, probe.addresses[0], NOW + 3) == []
     assert running(nodes, NOW + 3) == set()
     (probe,) = probes(nodes.probes(NOW + 3))
     assert probe.addresses == moved.addresses
@@ -114,7 +117,7 @@ def test_probes_in_flight_are_bounded() -> None:
     assert nodes.probes(NOW) == []
     assert nodes.next_probe() is None
     for probe in first:
-        nodes.probed(probe, True, NOW)
+        nodes.probed(probe, probe.addresses[0], NOW)
     assert len(nodes.probes(NOW)) == 10
 
 
@@ -138,7 +141,7 @@ def test_what_is_voted_for_comes_from_the_last_consensus_and_measurement() -> No
     last = make_consensus(NETWORK, [entry])
     nodes.accept(relay(0).descriptor(NOW), NOW)
     (probe,) = probes(nodes.probes(NOW))
-    nodes.probed(probe, True, NOW)
+    nodes.probed(probe, probe.addresses[0], NOW)
     nodes.measured(relay(0).identity, BANDWIDTH_FLOOR * 100, 0)
     ((_, seen),) = nodes.listings(int(NOW) + 5, NOW + 4, last)
     assert seen == Observation(4, START + 7, BANDWIDTH_FLOOR * 6, 0)
@@ -161,7 +164,7 @@ def test_a_full_table_gives_up_who_never_ran_longest_unheard_of_first() -> None:
     nodes = table(limit=3)
     nodes.accept(relay(0).descriptor(NOW), NOW)
     (probe,) = probes(nodes.probes(NOW))
-    nodes.probed(probe, True, NOW)
+    nodes.probed(probe, probe.addresses[0], NOW)
     nodes.accept(worker(0).descriptor(NOW), NOW)
     nodes.accept(relay(1).descriptor(NOW), NOW)
     for number in range(2, 20):
@@ -180,7 +183,7 @@ def test_a_full_table_of_running_nodes_takes_nobody() -> None:
     nodes.accept(worker(0).descriptor(NOW), NOW)
     nodes.accept(relay(0).descriptor(NOW), NOW)
     (probe,) = probes(nodes.probes(NOW))
-    nodes.probed(probe, True, NOW)
+    nodes.probed(probe, probe.addresses[0], NOW)
     with pytest.raises(ProtocolError, match="as many nodes"):
         nodes.accept(relay(1).descriptor(NOW), NOW)
     # The worker was not heard of again: it makes way.
@@ -298,3 +301,104 @@ def test_the_cache_checks_time_again() -> None:
     cache.forget(NOW + 86_400)
     with pytest.raises(ProtocolError, match="24 hours ago"):
         cache.open(data, NOW + 86_400)
+
+
+# At most so many relays an address.
+
+
+def at(number: int, *hosts: str) -> bytes:
+    """The descriptor of a relay at these addresses."""
+    addresses = tuple(Address(host, 9000 + number) for host in hosts)
+    return relay(number).descriptor(NOW, replace(relay(number).description(), addresses=addresses))
+
+
+def found(nodes: NodeTable, numbers: Iterable[int], where: int | None = 0) -> None:
+    """Let probes reach these relays at the address of that place in their descriptors, or none."""
+    wanted = {relay(number).identity for number in numbers}
+    for probe in probes(nodes.probes(NOW)):
+        reached = where is not None and probe.identity in wanted
+        nodes.probed(probe, probe.addresses[where or 0] if reached else None, NOW)
+
+
+def numbers(identities: set[NodeId]) -> set[int]:
+    return {number for number in range(40) if relay(number).identity in identities}
+
+
+def test_at_most_so_many_relays_an_address_are_voted_for() -> None:
+    nodes = table()
+    for number in range(9):
+        nodes.accept(at(number, "127.1.0.1" if number < 6 else "127.2.0.1"), NOW)
+    found(nodes, range(9))
+    listed = numbers(running(nodes))
+    assert len(listed & set(range(6))) == MAX_PER_ADDRESS
+    assert listed >= {6, 7, 8}
+    assert nodes.running == 9
+
+
+def test_per_address_caps_do_not_count_relays_that_cannot_be_reached() -> None:
+    nodes = table()
+    for number in range(30):
+        nodes.accept(at(number, "127.1.0.1"), NOW)
+    found(nodes, {3, 11, 29})
+    assert numbers(running(nodes)) == {3, 11, 29}
+
+
+def test_per_address_caps_do_not_count_addresses_that_are_only_claimed() -> None:
+    """Whoever names a victim's address beside its own takes no place there."""
+    nodes = table()
+    for number in range(8):
+        nodes.accept(at(number, "127.1.0.1", f"127.{number + 50}.0.1"), NOW)
+    found(nodes, range(8), where=1)
+    victim = 20
+    nodes.accept(at(victim, "127.1.0.1"), NOW)
+    found(nodes, {victim})
+    assert numbers(running(nodes)) == {*range(8), victim}
+
+
+def test_per_address_caps_do_not_count_rejected_relays() -> None:
+    nodes = table()
+    for number in range(8):
+        nodes.accept(at(number, "127.1.0.1"), NOW)
+    found(nodes, range(8))
+    rejected = frozenset(relay(number).identity for number in range(4))
+    rules = Rules(rejected=Listed(identities=rejected))
+    listed = nodes.listings(int(NOW) + 5, NOW, None, rules)
+    found_there = {open_descriptor(data, DOCUMENT, NOW).identity for data, _ in listed}
+    assert numbers(found_there) == {4, 5, 6, 7}
+
+
+def test_authorities_that_saw_relays_in_other_orders_choose_the_same_from_the_next_round() -> None:
+    """Who is listed already comes first, the longest listed before; newcomers wait for a place."""
+    entries = [make_entry(relay(n), since=START + n) for n in (5, 6, 7, 8, 9)]
+    last = make_consensus(NETWORK, entries)
+    chosen = []
+    for order in ((1, 2, 5, 6, 7, 8, 9), (9, 8, 7, 6, 5, 2, 1)):
+        nodes = table()
+        for late, number in enumerate(order):
+            nodes.accept(at(number, "127.1.0.1"), NOW + late)
+            (probe,) = probes(nodes.probes(NOW + late))
+            nodes.probed(probe, probe.addresses[0], NOW + late)
+        nodes.measured(relay(1).identity, 5_000_000, 0)
+        listed = nodes.listings(int(NOW) + 10, NOW + 8, last)
+        chosen.append({open_descriptor(data, DOCUMENT, NOW + 8).identity for data, _ in listed})
+    assert list(map(numbers, chosen)) == [{5, 6, 7, 8}] * 2
+
+
+def test_newcomers_are_chosen_measured_ones_first_then_by_when_they_were_found() -> None:
+    nodes = table()
+    for late, number in enumerate((4, 3, 2, 1, 0)):
+        nodes.accept(at(number, "127.1.0.1"), NOW + late)
+        (probe,) = probes(nodes.probes(NOW + late))
+        nodes.probed(probe, probe.addresses[0], NOW + late)
+    nodes.measured(relay(0).identity, 5_000_000, 0)
+    assert numbers(running(nodes, NOW + 6)) == {0, 4, 3, 2}
+
+
+def test_an_ipv6_machine_is_its_64_bit_network() -> None:
+    one, same, other = (
+        Address(host, 9) for host in ("2001:db8::1", "2001:db8::ff:1", "2001:db8:0:1::1")
+    )
+    assert machine_of(one) == machine_of(same)
+    assert machine_of(one) != machine_of(other)
+    assert machine_of(Address("127.1.0.1", 1)) == machine_of(Address("127.1.0.1", 2))
+    assert machine_of(Address("127.1.0.1", 1)) != machine_of(Address("127.1.0.2", 1))

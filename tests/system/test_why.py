@@ -134,6 +134,22 @@ def test_one_that_authorities_do_not_reach_is_told_to_open_its_port() -> None:
     assert "firewall" in sentence
 
 
+def test_one_too_many_at_its_address_is_told_who_is_there() -> None:
+    here = ME.addresses[0].host
+    entries = tuple(
+        replace(entry, addresses=(Address(here, 9100 + number),))
+        if entry.nickname in {f"relay{n}" for n in range(1, 5)}
+        else entry
+        for number, entry in enumerate(without_me().entries)
+    )
+    crowded = found(case(replace(without_me(), entries=entries)), "Running").sentence
+    assert "At most 4 relays at one IP address" in crowded
+    assert all(f"relay{number}" in crowded for number in range(1, 5))
+    three = tuple(entry for entry in entries if entry.nickname != "relay4")
+    sentence = found(case(replace(without_me(), entries=three)), "Running").sentence
+    assert "do not reach it" in sentence
+
+
 def test_one_that_has_just_come_up_is_told_to_wait_and_until_when() -> None:
     """Its first chance is the first round that begins after it started, and the one after that."""
     second = nth_round(NETWORK, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import ClassVar
 
@@ -138,12 +138,12 @@ class AuthorityNode:
     def _connect(self, identity: NodeId) -> AbstractAsyncContextManager[Stream]:
         return self._streams(identity)
 
-    async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> bool:
-        try:
-            await self.node.probe(identity, addresses)
-        except LinkFailed:
-            return False
-        return True
+    async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> Address | None:
+        for address in addresses:
+            with suppress(LinkFailed):
+                await self.node.probe(identity, (address,))
+                return address
+        return None
 
     def _renewed(self) -> None:
         self.shell.renew(_credentials(self._store))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from fogbank.directory.addresses import machine_of
 from fogbank.directory.computation import FAST_BANDWIDTH, STABLE_UPTIME
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.directory.network import NetworkDocument
+from fogbank.directory.nodes import MAX_PER_ADDRESS
 from fogbank.directory.schedule import Round, nth_round, round_at
 from fogbank.nodes.home import Settings
 from fogbank.nodes.status import Publication, Reply, State, Status
@@ -163,6 +165,18 @@ def _why_not_listed(case: Case, consensus: Consensus) -> str:
             f"consensus of {_at(first.fresh_until)}."
         )
     places = " or ".join(map(str, case.settings.addresses))
+    machines = set(map(machine_of, case.settings.addresses))
+    beside = [
+        relay.nickname
+        for relay in consensus.relays()
+        if not machines.isdisjoint(map(machine_of, relay.addresses))
+    ]
+    if len(beside) >= MAX_PER_ADDRESS:
+        return (
+            f"At most {MAX_PER_ADDRESS} relays at one IP address are listed, and there are so many "
+            f"already: {', '.join(beside[:MAX_PER_ADDRESS])}. Give it an address of its own, or "
+            "end another of yours; a relay with more bandwidth serves as well as two."
+        )
     return (
         f"The authorities know it, but do not reach it at {places}. Open that port in the "
         "firewall, forward it in the router, and see that addresses in node.toml is what others "
