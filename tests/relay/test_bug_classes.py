@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -255,3 +257,25 @@ def test_a_flood_after_the_end_costs_the_link() -> None:
     for _ in range(allowed):
         assert scene.hear(scene.near, cell)
     assert not scene.hear(scene.near, cell)
+
+
+async def test_what_a_stream_carries_is_in_the_clear_on_no_link(autojump_clock: MockClock) -> None:
+    """Of a job neither its module's hash nor anything else is seen on the way, without TLS too."""
+    mark = b"hash of a module"
+    seen = bytearray()
+    async with onion_network(3) as network:
+        circuit = await network.client.build(network.hops)
+        for pipes in network.memory.pipes:
+            for pipe in pipes:
+                deliver = pipe.deliver
+
+                def listen(
+                    data: memoryview, deliver: Callable[[memoryview], int | None] = deliver
+                ) -> int | None:
+                    seen.extend(data)
+                    return deliver(data)
+
+                pipe.__dict__["deliver"] = listen
+        await talk(await circuit.open_stream("echo"), mark * 100)
+    assert len(seen) > 6 * CELL
+    assert mark not in seen
