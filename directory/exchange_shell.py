@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -43,7 +44,13 @@ from fogbank.directory.network import (
 from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import NodeId
-from fogbank.relay.messages_shell import Stream, receive_message, send_message
+from fogbank.relay.messages_shell import (
+    Stream,
+    receive_exactly,
+    receive_length,
+    receive_message,
+    send_message,
+)
 
 IDLE_SECONDS = 60.0
 """A server waits so long for the next request."""
@@ -51,6 +58,8 @@ TRANSFER_SECONDS = 120.0
 """Longest time that one request or one reply may take on its way."""
 MAX_REQUESTS = 64
 """Requests on one stream of someone who is no authority."""
+MAX_LARGE = 2
+"""Requests over `REQUEST_LIMIT` that are being received of one authority."""
 _MAX_LINK_REQUESTS = 16
 
 
@@ -142,6 +151,7 @@ class DirService:
         """Replaced when the next version is taken up."""
         self._directory = directory
         self._clock = clock
+        self._large: defaultdict[NodeId, deque[trio.CancelScope]] = defaultdict(deque)
 
     async def __call__(self, stream: Stream, origin: Origin) -> None:
         """Serve one stream and close it."""
@@ -165,12 +175,33 @@ class DirService:
             served += 1
             data = None
             with trio.move_on_after(IDLE_SECONDS if peer is None else TRANSFER_SECONDS):
-                data = await receive_message(stream, limit)
+                data = await self._receive(stream, limit, peer)
             if data is None:
                 return
             request = decode_request(data, limit)
             with trio.fail_after(TRANSFER_SECONDS):
                 await send_message(stream, self._answer(request, peer).encode())
+
+    async def _receive(self, stream: Stream, limit: int, peer: NodeId | None) -> bytes | None:
+        """Return the next request, or None at the end of the stream.
+
+        Large ones of one authority are few at a time: a further one ends the stream of the oldest,
+        which hangs if the sender is honest. So no liar fills the memory.
+        """
+        length = await receive_length(stream, limit)
+        if length is None or peer is None or length <= REQUEST_LIMIT:
+            return None if length is None else await receive_exactly(stream, length)
+        under_way = self._large[peer]
+        with trio.CancelScope() as scope:
+            under_way.append(scope)
+            if len(under_way) > MAX_LARGE:
+                under_way.popleft().cancel()
+            try:
+                return await receive_exactly(stream, length)
+            finally:
+                if scope in under_way:
+                    under_way.remove(scope)
+        return None
 
     def _answer(self, request: Request, peer: NodeId | None) -> Reply:
         try:

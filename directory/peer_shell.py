@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from typing import Protocol
 
 import trio
@@ -32,6 +37,10 @@ MAX_QUEUE = 256
 """Messages that wait for one authority; the oldest goes when there are more."""
 EAGER_VOTE = 16 << 10
 """A vote of so many bytes is sent unasked."""
+STALL_SECONDS = (2.0, 30.0)
+"""A stream on which nothing moves is given up after two phases, but within these bounds."""
+_CHUNK = 64 << 10
+"""So much of a message at a time shows that it moves."""
 _LEAST_SEND = 0.1
 _CLOCK_GRAIN = 2.0
 """Replies tell whole seconds, and are some time on their way."""
@@ -142,16 +151,18 @@ class Peer:
     async def _send(self, stream: Stream, effect: SendVote | SendSignature) -> Reply:
         # A signature is of use until the next round's end, which none may keep waiting: a peer
         # that lost power answers nothing, and its link breaks late.
-        most = max(self._phase, CONNECT_SECONDS[0])
-        with trio.fail_after(max(min(effect.deadline - self._clock(), most), _LEAST_SEND)):
+        with (
+            trio.fail_after(max(effect.deadline - self._clock(), _LEAST_SEND)),
+            _moving(stream, _within(2 * self._phase, STALL_SECONDS)) as moving,
+        ):
             if isinstance(effect, SendSignature):
-                reply = await ask(stream, PushSignature(effect.message))
+                reply = await ask(moving, PushSignature(effect.message))
             else:
                 chain, body = effect.relayed.chain, effect.relayed.body
                 eager = len(body) <= EAGER_VOTE or len(chain.signatures) == 1
-                reply = await ask(stream, PushVote(chain, body if eager else None))
+                reply = await ask(moving, PushVote(chain, body if eager else None))
                 if reply.status is Status.NEED_BODY:
-                    reply = await ask(stream, PushVote(chain, body))
+                    reply = await ask(moving, PushVote(chain, body))
         if reply.status is not Status.DONE:
             raise RefusedError(reply.reason or "it refused without a reason")
         return reply
@@ -167,6 +178,41 @@ class Peer:
                 "see which of the two is wrong", abs(off), way, name,
             )  # fmt: skip
         self._clock_told = far
+
+
+class _Moving:
+    """A stream, and a scope that is cancelled once nothing has moved on it for `seconds`."""
+
+    def __init__(self, stream: Stream, scope: trio.CancelScope, seconds: float) -> None:
+        self._stream = stream
+        self._scope = scope
+        self._seconds = seconds
+        self._moved()
+
+    def _moved(self) -> None:
+        self._scope.deadline = trio.current_time() + self._seconds
+
+    async def send_all(self, data: bytes) -> None:
+        for at in range(0, len(data), _CHUNK):
+            await self._stream.send_all(data[at : at + _CHUNK])
+            self._moved()
+
+    async def receive_some(self, max_bytes: int) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        self._moved()
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@contextmanager
+def _moving(stream: Stream, seconds: float) -> Iterator[Stream]:
+    """Give the stream for a block that is left by `TooSlowError` when it stalls so long."""
+    with trio.CancelScope() as scope:
+        yield _Moving(stream, scope, seconds)
+    if scope.cancelled_caught:
+        raise trio.TooSlowError
 
 
 def _within(seconds: float, bounds: tuple[float, float]) -> float:

@@ -32,13 +32,19 @@ async def receive_message(stream: Stream, limit: int) -> bytes | None:
 
     Raises `ProtocolError` for a message over `limit` bytes, or one that is cut off.
     """
+    length = await receive_length(stream, limit)
+    return None if length is None else await receive_exactly(stream, length)
+
+
+async def receive_length(stream: Stream, limit: int) -> int | None:
+    """Return how long the next message is, which must be received next; else as above."""
     head = await receive_exactly(stream, _LENGTH, may_end=True)
     if head is None:
         return None
     length = int.from_bytes(head, "big")
     if length > limit:
         raise ProtocolError(f"a message of {length} bytes is over its limit of {limit}")
-    return await receive_exactly(stream, length)
+    return length
 
 
 async def receive_exactly(stream: Stream, length: int, *, may_end: bool = False) -> bytes | None:
