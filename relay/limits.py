@@ -50,6 +50,10 @@ class Limits:
     link_queue: int = 16 << 20
     """Bytes that may wait on a link, those of congested circuits not counted."""
     node_links_per_address: int = 256
+    links: int = 2048
+    circuits: int = 16_384
+    link_memory: int = 256 << 20
+    """Bytes of buffers of all links."""
     circuit_queue: int = 4 * CIRCUIT_WINDOW * CELL
     process_queue: int = 256 << 20
     link_idle_seconds: float = 180.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from fogbank.relay.errors import LinkFailed, RelayError
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 from fogbank.relay.limits import Limits
+from fogbank.relay.link.crowd import Crowd
 from fogbank.relay.link.handshake import LinkCredentials, LinkHandshake
 from fogbank.relay.link.outqueue import OutQueue
 from fogbank.relay.link.pipe import Pipe, Transport
@@ -25,6 +27,7 @@ from fogbank.relay.link.sources_shell import Source, Sources, address_group
 log = logging.getLogger(__name__)
 
 _JANITOR_SECONDS = 15.0
+_OTHER_FILES = 128
 
 
 class Credentials(Protocol):
@@ -61,6 +64,9 @@ class Links:
         self._nodes: Counter[str] = Counter()
         self._sources = Sources(limits, switch.now)
         self._half_open = 0
+        self._knocking: Crowd[trio.CancelScope] = Crowd()
+        self._anonymous: Crowd[Link] = Crowd()
+        self._most = _most_links(limits)
         self._nursery: trio.Nursery | None = None
 
     async def run(
@@ -125,6 +131,9 @@ class Links:
         self._dialing[identity] = done = trio.Event()
         try:
             pipe, proved = await self._dial_any(identity, addresses)
+            if not self._make_room(""):
+                pipe.close()
+                raise LinkFailed("this node has as many links as it may have")
             link, nursery = self._open(pipe, proved, None)
             nursery.start_soon(self._run_link, link)
             return link
@@ -180,27 +189,54 @@ class Links:
         crowded = self._strangers[group] >= self._limits.links_per_address
         if self._nursery is None or self._keys is None or crowded:
             return False
-        if self._half_open >= self._limits.half_open:
-            return False
         if not self._sources.get(group, proved=False).handshakes.take(self._switch.now()):
             return False
+        if len(self._knocking) >= self._limits.half_open:
+            self._turn_away(group)
         self._half_open += 1
         self._strangers[group] += 1
-        answer = partial(self._answer, finish, host, self._keys)
+        scope = trio.CancelScope()
+        self._knocking.enter(scope, group)
+        answer = partial(self._answer, finish, host, self._keys, scope)
         self._nursery.start_soon(contain, "answering a link", answer)
         return True
 
+    def _turn_away(self, group: str) -> None:
+        """End the oldest handshake of the address that has most under way."""
+        oldest = self._knocking.oldest(group)
+        if oldest is not None:
+            self._knocking.leave(oldest)
+            oldest.cancel()
+
+    def _make_room(self, group: str) -> bool:
+        """Tell whether there is room for another link; close the one least missed if need be."""
+        if len(self._by_queue) < self._most:
+            return True
+        spare = self._anonymous.spare(group, lambda link: not link.port.sides)
+        if spare is None:
+            return False
+        self._anonymous.leave(spare)
+        spare.close()
+        return True
+
     async def _answer(
-        self, finish: Callable[[], Awaitable[Pipe]], host: str, keys: Credentials
+        self,
+        finish: Callable[[], Awaitable[Pipe]],
+        host: str,
+        keys: Credentials,
+        scope: trio.CancelScope,
     ) -> None:
         group = address_group(host)
         count = self._strangers
         try:
             try:
-                with trio.fail_after(self._limits.handshake_seconds):
+                with scope, trio.fail_after(self._limits.handshake_seconds):
                     pipe, proved = await self._welcome(finish, host, keys)
             finally:
                 self._half_open -= 1
+                self._knocking.leave(scope)
+            if scope.cancelled_caught:
+                return
             if proved is not None:
                 _discount(count, group)
                 count = self._nodes
@@ -208,10 +244,15 @@ class Links:
                 if count[group] > self._limits.node_links_per_address:
                     pipe.close()
                     return
+            if not self._make_room(group):
+                pipe.close()
+                return
             source = self._sources.get(group, proved=proved is not None)
             source.links += 1
             try:
                 link, _ = self._open(pipe, proved, source)
+                if proved is None:
+                    self._anonymous.enter(link, group)
                 await self._run_link(link)
             finally:
                 source.links -= 1
@@ -262,6 +303,7 @@ class Links:
             await contain("a link", link.run)
         finally:
             self._by_queue.pop(link.port.queue, None)
+            self._anonymous.leave(link)
             if link.peer is not None:
                 # An older link to the same peer takes its place: a probe's end is not the peer's.
                 self._by_peer[link.peer].remove(link)
@@ -276,11 +318,18 @@ class Links:
             now = trio.current_time()
             self._sources.forget()
             for link in list(self._by_queue.values()):
+                link.port.queue.trim()
                 if link.peer in self._held:
                     if now - link.padded >= idle / 4:
                         link.pad(now)
                 elif not link.port.sides and now - link.port.last_used > idle:
                     link.close()
+
+
+def _most_links(limits: Limits) -> int:
+    """Return how many links there may be: each takes a file descriptor, and others need some."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limits.links if files < 0 else max(1, min(limits.links, files - _OTHER_FILES))
 
 
 def _discount(counter: Counter[str], key: str) -> None:

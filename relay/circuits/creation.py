@@ -19,7 +19,7 @@ PERIOD: Final = 1.0
 """Seconds between two steps of the effort."""
 FALL_SHARE: Final = 0.5
 """The effort falls if what is offered would take less than this of the time for handshakes."""
-_BURST: Final = 0.25
+_BURST: Final = 0.1
 """Seconds of handshakes that may be done at once after a pause."""
 _COST_MEMORY: Final = 0.1
 _COST_MOST: Final = 0.01

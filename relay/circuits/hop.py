@@ -54,6 +54,9 @@ class HopContext(Protocol):
     def serve(self, hop: HopCircuit, stream: StreamState, service: str) -> ResetReason | None:
         """Begin to serve a stream, or say why not."""
 
+    def ended(self) -> None:
+        """Hear, once, that a hop's circuit is over."""
+
     def now(self) -> float:
         """Return the time, in seconds of a clock that does not jump."""
 
@@ -120,6 +123,7 @@ class HopCircuit:
 
     def destroyed(self, reason: int) -> None:
         """Hear of the end from the origin's side."""
+        self._context.ended()
         self._prev.queue.drop(self._lane)
         if self._next is not None:
             self._next.close(reason)
@@ -128,6 +132,7 @@ class HopCircuit:
     def fail(self, reason: int) -> None:
         """End the circuit in both directions."""
         if self._prev.destroy(self._prev_id, self, self._lane, reason):
+            self._context.ended()
             if self._next is not None:
                 self._next.close(reason)
             self._close_streams("the circuit was destroyed")
@@ -138,8 +143,8 @@ class HopCircuit:
             self._next = None
             full = reason == DestroyReason.RESOURCES
             self.extend_refused(RefusedCode.RESOURCES if full else RefusedCode.FAILED)
-        else:
-            self._prev.destroy(self._prev_id, self, self._lane, reason)
+        elif self._prev.destroy(self._prev_id, self, self._lane, reason):
+            self._context.ended()
 
     def _close_streams(self, reason: str) -> None:
         if self.mux is not None:

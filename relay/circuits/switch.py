@@ -28,7 +28,7 @@ from fogbank.relay.extend import Extend, RefusedCode
 from fogbank.relay.handshake import MESSAGE_LENGTHS, HopKeys, HopRequest, answer_handshake
 from fogbank.relay.keys import NodeId, X25519Key
 from fogbank.relay.limits import Limits
-from fogbank.relay.link.outqueue import Budget, Lane, OutQueue
+from fogbank.relay.link.outqueue import Budget, Lane, OutQueue, Slabs
 from fogbank.relay.link.port import Port, TokenBucket
 from fogbank.relay.replay import ReplayCache
 from fogbank.relay.streams.messages import ResetReason
@@ -86,7 +86,10 @@ class Switch:
         self._keyring = keyring
         self._replay = ReplayCache()
         self._budget = Budget(limits.process_queue, limits.circuit_queue)
+        self._slabs = Slabs(limits.link_memory)
         self._dirty: list[OutQueue] = []
+        self._ports: dict[Port, None] = {}
+        self._circuits = 0
         self._creations: CreationQueue[WaitingCreate] = CreationQueue(limits, random, clock())
         self.now = clock
         self.identity = keyring.identity if keyring is not None else b""
@@ -101,14 +104,18 @@ class Switch:
         """Add an open link. `creates` allows its CREATEs, and maybe other links' too."""
         limits = self._limits
         bucket = creates or TokenBucket(limits.creates_per_second, limits.creates_burst, self.now())
-        return Port(OutQueue(self._budget, self._dirty), peer, bucket, dialed=dialed)
+        queue = OutQueue(self._budget, self._slabs, self._dirty)
+        port = Port(queue, peer, bucket, dialed=dialed)
+        self._ports[port] = None
+        return port
 
-    def close_port(self, port: Port) -> None:
+    def close_port(self, port: Port, reason: int = DestroyReason.LINK_ENDED) -> None:
         """Remove a link: its circuits end, and their other sides hear of it."""
+        self._ports.pop(port, None)
         sides = list(port.sides.values())
         port.sides.clear()
         for side in sides:
-            side.destroyed(DestroyReason.LINK_ENDED)
+            side.destroyed(reason)
         port.queue.close()
         self.flush()
 
@@ -182,7 +189,8 @@ class Switch:
         if port.queue.queued > self._limits.unread_answers:
             raise ProtocolError("a peer that reads no answers asks for more")
         now = self.now()
-        if len(port.sides) >= self._limits.circuits_per_link or not port.creates.take(now):
+        full = len(port.sides) >= self._limits.circuits_per_link
+        if full or not port.creates.take(now) or not self._make_room(port):
             port.queue.put(pack_destroy(circuit_id, DestroyReason.RESOURCES))
         elif self._keyring is None or len(message) not in MESSAGE_LENGTHS:
             port.queue.put(pack_destroy(circuit_id, DestroyReason.HANDSHAKE_REFUSED))
@@ -195,6 +203,19 @@ class Switch:
                 return
             port.sides[circuit_id] = item
             self._wait(item, now)
+
+    def _make_room(self, port: Port) -> bool:
+        """Tell whether there is room for another circuit from `port`; make some if need be."""
+        if self._circuits < self._limits.circuits:
+            return True
+        largest = max(self._ports, key=lambda each: len(each.sides))
+        if len(port.sides) + 1 >= len(largest.sides):
+            return False
+        for side in reversed(largest.sides.values()):
+            if isinstance(side, HopCircuit):
+                side.fail(DestroyReason.RESOURCES)
+                return True
+        return False
 
     def _wait(self, item: WaitingCreate, now: float) -> None:
         queue = self._creations
@@ -232,6 +253,7 @@ class Switch:
             del port.sides[circuit_id]
             port.queue.put(pack_destroy(circuit_id, DestroyReason.HANDSHAKE_REFUSED))
         else:
+            self._circuits += 1
             port.sides[circuit_id] = HopCircuit(self, port, circuit_id, keys, request)
             port.queue.put(pack_cell(circuit_id, Command.CREATED, answer))
         self._creations.spent(self.now() - begun)
@@ -263,7 +285,11 @@ class Switch:
         """The effort that this node asks for now, of everyone; 0 if it keeps up (spec/03 §2.5)."""
         return self._creations.effort(self.now())
 
-    # What hops ask for.
+    # What hops ask for, and tell.
+
+    def ended(self) -> None:
+        """Hear that a hop's circuit is over."""
+        self._circuits -= 1
 
     def extend(self, hop: HopCircuit, request: Extend) -> RefusedCode | None:
         """Hand the request to the host."""

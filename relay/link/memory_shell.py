@@ -118,7 +118,11 @@ class MemoryNetwork:
         self.pipes.append((dialer, responder))
 
         async def finish() -> Pipe:
-            await trio.lowlevel.checkpoint()
+            try:
+                await trio.lowlevel.checkpoint()
+            except BaseException:
+                responder.close()
+                raise
             return responder
 
         if not accept(finish, source):

@@ -5,6 +5,9 @@ While little waits, that is all, and costs no copy. When the link is congested (
 bytes), committed cells go to their circuit's own `Lane`, and from there a few at a time, in turn,
 as the link drains. So no circuit starves another, what each one holds is counted, and a circuit
 that hoards can be found and destroyed (spec/02 §6).
+
+The buffers of all links come from one `Slabs`, which a drained link gives back; over its limit, the
+link with most in it is doomed.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ HIGH: Final = 2 * SLAB
 LOW: Final = SLAB
 _TURN: Final = 8
 """Cells that a lane sends before the next one's turn."""
-_SPARE_SLABS: Final = 4
+_SPARE_SLABS: Final = 64
+_NOTHING: Final = memoryview(bytearray())
 
 
 class LaneOwner(Protocol):
@@ -94,37 +98,91 @@ class Budget:
             self.doomed.append(max(self._lanes, key=lambda each: each.size).owner)
 
 
+class Slabs:
+    """The buffers of all links of a process: so many bytes at most, or a link must go."""
+
+    __slots__ = ("_holders", "_limit", "_spare", "count")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit // SLAB
+        self._spare: list[memoryview] = []
+        self._holders: dict[OutQueue, None] = {}
+        self.count = 0
+        """Slabs in use."""
+
+    def take(self, queue: OutQueue) -> memoryview:
+        """Return a slab for `queue`."""
+        self._holders[queue] = None
+        self.count += 1
+        if self.count > self._limit:
+            self._make_room(queue)
+        return self._spare.pop() if self._spare else memoryview(bytearray(SLAB))
+
+    def give(self, slab: memoryview) -> None:
+        """Take a slab back."""
+        self.count -= 1
+        if len(self._spare) < _SPARE_SLABS:
+            self._spare.append(slab)
+
+    def forget(self, queue: OutQueue) -> None:
+        """Hear that a queue holds no slab any more."""
+        self._holders.pop(queue, None)
+
+    def _make_room(self, newcomer: OutQueue) -> None:
+        for queue in list(self._holders):
+            if queue is not newcomer:
+                queue.trim()
+        if self.count > self._limit:
+            living = [queue for queue in self._holders if not queue.doomed]
+            if living:
+                max(living, key=lambda queue: queue.queued).doom()
+
+
 class OutQueue:
     """The outgoing cells of one link."""
 
     __slots__ = (
-        "_budget", "_dirty", "_dirty_list", "_fill", "_full", "_local_first", "_room_waiters",
-        "_sent", "_spare", "_turns", "queued", "view",
+        "_budget", "_closed", "_dirty", "_dirty_list", "_fill", "_full", "_local_first",
+        "_room_waiters", "_sent", "_slabs", "_turns", "doomed", "queued", "view",
     )  # fmt: skip
 
-    def __init__(self, budget: Budget, dirty_list: list[OutQueue]) -> None:
+    def __init__(self, budget: Budget, slabs: Slabs, dirty_list: list[OutQueue]) -> None:
         self._budget = budget
+        self._slabs = slabs
+        self._closed = False
         self._dirty_list = dirty_list
         self._dirty = False
         self._full: deque[memoryview] = deque()
-        self._spare: list[memoryview] = []
         self._turns: deque[Lane] = deque()
         self._room_waiters: deque[Callable[[], None]] = deque()
         self._local_first = False
-        self._fill = 0
-        self._sent = 0
+        # As after a slab that was filled and sent: the first slot takes a new one.
+        self._fill = SLAB
+        self._sent = SLAB
         self.queued = 0
         """Bytes that wait on the link, lanes not counted."""
-        self.view = memoryview(bytearray(SLAB))
+        self.view = _NOTHING
         """The buffer that the last `slot()` points into."""
+        self.doomed = False
+        """Whether the link must be closed: too much waits in all links, and in this one most."""
 
     def slot(self) -> int:
         """Return the offset in `view` at which the next cell may be built."""
         if self._fill == SLAB:
-            self._full.append(self.view)
-            self.view = self._spare.pop() if self._spare else memoryview(bytearray(SLAB))
-            self._fill = 0
+            self._next_slab()
         return self._fill
+
+    def _next_slab(self) -> None:
+        if self._closed:
+            # Nothing is sent any more: whatever is written goes nowhere.
+            self.view = memoryview(bytearray(SLAB))
+        elif self.view:
+            self._full.append(self.view)
+            self.view = self._slabs.take(self)
+        else:
+            self.view = self._slabs.take(self)
+            self._sent = 0
+        self._fill = 0
 
     def commit(self, lane: Lane) -> None:
         """Send the cell that was built in the slot."""
@@ -190,10 +248,8 @@ class OutQueue:
         if self._full:
             if self._sent == SLAB:
                 self._sent = 0
-                slab = self._full.popleft()
-                if len(self._spare) < _SPARE_SLABS:
-                    self._spare.append(slab)
-        elif self._sent == self._fill:
+                self._slabs.give(self._full.popleft())
+        elif self._sent == self._fill and self.view:
             self._sent = self._fill = 0
         if self.queued < LOW and (self._turns or self._room_waiters):
             self._refill()
@@ -203,6 +259,30 @@ class OutQueue:
         for lane in list(self._turns):
             self.drop(lane)
         self._room_waiters.clear()
+        self._closed = True
+        for slab in (*self._full, self.view):
+            if slab:
+                self._slabs.give(slab)
+        self._full.clear()
+        self._slabs.forget(self)
+        self.view = _NOTHING
+        self._fill = self._sent = SLAB
+        self.queued = 0
+
+    def trim(self) -> None:
+        """Give the buffer back if nothing waits in it."""
+        if self.view and not self.queued and not self._closed:
+            self._slabs.give(self.view)
+            self._slabs.forget(self)
+            self.view = _NOTHING
+            self._fill = self._sent = SLAB
+
+    def doom(self) -> None:
+        """Have the link closed, as soon as it is asked to send."""
+        self.doomed = True
+        if not self._dirty:
+            self._dirty = True
+            self._dirty_list.append(self)
 
     def _refill(self) -> None:
         # Lanes and local senders go first by turns, or one of the two could starve the other.

@@ -107,6 +107,9 @@ class Link:
         """Send what waits, as far as it goes now."""
         queue = self.port.queue
         chunk = queue.peek()
+        if queue.doomed:
+            self.close()
+            return
         if self._blocked:
             if queue.queued > self._queue_limit:
                 self.close()

@@ -6,6 +6,7 @@ which come from a few. `did` counts what was done, and what came of it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import zlib
@@ -19,7 +20,9 @@ from fogbank.directory.broadcast import Chain
 from fogbank.directory.consensus import CONSENSUS_LIMIT
 from fogbank.directory.exchange import PushVote, PutDescriptor, Reply, Status
 from fogbank.directory.exchange_shell import ask
-from fogbank.relay.cells import Command, pack_cell
+from fogbank.directory.schedule import round_at
+from fogbank.directory.vote import VOTE_LIMIT
+from fogbank.relay.cells import CELL, Command, pack_cell
 from fogbank.relay.certificates import LINK_LIFETIME, ONION_LIFETIME, Use, issue
 from fogbank.relay.certificates import Chain as KeyChain
 from fogbank.relay.circuits.origin import Hop
@@ -167,6 +170,37 @@ async def circuit_flood() -> None:
             nursery.cancel_scope.cancel()
 
     await several(16, flood)
+
+
+async def create_flood_from_many_addresses() -> None:
+    """Create circuits from sixty addresses, as many from each as it is allowed; work for none.
+
+    Most handshakes are wrong: they cost the victim much, and the attacker nothing.
+    """
+    wrong, burst = create(0)[4:], 10
+    answers = {Command.CREATED: "circuits", Command.WORK_ASKED: "asked"}
+
+    async def flood(number: int) -> None:
+        transport = TlsTransport(f"127.{130 + number}.0.1")
+        link = await RawLink.dial(transport, address("victim"))
+
+        async def read() -> None:
+            while (cell := await link.cell()) is not None:
+                did[answers.get(Command(cell[4]), "refused")] += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            for count in range(0, 1 << 20, burst):
+                cells = bytearray(create(count) if count % 40 == 0 else b"")
+                for other in range(count + 1, count + burst):
+                    # Another X each time: no replay cache knows it.
+                    cells += (1 << 31 | other + 1).to_bytes(4, "big") + wrong
+                    cells[-CELL + 71 : -CELL + 103] = os.urandom(32)
+                await link.send(bytes(cells))
+                await trio.sleep(burst / 100)
+            nursery.cancel_scope.cancel()
+
+    await several(60, flood)
 
 
 class DeafTransport:
@@ -336,9 +370,13 @@ class AuthorityKeys:
 
 
 async def vote_spam() -> None:
-    """Push votes as an authority that lies, and as nobody: garbage, badly signed, large."""
+    """Push votes as an authority that lies, and as nobody: garbage, badly signed, as large as may be.
+
+    The large ones are ever new, well signed, and more at a time than are taken.
+    """
     network = make_network()
     liar = network.authorities[1]
+    huge = os.urandom(VOTE_LIMIT)
 
     async def push(number: int) -> None:
         async with trio.open_nursery() as nursery:
@@ -355,15 +393,19 @@ async def vote_spam() -> None:
             circuit = await node.build_direct(hop("victim").identity, hop("victim").addresses or ())
             stream = await circuit.open_stream("dir")
             for count in range(20):
-                body = os.urandom(1 << 20 if keys and count % 4 == 0 else 4000)
-                chain = Chain(int(wall_clock()) // 3 * 3, liar.identity, os.urandom(32))
+                large = bool(keys) and number < 6 and count >= 4
+                did["huge votes begun" if large else "votes begun"] += 1
+                body = (huge + os.urandom(8))[-VOTE_LIMIT:] if large else os.urandom(4000)
+                digest = hashlib.sha256(body).digest() if large else os.urandom(32)
+                this = round_at(network.document, wall_clock())
+                chain = Chain(this.valid_after, liar.identity, digest)
                 chain = chain.signed(network.document.network_id, liar.credentials)
                 reply = await ask(stream, PushVote(chain, body))
-                did["votes"] += 1
+                did["huge votes" if large else "votes"] += 1
                 did[reply.status.name.lower()] += 1
             nursery.cancel_scope.cancel()
 
-    await several(4, push)
+    await several(8, push)
 
 
 async def huge_documents() -> None:
@@ -421,6 +463,7 @@ ATTACKS: dict[str, Callable[[], Awaitable[None]]] = {
         slow_senders,
         cell_flood,
         circuit_flood,
+        create_flood_from_many_addresses,
         sniper,
         extend_loops,
         extend_to_private_addresses,

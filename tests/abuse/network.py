@@ -15,8 +15,11 @@ from tests.directory.factory import START, make_consensus, make_entry, make_netw
 from tests.relay.onion import Keys
 
 MIB = 1 << 20
-LIMITS = Limits(process_queue=32 * MIB)
-"""Those of every relay, with less memory: so that a test sees where its use ends."""
+LIMITS = Limits(process_queue=32 * MIB, creation_share=0.1)
+"""Those of every relay, with less memory and less time for handshakes.
+
+So that a test sees where its use ends, whatever this machine can do.
+"""
 
 PORT = int(os.environ.setdefault("ABUSE_PORT", str(10_000 + os.getpid() % 20_000)))
 """Below what the system gives away by itself, and each test run's own."""

@@ -32,7 +32,10 @@ CLIENT = "127.203.0.1"
 ATTACK_SECONDS = 3.0
 MEASURE_SECONDS = 1.5
 CALM_SECONDS = 30.0
-SETTLE_SECONDS = {"sniper": 4.0}
+BUILD_PAUSE = 0.1
+ON_BUILDING = {"create_flood_from_many_addresses"}
+"""Attacks on the building of circuits: others build some meanwhile."""
+SETTLE_SECONDS = {"sniper": 4.0, "create_flood_from_many_addresses": 1.5}
 """What is measured begins later where an attack begins as honest downloads do."""
 
 
@@ -96,6 +99,7 @@ class Report:
     calm_after: float
     idle_memory: float
     most_memory: float
+    builds: list[float]
     usage: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -109,7 +113,16 @@ class Report:
             f"({self.during / self.before:.0%}; of {self.beside_burner:.0f} beside a burner "
             f"{self.during / self.beside_burner:.0%}), {self.after:.0f} after; normal after "
             f"{self.calm_after:.1f} s; {self.idle_memory:.0f} MiB idle, at most "
-            f"{self.most_memory:.0f}; {self.did}"
+            f"{self.most_memory:.0f}; {self.built}{self.did}"
+        )
+
+    @property
+    def built(self) -> str:
+        if not self.builds:
+            return ""
+        middle = sorted(self.builds)[len(self.builds) // 2]
+        return (
+            f"{len(self.builds)} circuits built in {middle:.2f} s, at most {max(self.builds):.2f}; "
         )
 
 
@@ -124,6 +137,8 @@ class Scene:
         self._processes = processes
         self._received = 0
         self.broken = 0
+        self.builds: list[float] = []
+        """How long circuits took to build during an attack that is on building them, in seconds."""
 
     async def download(self, circuit: Circuit) -> None:
         """Download through `circuit` until cancelled; a break is counted, and mended."""
@@ -139,6 +154,15 @@ class Scene:
 
     async def build(self) -> Circuit:
         return await self._client.build([hop("victim"), hop("end")])
+
+    async def keep_building(self) -> None:
+        """Build circuits of two hops, one after the other, until cancelled."""
+        while True:
+            begin = time.perf_counter()
+            circuit = await self.build()
+            self.builds.append(time.perf_counter() - begin)
+            circuit.close()
+            await trio.sleep(BUILD_PAUSE)
 
     async def rate(self, seconds: float = MEASURE_SECONDS) -> float:
         """Return the client's throughput in MB/s."""
@@ -166,7 +190,11 @@ class Scene:
         try:
             assert await trio.to_thread.run_sync(line, attacker) == "ready\n"
             await trio.sleep(settle)
-            rate = await self.rate(ATTACK_SECONDS * 2 / 3)
+            async with trio.open_nursery() as nursery:
+                if name in ON_BUILDING:
+                    nursery.start_soon(self.keep_building)
+                rate = await self.rate(ATTACK_SECONDS * 2 / 3)
+                nursery.cancel_scope.cancel()
             said = await trio.to_thread.run_sync(line, attacker)
             if not said:
                 check_logs(self._folder)
@@ -184,7 +212,8 @@ class Scene:
             rate = await self.rate(0.5)
             held = await self.usage()
             passed = time.perf_counter() - begin
-            if held["strangers"] <= strangers and not held["half_open"] and rate >= floor:
+            quiet = not held["half_open"] and not held["effort"]
+            if held["strangers"] <= strangers and quiet and rate >= floor:
                 return passed, rate
             assert passed < CALM_SECONDS, (held, rate, floor)
 
@@ -201,7 +230,7 @@ class Scene:
         beside_burner, _, _ = await self.beside(f"burn={end['share']:.2f}")
         return Report(
             name, end["did"], before, during, beside_burner, after, calm_after, idle, most,
-            await self.usage(),
+            self.builds, await self.usage(),
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fogbank.relay.cells import CELL
-from fogbank.relay.link.outqueue import HIGH, LOW, Budget, Lane, OutQueue
+from fogbank.relay.link.outqueue import HIGH, LOW, Budget, Lane, OutQueue, Slabs
 
 CONTROL = 0
 
@@ -49,10 +49,11 @@ class Bench:
         limit: int = 1 << 30,
         lane_limit: int = 1 << 30,
         budget: Budget | None = None,
+        slabs: Slabs | None = None,
     ) -> None:
         self.budget = budget or Budget(limit, lane_limit)
         self.dirty: list[OutQueue] = []
-        self.queue = OutQueue(self.budget, self.dirty)
+        self.queue = OutQueue(self.budget, slabs or Slabs(1 << 30), self.dirty)
         self.owners = [Owner() for _ in range(lanes + 1)]
         self.lanes = [Lane(owner) for owner in self.owners]
         self.made = [0] * (lanes + 1)
