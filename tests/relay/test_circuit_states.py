@@ -30,7 +30,7 @@ from fogbank.relay.circuits.origin import Hop, OriginCircuit
 from fogbank.relay.circuits.switch import Switch
 from fogbank.relay.errors import CircuitDestroyed, ProtocolError
 from fogbank.relay.extend import Extend, RefusedCode
-from fogbank.relay.handshake import answer_handshake
+from fogbank.relay.handshake import HopRequest, OriginHandshake, answer_handshake
 from fogbank.relay.layers import HopLayers
 from fogbank.relay.limits import Limits
 from fogbank.relay.link.outqueue import OutQueue
@@ -251,6 +251,21 @@ def test_a_length_beyond_the_cell_ends_the_circuit(command: int, length: int) ->
     scene.assert_over()
 
 
+@pytest.mark.parametrize("flag", [0, 2, 255])
+@pytest.mark.parametrize("state", ["new", "extending", "asked", "refused", "serving", "extended"])
+def test_a_flag_that_may_not_be_there_ends_the_circuit(state: str, flag: int) -> None:
+    """Though what stands behind it is padding, which may always come."""
+    scene = Scene(state)
+    scene.relay.receive(scene.near, scene.origin.seal(flag, b""))
+    near, far = sent_cells(scene.near), sent_cells(scene.far)
+    if (state, flag) == ("extended", 0):
+        assert scene.lives
+        assert [unpack_header(cell)[1] for cell in far] == [Command.RELAY]
+        return
+    assert destroyed(near) == [(GOOD_ID, DestroyReason.FAILURE)]
+    scene.assert_over()
+
+
 LIVES, CIRCUIT, LINK = "lives", "the circuit ends", "the link ends"
 
 
@@ -297,6 +312,35 @@ def test_every_cell_from_either_side_of_a_hop(state: str, command: int, side: st
         assert len(told["far"]) == (quiet != "far" and reached)
     if wanted == CIRCUIT or side == "near":
         scene.assert_over()
+
+
+@pytest.mark.parametrize("command", [*Command, 11, 255])
+def test_every_cell_for_a_circuit_that_waits_for_its_handshake(command: int) -> None:
+    relay = Relay()
+    limits = Limits(creation_least_cost=1.0, creation_wait=1e9)
+    relay.switch = Switch(relay, limits, NET, lambda: relay.time, bytes, Keyring())
+    port = relay.switch.open_port(None, dialed=False)
+    onion_key = Keyring().onion_keys()[0].public
+    for number in (1, 2):
+        made = OriginHandshake(
+            Keyring.identity, onion_key, NET, HopRequest(1, 3), bytes([number]) * 32, b"k" * 64
+        )
+        relay.receive(port, pack_cell(DIALER_BIT | number, Command.CREATE, made.message))
+    assert [unpack_header(cell)[1] for cell in sent_cells(port)] == [Command.CREATED]
+    waiting = DIALER_BIT | 2
+    relay.receive(port, pack_cell(waiting, command, body(command)))
+    answers = sent_cells(port)
+    match command:
+        case Command.DESTROY:
+            assert answers == []
+        case Command.RELAY | Command.CREATED | Command.WORK_ASKED:
+            assert destroyed(answers) == [(waiting, DestroyReason.FAILURE)]
+        case _:
+            assert port.sides == {}
+    assert waiting not in port.sides
+    relay.time = 1e6
+    relay.switch.answer_waiting()
+    assert sent_cells(port) == []
 
 
 @pytest.mark.parametrize("command", [*Command, 11, 255])
