@@ -19,6 +19,7 @@ from fogbank.relay.keys import NodeId, parse_id
 
 POLICY_LIMIT = 4 << 20
 MAX_NETWORKS = 10_000
+_SHOWN = 200
 
 Prefix: TypeAlias = IPv4Network | IPv6Network
 _T = TypeVar("_T")
@@ -74,7 +75,7 @@ def parse_policy(
     """
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PolicyError(f"this is not TOML: {error}") from error
     policy = Policy(
         methods=_numbers(table, "methods", methods),
@@ -115,15 +116,23 @@ def _numbers(
     return tuple(numbers)
 
 
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it; Python refuses to write numbers of many digits."""
+    try:
+        return repr(value)[:_SHOWN]
+    except ValueError:
+        return "a number of thousands of digits"
+
+
 def _number(value: Any, name: str) -> int:
     if type(value) is not int or not 0 <= value <= 1 << 16:
-        raise PolicyError(f"{name} holds {value!r}, which is no version number")
+        raise PolicyError(f"{name} holds {_shown(value)}, which is no version number")
     return value
 
 
 def _engine(value: Any, name: str) -> str:
     if not (type(value) is str and value.isprintable() and 0 < len(value.encode()) <= MAX_ENGINE):
-        raise PolicyError(f"{name} holds {value!r}, which is no engine class")
+        raise PolicyError(f"{name} holds {_shown(value)}, which is no engine class")
     return value
 
 
@@ -131,7 +140,7 @@ def _identity(value: Any, name: str) -> NodeId:
     try:
         return parse_id(value)
     except (ValueError, TypeError, AttributeError) as error:
-        raise PolicyError(f"{name} holds {value!r}, which is no node's identity") from error
+        raise PolicyError(f"{name} holds {_shown(value)}, which is no node's identity") from error
 
 
 def _prefix(value: Any, name: str) -> Prefix:
@@ -139,7 +148,7 @@ def _prefix(value: Any, name: str) -> Prefix:
         return ip_network(value if type(value) is str else "")
     except ValueError as error:
         raise PolicyError(
-            f"{name} holds {value!r}, which is no network such as 203.0.113.0/24: {error}"
+            f"{name} holds {_shown(value)}, which is no network such as 203.0.113.0/24: {error}"
         ) from error
 
 

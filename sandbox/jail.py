@@ -75,7 +75,7 @@ def decode_report(data: bytes) -> JailReport:
             Layer(str(item["name"]), item["active"] is True, str(item["detail"]))
             for item in json.loads(data)
         )
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise SandboxUnavailable("the sandbox's launcher sent a report that is none") from None
     if any(layer.name not in _LAYERS for layer in layers):
         raise SandboxUnavailable("the sandbox's launcher reports a layer that does not exist")

@@ -55,7 +55,7 @@ def read_card(path: Path) -> AuthorityPin:
             str(fields["nickname"]),
             tuple(parse_address(str(each)) for each in fields["addresses"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HomeError(
             f"{path} is not an authority's card: get the one that `fog authority init` made"
         ) from error

@@ -7,6 +7,7 @@ what counts peers is rounded, as files are copied into letters that ask for help
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -22,6 +23,8 @@ ROUNDING = 8
 """Counts of peers are rounded up to a multiple of this."""
 MAX_REASON = 300
 _MISSED = 3
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What a file of another shape leads to."""
 _SLACK = 5.0
 
 _T = TypeVar("_T")
@@ -139,7 +142,7 @@ class Status:
             raise ValueError("a status file is too large to be one")
         try:
             return _status(json.loads(data))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except _WRONG as error:
             raise ValueError("this is no status file of this version") from error
 
 
@@ -197,7 +200,7 @@ def _status(fields: Any) -> Status:
         version=_is(str, fields["version"]),
         started=_is(int, fields["started"]),
         written=_is(int, fields["written"]),
-        period=float(_is((int, float), fields["period"])),
+        period=_seconds(fields["period"]),
         ended=_is(bool, fields["ended"]),
         links=_is(int, fields["links"]),
         valid_after=_is(int, fields["valid_after"]),
@@ -232,6 +235,13 @@ def _authority(fields: Any) -> AuthorityReport:
         {_is(str, name): _is(str, why) for name, why in unreachable.items()},
         None if port is None else _is(int, port),
     )
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(_is((int, float), value))
+    if not math.isfinite(seconds):
+        raise ValueError("a field is no number of seconds")
+    return seconds
 
 
 def _is(kind: type[_T] | tuple[type[_T], ...], value: Any) -> _T:
