@@ -4,9 +4,11 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 STAMP := .venv/.installed
+FUZZ_STAMP := .venv/.installed-fuzz
 ARGS ?=
 SEEDS ?= 100
 START ?= 0
+SECONDS ?= 600
 export PYTHON
 
 # An environment that was made elsewhere points to the code there: install again after a move.
@@ -19,6 +21,7 @@ help:
 	@echo "make demo         start a network on this machine and render a picture on it"
 	@echo "make test         run all tests"
 	@echo "make simulate     simulate whole networks with faults (SEEDS=1000, START=0)"
+	@echo "make fuzz         fuzz every decoder, by coverage (DECODER=vote: one; SECONDS=600 for each)"
 	@echo "make abuse        attack a relay of real processes, and measure what others keep"
 	@echo "make lint         check style, types and the import contracts"
 	@echo "make package      build the distributions and try them in a fresh environment"
@@ -40,6 +43,14 @@ test: $(STAMP)
 .PHONY: simulate
 simulate: $(STAMP)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
+
+$(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
+	@tools/install requirements/fuzz.txt
+	@touch $@
+
+.PHONY: fuzz
+fuzz: $(FUZZ_STAMP)
+	@$(BIN)/python -m tests.fuzz $(DECODER) --seconds $(SECONDS) $(ARGS)
 
 .PHONY: abuse
 abuse: $(STAMP)

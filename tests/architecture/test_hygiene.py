@@ -36,7 +36,7 @@ def test_no_file_names_a_place_on_one_machine() -> None:
 
 
 def test_the_locks_name_no_index_and_hash_everything() -> None:
-    for lock in ("run.txt", "dev.txt"):
+    for lock in ("run.txt", "dev.txt", "fuzz.txt"):
         text = (ROOT / "requirements" / lock).read_text()
         assert not INDEX_ADDRESS.search(text)
         pins = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]

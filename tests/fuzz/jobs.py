@@ -1,0 +1,187 @@
+"""The decoders of job sessions: their messages, and what both ends make of a whole stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fogbank.relay.job.client_session import ClientEvent, ClientSession
+from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.frames import Blobs, Frames, Message, frame
+from fogbank.relay.job.limits import Budget, JobLimits, Patience
+from fogbank.relay.job.messages import (
+    Accepted,
+    Cancel,
+    Hello,
+    Load,
+    ModuleHead,
+    Offer,
+    Refused,
+    ResultHead,
+    State,
+    TaskHead,
+    TaskState,
+    decode_from_client,
+    decode_from_worker,
+)
+from fogbank.relay.job.worker_session import ModuleArrived, WorkerEvent, WorkerSession
+from fogbank.sandbox.limits import CEILINGS, Limits
+from fogbank.sandbox.outcome import Outcome, Result
+from fogbank.sandbox.task import SEED_SIZE, Task
+from tests.fuzz.kinds import Decoder, Form, StreamDecoder, byte_by_byte
+
+OFFER = Offer("class", CEILINGS, 1000, 1000, 4, Load(1, 0, 0))
+TASK = TaskHead(1, ("a",), (("N", "v"),), (("f", 3),), 5, Limits(), bytes(SEED_SIZE))
+RESULT = ResultHead(1, Outcome.COMPLETED, 0, 5, 3, 4, 2, "")
+MODULE = b"aaaa"
+MODULE_HEAD = ModuleHead(
+    bytes.fromhex("61be55a8e2f6b4e172338bddf184d6dbee29c98853e0a0485ecee7f27b9af0b4"), len(MODULE)
+)
+FROM_CLIENT: list[Message] = [Hello(), ModuleHead(bytes(32), 4), TASK, Cancel(1)]
+FROM_WORKER: list[Message] = [
+    OFFER,
+    Accepted(),
+    Refused(Cause.MODULE, "why", None, Outcome.INVALID_MODULE),
+    TaskState(1, State.RUNNING, "why"),
+    RESULT,
+]
+
+
+def encoded(message: Any) -> bytes:
+    """Encode what was decoded."""
+    return bytes(message.encode())
+
+
+JOBS = [
+    Decoder(
+        "job message of a client",
+        decode_from_client,
+        FROM_CLIENT[0].encode(),
+        more=tuple(message.encode() for message in FROM_CLIENT[1:]),
+        again=encoded,
+    ),
+    Decoder(
+        "job message of a worker",
+        decode_from_worker,
+        FROM_WORKER[0].encode(),
+        more=tuple(message.encode() for message in FROM_WORKER[1:]),
+        again=encoded,
+    ),
+]
+
+
+def frames(decode_message: Any, portions: Iterable[bytes]) -> Iterator[object]:
+    """Cut a stream into messages and attachments."""
+    reader: Frames[Any] = Frames(decode_message, lambda m: Blobs(m.attachments, hashed=True))
+    for portion in portions:
+        for message, blobs in reader.feed(portion):
+            yield message, blobs and (blobs.take(), blobs.sha256)
+
+
+def framed(said: Iterable[Message], filler: bytes = b"a") -> bytes:
+    """Return what is said, each with attachments of one byte again and again."""
+    return b"".join(frame(m) + filler * sum(m.attachments) for m in said)
+
+
+def worker_session(data: bytes) -> list[WorkerEvent]:
+    """Be a worker to a hostile client: load its module at once, run its tasks in no time.
+
+    What both sides say depends on when it arrives: byte by byte, nothing is late.
+    """
+    events: list[WorkerEvent] = []
+    budget = Budget(1 << 20)
+    session = WorkerSession(OFFER, JobLimits(), budget, 0.0)
+    for portion in byte_by_byte(data):
+        for event in session.receive(portion, 1.0):
+            events.append(event)
+            if isinstance(event, ModuleArrived):
+                session.load_module()
+                session.accept_module(1.0)
+        while session.start_task() is not None:
+            session.finish_task(Result(Outcome.COMPLETED, 0, 1, b"o", b"e"), 1.0)
+        session.data_to_send()
+        session.deadline()
+    session.close()
+    assert budget.left == 1 << 20, "a session that is over holds memory"
+    return events
+
+
+def client_session(data: bytes) -> list[ClientEvent]:
+    """Be a client to a hostile worker: send a module and two tasks as soon as there is an offer."""
+    events: list[ClientEvent] = []
+    session = ClientSession(Patience(), 0.0)
+    for portion in byte_by_byte(data):
+        for event in session.receive(portion, 1.0):
+            events.append(event)
+            if isinstance(event, Offer):
+                _ask(session)
+        session.data_to_send()
+        session.sent_all()
+        session.deadline()
+    return events
+
+
+def _ask(session: ClientSession) -> None:
+    """Ask for all that the offer allows."""
+    small = Limits(1000, 1 << 16, 1.0, 100)
+    offer = session.offer
+    if offer is not None and offer.module >= len(MODULE):
+        session.send_module(MODULE)
+        for _ in range(min(2, offer.tasks)):
+            task = Task(limits=small)
+            if session.has_room_for(task) and _fits(small, offer.ceilings):
+                session.send_task(task)
+
+
+def _fits(limits: Limits, ceilings: Limits) -> bool:
+    return (
+        limits.fuel <= ceilings.fuel
+        and limits.memory <= ceilings.memory
+        and limits.wall_seconds <= ceilings.wall_seconds
+        and limits.output <= ceilings.output
+    )
+
+
+_ANSWERS: list[Message] = [
+    OFFER,
+    TaskState(0, State.QUEUED, "why"),
+    TaskState(0, State.RUNNING, "why"),
+    Accepted(),
+    TaskState(1, State.RUNNING, ""),
+    RESULT,
+    Refused(Cause.BUSY, "why", 2, None),
+]
+
+JOB_STREAMS = [
+    StreamDecoder(
+        "client's frames",
+        lambda p: frames(decode_from_client, p),
+        framed(FROM_CLIENT),
+        form=Form.FRAMES,
+    ),
+    StreamDecoder(
+        "worker's frames",
+        lambda p: frames(decode_from_worker, p),
+        framed(FROM_WORKER),
+        form=Form.FRAMES,
+    ),
+]
+
+SESSIONS = [
+    Decoder(
+        "worker's session",
+        worker_session,
+        framed([Hello(), MODULE_HEAD, TASK, Cancel(1)]),
+        exact=False,
+        form=Form.FRAMES,
+        limit=1024,
+    ),
+    Decoder(
+        "client's session",
+        client_session,
+        framed(_ANSWERS),
+        exact=False,
+        form=Form.FRAMES,
+        limit=1024,
+    ),
+]

@@ -1,0 +1,110 @@
+"""The decoders of the sandbox: its processes are hostile too, and it has an error of its own."""
+
+from __future__ import annotations
+
+from fogbank.sandbox.jail import MANDATORY, JailReport, Layer, SandboxUnavailable, decode_report
+from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
+from fogbank.sandbox.process_shell import _read_report
+from fogbank.sandbox.task import SEED_SIZE, Task
+from fogbank.sandbox.wire import (
+    HEADER,
+    REPORT,
+    Control,
+    Frame,
+    Packet,
+    WireError,
+    decode_packet,
+    decode_refusal,
+    decode_result,
+    decode_task,
+    encode_packet,
+    encode_refusal,
+    encode_result,
+    encode_task,
+    frame_length,
+)
+from tests.fuzz.kinds import Decoder, Form
+
+REPORTED = JailReport(tuple(Layer(name, active=True) for name in MANDATORY))
+TASK = Task(
+    args=("a", "b"),
+    env=(("N", "v"),),
+    files=(("f", b"data"),),
+    stdin=b"in",
+    limits=Limits(),
+    seed=bytes(SEED_SIZE),
+)
+BOUNDS = {Frame.RESULT: 4096, Frame.REFUSED: 16}
+
+
+def frame_header(data: bytes) -> tuple[Frame, int]:
+    """Read a frame's header, of which there are always as many bytes as it has."""
+    return frame_length(data.ljust(HEADER.size, b"\0")[: HEADER.size], BOUNDS)
+
+
+SANDBOX = [
+    Decoder(
+        "packet",
+        decode_packet,
+        encode_packet(Packet(Control.EXITED, 7, -9)),
+        WireError,
+        again=encode_packet,
+        form=Form.BYTES,
+    ),
+    Decoder(
+        "frame header",
+        frame_header,
+        HEADER.pack(Frame.RESULT, 4096),
+        WireError,
+        exact=False,
+        form=Form.BYTES,
+        limit=8,
+    ),
+    Decoder(
+        "task",
+        decode_task,
+        encode_task(TASK),
+        WireError,
+        again=encode_task,
+        form=Form.BYTES,
+    ),
+    Decoder(
+        "result",
+        lambda b: decode_result(b, Limits()),
+        encode_result(Result(Outcome.COMPLETED, 0, 5, b"out", b"err", "")),
+        WireError,
+        more=(encode_result(Result(Outcome.TRAP, None, 5, b"out", b"err", "why")),),
+        again=encode_result,
+        # A reason is cleaned of control characters, and cut.
+        canonical=False,
+        form=Form.BYTES,
+    ),
+    Decoder(
+        "refusal",
+        decode_refusal,
+        encode_refusal(ModuleRefused(Outcome.INVALID_MODULE, "why")),
+        WireError,
+        exact=False,
+        again=encode_refusal,
+        canonical=False,
+        form=Form.BYTES,
+    ),
+    Decoder(
+        "jail report",
+        decode_report,
+        REPORTED.encode(),
+        SandboxUnavailable,
+        again=lambda report: report.encode(),
+        canonical=False,
+        form=Form.JSON,
+    ),
+    Decoder(
+        "launcher's first packet",
+        _read_report,
+        REPORT + REPORTED.encode(),
+        SandboxUnavailable,
+        exact=False,
+        form=Form.BYTES,
+    ),
+]
