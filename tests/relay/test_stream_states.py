@@ -188,7 +188,7 @@ class AnythingAtAMux(RuleBasedStateMachine):
     def windows_hold(self) -> None:
         sent = Counter(stream for command, stream, _ in self.wire.log if command == R.DATA)
         acknowledged = CIRCUIT_INCREMENT * self.acknowledged[0]
-        assert sent.total() <= CIRCUIT_WINDOW + acknowledged
+        assert acknowledged <= sent.total() <= CIRCUIT_WINDOW + acknowledged
         for stream, count in sent.items():
             assert count <= STREAM_WINDOW + STREAM_INCREMENT * self.acknowledged[stream]
         grants = Counter(stream for command, stream, _ in self.wire.log if command == R.SENDME)
@@ -196,6 +196,8 @@ class AnythingAtAMux(RuleBasedStateMachine):
         for each in self.streams:
             assert len(each.inbox) <= (STREAM_WINDOW + STREAM_INCREMENT) * CAPACITY
             assert grants[each.id] <= each.received_cells // STREAM_INCREMENT
+            if each.error is None:
+                assert STREAM_INCREMENT * self.acknowledged[each.id] <= sent[each.id]
         assert len(self.mux) <= MAX_STREAMS
         assert sum(len(stream.inbox) for stream in self.streams) <= self.came * CAPACITY
 
