@@ -193,8 +193,11 @@ class AnythingAtAMux(RuleBasedStateMachine):
             assert count <= STREAM_WINDOW + STREAM_INCREMENT * self.acknowledged[stream]
         grants = Counter(stream for command, stream, _ in self.wire.log if command == R.SENDME)
         assert grants[0] <= self.came // CIRCUIT_INCREMENT
+        if not self.over:
+            assert self.came <= CIRCUIT_WINDOW + CIRCUIT_INCREMENT * grants[0]
         for each in self.streams:
-            assert len(each.inbox) <= (STREAM_WINDOW + STREAM_INCREMENT) * CAPACITY
+            if not self.over:
+                assert each.received_cells <= STREAM_WINDOW + STREAM_INCREMENT * grants[each.id]
             assert grants[each.id] <= each.received_cells // STREAM_INCREMENT
             if each.error is None:
                 assert STREAM_INCREMENT * self.acknowledged[each.id] <= sent[each.id]
@@ -211,6 +214,26 @@ AnythingAtAMux.TestCase.settings = settings(
     max_examples=120, stateful_step_count=40, deadline=None, derandomize=True
 )
 TestAnythingAtAMux = AnythingAtAMux.TestCase
+
+
+def test_nothing_is_granted_after_the_end() -> None:
+    """SENDMEs that were held back for want of readers die with the circuit."""
+    wire, streams = Wire(b"hop"), []
+
+    def accept(stream: StreamState, _service: str) -> None:
+        streams.append(stream)
+
+    mux = StreamMux(wire, accept)
+    for number in (1, 2, 3):
+        deliver(mux, message(R.BEGIN, number, b"echo"))
+        for _ in range(STREAM_WINDOW):
+            deliver(mux, message(R.DATA, number, b"unread"))
+    assert wire.held > CIRCUIT_WINDOW
+    said = len(wire.log)
+    mux.close("the circuit was destroyed")
+    for stream in streams:
+        mux.take(stream, 1 << 20)
+    assert len(wire.log) == said
 
 
 def test_every_command_has_an_example() -> None:
