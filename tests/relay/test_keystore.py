@@ -1,6 +1,5 @@
 """A node's keys: renewed in time (spec/01 §2), and whole on disk whatever happens."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -22,28 +21,7 @@ from fogbank.relay.keystore_shell import (
     load_family_key,
 )
 from fogbank.relay.node_keys import NodeKeys
-
-NOW = 1_800_000_000.25
-
-
-class Drbg:
-    """Random bytes that are the same in every run."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __call__(self, length: int) -> bytes:
-        self._count += 1
-        return hashlib.shake_256(self._count.to_bytes(8, "big")).digest(length)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> KeyStore:
-    return KeyStore.create(tmp_path / "keys", NOW, Drbg())
-
-
-def reopened(store: KeyStore) -> KeyStore:
-    return KeyStore.open(store._folder, store._random)
+from tests.relay.stores import NOW, reopened
 
 
 def test_a_new_store_proves_its_identity(store: KeyStore) -> None:

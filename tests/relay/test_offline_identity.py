@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -13,28 +12,7 @@ from fogbank.relay.errors import KeyStoreError, ProtocolError
 from fogbank.relay.keys import Ed25519Key, Signed
 from fogbank.relay.keystore_shell import CERTIFICATE_FILE, NEXT_FILE, KeyStore, load_identity_key
 from fogbank.relay.node_keys import answer_request, encode_request
-
-NOW = 1_800_000_000.25
-
-
-class Drbg:
-    """Random bytes that are the same in every run."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __call__(self, length: int) -> bytes:
-        self._count += 1
-        return hashlib.shake_256(self._count.to_bytes(8, "big")).digest(length)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> KeyStore:
-    return KeyStore.create(tmp_path / "keys", NOW, Drbg())
-
-
-def reopened(store: KeyStore) -> KeyStore:
-    return KeyStore.open(store._folder, store._random)
+from tests.relay.stores import NOW, reopened
 
 
 def certified(store: KeyStore, elsewhere: Path, now: float) -> bytes:
