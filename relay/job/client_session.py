@@ -177,8 +177,10 @@ class ClientSession:
             raise ValueError("a task needs a session with a module")
         head = _head_of(task, self._last_id + 1)
         if len(head.encode()) > MESSAGE_SIZE:
-            reason = "arguments, environment and paths have more than 64 KiB: put them in a file"
-            raise JobRefused(Cause.TASK, reason)
+            reason = (
+                "arguments, environment and paths have more than 64 KiB: put what is long in a file"
+            )
+            raise JobRefused(Cause.TASK, reason, here=True)
         self._last_id = head.id
         self._pending[head.id] = _Pending(task.limits, head.input_size)
         self._going_out.append(head.id)

@@ -35,13 +35,14 @@ class JobError(RelayError):
 class JobRefused(JobError):
     """A worker refused a job; mend what the message names, or try another worker.
 
-    `cause` says of what kind the refusal is.
+    `cause` says of what kind the refusal is; `here` that no worker was asked: none could take it.
     """
 
-    def __init__(self, cause: Cause, reason: str) -> None:
+    def __init__(self, cause: Cause, reason: str, *, here: bool = False) -> None:
         hint = _HINTS.get(cause, "")
         words = reason or "it gave no reason"
-        super().__init__(f"The worker refused the job: {words}.{hint}")
+        what = "The job cannot be sent to any worker" if here else "The worker refused the job"
+        super().__init__(f"{what}: {words}.{hint}")
         self.cause = cause
         self.reason = reason
 

@@ -125,6 +125,15 @@ def test_asking_more_than_a_worker_grants_is_refused(network: Network, tmp_path:
     assert "Lower the limits" in report["reason"]
 
 
+def test_arguments_that_no_worker_takes_are_told_as_the_users_own(
+    network: Network, tmp_path: Path
+) -> None:
+    answer = network.fog("run", program(tmp_path, programs.COPY), "--", "x" * (65 << 10))
+    assert answer.returncode == 126
+    assert b"more than 64 KiB: put what is long in a file" in answer.stderr
+    assert b"worker refused" not in answer.stderr
+
+
 def test_mistakes_get_a_sentence(network: Network, tmp_path: Path) -> None:
     missing = network.fog("run", tmp_path / "nothing.wasm")
     twice = network.fog(
@@ -210,6 +219,24 @@ def test_an_authority_that_was_killed_comes_back_and_votes(own_network: Network)
         process.terminate()
         process.wait(PATIENCE)
     assert b"Traceback" not in log.read_bytes()
+
+
+def test_two_networks_at_once_in_one_folder_are_kept_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "network"
+    up = ("testnet", "up", "--dir", folder, "--authorities", "1", "--relays", "3", "--workers", "0")
+    first = subprocess.Popen(
+        command(up), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(tmp_path)
+    )
+    try:
+        wait_for((folder / "relay3" / "node.toml").exists, "the first network's folders")
+        second = fog(*up)
+        assert second.returncode == 125
+        assert b"another `fog testnet up` is at work" in second.stderr
+    finally:
+        _, said = first.communicate(timeout=PATIENCE)
+        ended = fog("testnet", "down", "--dir", folder)
+    assert first.returncode == 0, said
+    assert ended.stderr == b"fog: 4 processes ended\n"
 
 
 def test_a_folder_serves_the_next_network_too(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.testnet import processes
 from fogbank.testnet.layout import Place, Size, make_home, make_network, places
+from fogbank.testnet.lock_shell import LOCK_FILE, locked
 
 _POLL_SECONDS = 0.15
 _CLIENT = "client"
@@ -49,7 +50,17 @@ async def bring_up(
 
     `attached` nodes end with this process. Raises `HomeError` or `RelayError` with what to do.
     """
-    _check_folder(folder)
+    if not (folder / LOCK_FILE).exists():
+        _check_folder(folder)  # nothing is written to a folder of another kind
+    with locked(folder):
+        await _bring_up(folder, size, attached=attached, seconds=seconds, report=report)
+
+
+async def _bring_up(
+    folder: Path, size: Size, *, attached: bool, seconds: float, report: Report
+) -> None:
+    # Again, as another may have been at work there until now.
+    _remove(_check_folder(folder), folder)
     nodes: list[processes.NodeProcess] = []
     try:
         identities = await trio.to_thread.run_sync(_make_homes, folder, size)
@@ -62,7 +73,7 @@ async def bring_up(
             processes.save(folder, nodes)
     except BaseException:
         processes.end(nodes)
-        _remove([place.folder for place in places(size, folder)], folder)
+        _remove([*(place.folder for place in places(size, folder)), client_home(folder)], folder)
         raise
     report(f"{len(nodes)} processes started; waiting for the first consensus")
     try:
@@ -89,28 +100,29 @@ def bring_down(folder: Path) -> int:
     return running
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> list[Path]:
+    """Return what is left of a network that ran here; raise `HomeError` if one cannot start."""
     try:
         nodes = processes.load(folder)
     except HomeError:
         if folder.exists() and not folder.is_dir():
             raise HomeError(f"{folder} is a file: choose a folder") from None
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(each.name != LOCK_FILE for each in folder.iterdir()):
             raise HomeError(
                 f"{folder} is not empty, and holds no test network: choose another folder"
             ) from None
-        return
+        return []
     if any(node.alive for node in nodes):
         raise HomeError(
             f"a network runs in {folder} already: end it with "
             f"`fog testnet down --dir {shlex.quote(str(folder))}`"
         )
-    _remove([Path(node.folder) for node in nodes], folder)
+    return [*(Path(node.folder) for node in nodes), client_home(folder)]
 
 
 def _remove(homes: list[Path], folder: Path) -> None:
     """Remove a network that does not run, so that the next one finds an empty folder."""
-    for home in (*homes, client_home(folder)):
+    for home in homes:
         shutil.rmtree(home, ignore_errors=True)
     processes.forget(folder)
 
