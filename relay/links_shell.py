@@ -27,6 +27,11 @@ from fogbank.relay.link.sources_shell import Source, Sources, address_group
 log = logging.getLogger(__name__)
 
 _JANITOR_SECONDS = 15.0
+_WATCH_SECONDS = 5.0
+"""Between two looks at links, if circuits use any."""
+_PAD_LOOKS = 2
+_SILENT_LOOKS = 5
+"""Who carries circuits, and was not heard for so many looks, is gone."""
 _OTHER_FILES = 128
 
 
@@ -311,18 +316,28 @@ class Links:
                     del self._by_peer[link.peer]
 
     async def _keep(self) -> None:
-        """Close links that nobody uses; pad those that are held, so that the peer keeps them."""
+        """Close links that nobody uses; pad those that are held, so that the peer keeps them.
+
+        Those that circuits use are padded too, and closed if the peer does not do the same.
+        """
         idle = self._limits.link_idle_seconds
         while True:
-            await trio.sleep(min(_JANITOR_SECONDS, idle / 4))
+            used = any(link.port.sides for link in self._by_queue.values())
+            await trio.sleep(_WATCH_SECONDS if used else min(_JANITOR_SECONDS, idle / 4))
             now = trio.current_time()
             self._sources.forget()
             for link in list(self._by_queue.values()):
                 link.port.queue.trim()
-                if link.peer in self._held:
+                silent = link.silent_looks()
+                if link.port.sides and silent >= _SILENT_LOOKS:
+                    link.close()
+                elif link.port.sides:
+                    if now - link.padded > _WATCH_SECONDS * (_PAD_LOOKS - 0.5):
+                        link.pad(now)
+                elif link.peer in self._held:
                     if now - link.padded >= idle / 4:
                         link.pad(now)
-                elif not link.port.sides and now - link.port.last_used > idle:
+                elif now - link.port.last_used > idle:
                     link.close()
 
 

@@ -6,11 +6,20 @@ cells happens in `Switch.receive`, between two waits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import trio
 
-from fogbank.relay.cells import CELL, Command, cell_content, pack_cell, unpack_header
+from fogbank.relay.cells import (
+    CELL,
+    Command,
+    DestroyReason,
+    cell_content,
+    pack_cell,
+    pack_destroy,
+    unpack_header,
+)
 from fogbank.relay.circuits.switch import Switch
 from fogbank.relay.errors import LinkFailed, ProtocolError
 from fogbank.relay.keys import NodeId
@@ -92,6 +101,8 @@ class Link:
         """Whether `close` was called: nothing new should use this link."""
         self.padded = 0.0
         """When it was last padded."""
+        self._heard = 0.0
+        self._silent_looks = 0
 
     @property
     def peer(self) -> NodeId | None:
@@ -131,6 +142,16 @@ class Link:
         self.closing = True
         self._scope.cancel()
 
+    def silent_looks(self) -> int:
+        """Return how many looks in a row, this one included, have found that nothing came.
+
+        Looks are counted, not seconds: who did not run itself has not listened either.
+        """
+        heard = self.port.last_used
+        self._silent_looks = self._silent_looks + 1 if heard == self._heard else 0
+        self._heard = heard
+        return self._silent_looks
+
     def pad(self, now: float) -> None:
         """Send a PADDING cell, so that the peer sees the link in use."""
         self.padded = now
@@ -146,9 +167,21 @@ class Link:
                     await self._read()
                     nursery.cancel_scope.cancel()
         finally:
+            reason = DestroyReason.LINK_ENDED
+            if trio.current_effective_deadline() == -math.inf:
+                # Not this link alone ends: the node stops.
+                reason = DestroyReason.SHUTDOWN
+                self._say_goodbye()
             self._blocked = True
-            self._switch.close_port(self.port)
+            self._switch.close_port(self.port, reason)
             self._pipe.close()
+
+    def _say_goodbye(self) -> None:
+        """Tell the peer that all circuits of the link end, as far as that goes without waiting."""
+        if not self._blocked:
+            for circuit_id in self.port.sides:
+                self.port.queue.put(pack_destroy(circuit_id, DestroyReason.SHUTDOWN))
+            self.flush()
 
     async def _write(self) -> None:
         while True:
