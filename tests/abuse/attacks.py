@@ -370,13 +370,14 @@ class AuthorityKeys:
 
 
 async def vote_spam() -> None:
-    """Push votes as an authority that lies, and as nobody: garbage, badly signed, as large as may be.
+    """Push votes as an authority that lies, and as nobody: garbage, or as large as may be.
 
     The large ones are ever new, well signed, and more at a time than are taken.
     """
     network = make_network()
     liar = network.authorities[1]
-    huge = os.urandom(VOTE_LIMIT)
+    huge = bytes(VOTE_LIMIT - 8)
+    hashed = hashlib.sha256(huge)
 
     async def push(number: int) -> None:
         async with trio.open_nursery() as nursery:
@@ -395,10 +396,13 @@ async def vote_spam() -> None:
             for count in range(20):
                 large = bool(keys) and number < 6 and count >= 4
                 did["huge votes begun" if large else "votes begun"] += 1
-                body = (huge + os.urandom(8))[-VOTE_LIMIT:] if large else os.urandom(4000)
-                digest = hashlib.sha256(body).digest() if large else os.urandom(32)
+                end = os.urandom(8)
+                body, digest = os.urandom(4000), hashlib.sha256(end)
+                if large:
+                    body, digest = huge + end, hashed.copy()
+                    digest.update(end)
                 this = round_at(network.document, wall_clock())
-                chain = Chain(this.valid_after, liar.identity, digest)
+                chain = Chain(this.valid_after, liar.identity, digest.digest())
                 chain = chain.signed(network.document.network_id, liar.credentials)
                 reply = await ask(stream, PushVote(chain, body))
                 did["huge votes" if large else "votes"] += 1
