@@ -59,7 +59,7 @@ def test_a_double_close_of_a_circuit_is_one() -> None:
     hop = _hop(scene.near)
     for _ in range(3):
         hop.fail(DestroyReason.RESOURCES)
-        hop.destroyed(DestroyReason.REQUESTED)
+        scene.hear(scene.near, pack_destroy(GOOD_ID, DestroyReason.REQUESTED))
     assert destroyed(sent_cells(scene.near)) == [(GOOD_ID, DestroyReason.RESOURCES)]
     assert len(destroyed(sent_cells(scene.far))) == 1
     scene.assert_over()

@@ -111,7 +111,7 @@ class Scene:
         """Check that nothing is left of the circuit, and that nothing brings it back."""
         assert not self.near.sides
         assert not self.far.sides
-        assert self.relay.switch._budget.waiting == 0
+        assert (self.relay.switch._budget.waiting, self.relay.switch._circuits) == (0, 0)
         sent_cells(self.near), sent_cells(self.far)
         for command, example in EXAMPLES.items():
             self.say(command, *example)
@@ -120,6 +120,7 @@ class Scene:
             self.hear(port, pack_cell(circuit_id, Command.WORK_ASKED, DEMAND))
             self.hear(port, pack_destroy(circuit_id, DestroyReason.REQUESTED))
         assert sent_cells(self.near) == sent_cells(self.far) == []
+        assert self.relay.switch._circuits == 0, "an end was counted twice"
 
 
 def take_up(scene: Scene) -> None:

@@ -212,7 +212,10 @@ def test_any_cell_in_any_state(actions: list[tuple[Any, ...]]) -> None:
     far = relay.switch.open_port(NEXT, dialed=True)
     for action in actions:
         act(relay, origin, far, action)
-        assert len(origin.port.sides) <= 20
+        ports = (bystander.port, origin.port, far)
+        sides = [side for port in ports for side in port.sides.values()]
+        hops = [side for side in sides if isinstance(side, HopCircuit)]
+        assert relay.switch._circuits == len(hops) <= 20
     bystander.say(RelayCommand.BEGIN, 1, b"nothing")
     heard = opened(bystander.keys, sent_cells(bystander.port))
     assert heard == [(RelayCommand.RESET, 1, 1)]
