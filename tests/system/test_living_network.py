@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,10 @@ def listed(network: Network) -> dict[str, dict[str, Any]]:
     return {node["nickname"]: node for node in json.loads(answer.stdout)["nodes"]}
 
 
-def restart(network: Network, nickname: str, document: Path) -> subprocess.Popen[bytes]:
-    """End an authority, and start it with another network document."""
+def restart(
+    network: Network, nickname: str, document: Path, role: str = "authority"
+) -> subprocess.Popen[bytes]:
+    """End a node, and start it with a network document."""
     row = next(node for node in network.nodes() if node["nickname"] == nickname)
     os.kill(row["pid"], signal.SIGTERM)
     wait_for(
@@ -51,7 +55,7 @@ def restart(network: Network, nickname: str, document: Path) -> subprocess.Popen
     home = network.folder / nickname
     with (home / "log").open("ab") as output:
         return subprocess.Popen(
-            command(("authority", "run", "--dir", home, "--network", document)),
+            command((role, "run", "--dir", home, "--network", document)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -89,3 +93,100 @@ def test_a_revoked_relay_and_a_departing_authority_leave_a_running_network(
     assert now == {*stay, "relay1", "relay2", "relay3"}
     for nickname in (*stay, "authority4"):
         assert b"Traceback" not in (folder / nickname / "log").read_bytes()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A consensus as `fog network show` tells it."""
+
+    valid_after: float
+    interval: float
+    method: int
+    nodes: frozenset[str]
+
+
+def consensus(network: Network) -> Seen:
+    answer = network.fog("network", "show", "--json")
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads(answer.stdout)
+    times = [
+        datetime.fromisoformat(report[key]).timestamp() for key in ("valid_after", "fresh_until")
+    ]
+    names = frozenset(node["nickname"] for node in report["nodes"])
+    return Seen(times[0], times[1] - times[0], report["method"], names)
+
+
+def the_next(network: Network, changed: float) -> Seen:
+    """Return the first consensus that can be had of a round that began after that time."""
+    found: list[Seen] = []
+
+    def is_there() -> bool:
+        found.append(consensus(network))
+        return found[-1].valid_after >= changed + ROUND_SECONDS
+
+    wait_for(is_there, "the next consensus")
+    return found[-1]
+
+
+ROUND_SECONDS = 3 * 0.6 + 1
+"""The phases of a test network's round, and the rest of the second in which a file was written."""
+
+
+def test_what_three_operators_write_is_in_force_in_the_next_consensus(tmp_path: Path) -> None:
+    """Engine classes, rejection and approval, a method that two of four do not know yet."""
+    network = start_network(tmp_path / "network", "--relays", "4", "--workers", "1")
+    try:
+        everyone = consensus(network)
+        assert everyone.method == 2
+        report = json.loads(network.fog("network", "show", "--json").stdout)["nodes"]
+        relays = {node["nickname"]: node for node in report if node["role"] == "relay"}
+        host = relays["relay4"]["addresses"][0].split(":")[0]
+        approved = [node["identity"] for node in report if node["nickname"] != "relay3"]
+        steps: tuple[tuple[int, str, set[str], int], ...] = (
+            (3, 'engines = ["an engine that nobody has"]', {"worker1"}, 2),
+            (3, f"[reject]\nnetworks = ['{host}/32']", {"relay4"}, 2),
+            (3, f"[approve]\nidentities = {json.dumps(approved)}", {"relay3"}, 2),
+            (2, "methods = [1]", set(), 1),
+            (3, "", set(), 2),
+        )
+        for count, text, gone, method in steps:
+            for number in range(1, 5):
+                policy = network.folder / f"authority{number}" / "policy.toml"
+                policy.write_text(text if number <= count else "")
+            seen = the_next(network, time.time())
+            assert everyone.nodes - seen.nodes == gone, text
+            assert seen.method == method, text
+    finally:
+        stop_network(network)
+
+
+def test_a_relay_goes_on_with_a_new_signing_key_while_its_identity_is_elsewhere(
+    small_network: Network, tmp_path: Path
+) -> None:
+    network, home, vault = small_network, small_network.folder / "relay2", tmp_path / "vault"
+    asked, given = tmp_path / "request", tmp_path / "certificate"
+    before = listed(network)["relay2"]
+    for arguments in (
+        ("take-offline", "--dir", home, vault),
+        ("request", "--dir", home, asked),
+        ("certify", asked, given, "--identity", vault),
+        ("renew", "--dir", home, given),
+    ):
+        answer = network.fog("relay", "key", *arguments)
+        assert answer.returncode == 0, answer.stderr
+    assert not list((home / "keys").glob("identity*"))
+    process = restart(network, "relay2", network.folder / "client" / "network.toml", "relay")
+    try:
+        changed = time.time()
+        # The authorities have its new descriptor, or the relay would be told otherwise.
+        wait_for(lambda: "taken the descriptor" in why(network, home), "its new descriptor")
+        assert "relay2" in the_next(network, changed).nodes
+        after = listed(network)["relay2"]
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+    assert (after["identity"], after["addresses"]) == (before["identity"], before["addresses"])
+
+
+def why(network: Network, home: Path) -> str:
+    return network.fog("relay", "why", "--dir", home).stdout.decode()
