@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fogbank.cli.status import _lines
 from fogbank.directory.addresses import Address
 from fogbank.directory.descriptor import Role
 from fogbank.directory.network import dump_network
@@ -46,6 +48,7 @@ def status(links: int = 3, *, listed: bool = True, ended: bool = False) -> Statu
         (Publication.of("auth0", Reply.REFUSED, NOW, "too often"),),
         (Contact("relay1", True),),
         AuthorityReport("consensus of 5", 3, 2, {"auth3": "no answer"}, 9030),
+        effort=12,
     )
     return make_status(observed, "relay", "alpha", "1.2", (NOW - 60, NOW, 10.0), ended=ended)
 
@@ -64,7 +67,7 @@ def test_every_field_is_one_that_the_specification_names() -> None:
     assert set(fields) == {
         *("schema", "role", "nickname", "identity", "version", "started", "written", "period"),
         *("ended", "links", "valid_after", "fresh_until", "valid_until", "flags", "published"),
-        *("contacts", "authority"),
+        *("contacts", "authority", "effort"),
     }
     assert set(fields["published"][0]) == {"authority", "reply", "at", "reason"}
     assert set(fields["contacts"][0]) == {"nickname", "linked"}
@@ -75,6 +78,12 @@ def test_every_field_is_one_that_the_specification_names() -> None:
 def test_counts_of_peers_are_rounded_up(links: int, shown: int) -> None:
     assert rounded(links) == shown
     assert status(links).links == shown
+
+
+def test_an_operator_sees_that_work_is_asked_for_circuits() -> None:
+    assert any("takes work now, of effort 12" in line for line in _lines(status(), NOW))
+    calm = replace(status(), effort=0)
+    assert not any("effort" in line for line in _lines(calm, NOW))
 
 
 def test_reasons_are_cut() -> None:

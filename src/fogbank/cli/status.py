@@ -89,6 +89,7 @@ def _lines(status: Status, now: float) -> list[str]:
         f"consensus  {_at(status.valid_after) if status.valid_after else 'none'}",
         f"flags      {' '.join(status.flags) if status.flags is not None else 'not listed'}",
         f"links      at most {status.links}",
+        f"circuits   {_load(status.effort)}",
     ]
     for each in status.published:
         reason = f": {each.reason}" if each.reason else ""
@@ -106,6 +107,12 @@ def _lines(status: Status, now: float) -> list[str]:
         if report.tor_port is not None:
             lines.append(f"tor port   {report.tor_port}")
     return lines
+
+
+def _load(effort: int) -> str:
+    if not effort:
+        return "made as they are asked for"
+    return f"more are asked for than it can make: each takes work now, of effort {effort}"
 
 
 def _at(seconds: float) -> str:

@@ -129,7 +129,10 @@ class AuthorityNode:
             self.shell.summary, len(nodes), nodes.running, self.shell.unreachable, self.tor_port
         )
         links = len(self.node.links)
-        return Observed(self._store.identity, links, self.consensus, authority=report)
+        effort = self.node.effort_asked
+        return Observed(
+            self._store.identity, links, self.consensus, authority=report, effort=effort
+        )
 
     def close(self) -> None:
         """Close the database."""

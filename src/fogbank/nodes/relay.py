@@ -67,6 +67,7 @@ class RelayNode:
             len(self.node.links),
             self._keeper.consensus,
             self._publisher.published,
+            effort=self.node.effort_asked,
         )
 
     async def run(self) -> None:

@@ -93,6 +93,7 @@ class Observed:
     published: tuple[Publication, ...] = ()
     contacts: tuple[Contact, ...] = ()
     authority: AuthorityReport | None = None
+    effort: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ class Status:
     """A node's status as written; times in seconds since 1970, `period` between two writings.
 
     `valid_after` and the like are the held consensus's, 0 without one. `flags` are None if that
-    does not list the node. `links` is rounded up.
+    does not list the node. `links` is rounded up. `effort` is what the node asks of everyone for a
+    circuit, 0 while it keeps up (spec/03 §2.5).
     """
 
     role: str
@@ -119,6 +121,7 @@ class Status:
     published: tuple[Publication, ...] = ()
     contacts: tuple[Contact, ...] = ()
     authority: AuthorityReport | None = None
+    effort: int = 0
 
     def state(self, now: float) -> State:
         """Tell whether the node runs: a running one has written lately."""
@@ -176,6 +179,7 @@ def make_status(
         published=observed.published,
         contacts=observed.contacts,
         authority=observed.authority,
+        effort=observed.effort,
     )
 
 
@@ -213,6 +217,7 @@ def _status(fields: Any) -> Status:
             for each in _is(list, fields["contacts"])
         ),
         authority=None if authority is None else _authority(authority),
+        effort=_is(int, fields["effort"]),
     )
 
 

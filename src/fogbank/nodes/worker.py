@@ -126,6 +126,7 @@ class WorkerNode:
             self._cache.consensus,
             self._publisher.published,
             self._contacts.standing,
+            effort=self.node.effort_asked,
         )
 
     def _on_consensus(self, _data: bytes, consensus: Consensus) -> None:
