@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from fogbank.directory.addresses import decode_address, encode_address, parse_address
+from fogbank.client.topology import Topology
 from fogbank.directory.broadcast import Broadcast, Chain, open_evidence
 from fogbank.directory.computation import compute
 from fogbank.directory.consensus import (
@@ -37,21 +37,12 @@ from fogbank.directory.exchange import (
     unpack_evidence,
     unpack_links,
 )
-from fogbank.directory.network import (
-    NETWORK_LABEL,
-    SignedNetwork,
-    dump_network,
-    load_network,
-    open_network,
-    verify_successor,
-)
-from fogbank.directory.rules import PolicyError, parse_policy
 from fogbank.directory.schedule import nth_round
 from fogbank.directory.shared_random import EXTENSION, RandomState, Seed, Share, decode_share
+from fogbank.directory.signatures import AuthoritySignature
 from fogbank.directory.vote import Observation, OpenVote, Policy, Vote, open_vote
-from fogbank.relay.codec import encode
+from fogbank.relay.codec import decode, encode
 from fogbank.relay.errors import ProtocolError
-from fogbank.relay.keys import Ed25519Key
 from tests.directory.factory import START, make_consensus, make_entry, make_network, relay, worker
 from tests.fuzz.kinds import Decoder, Form
 from tests.fuzz.signing import Ring, with_digest
@@ -115,7 +106,11 @@ CONSENSUS, SECOND_METHOD = (NETWORK.sign(each.encode_body()) for each in (PLAIN,
 
 def consensus(data: bytes) -> tuple[bytes, Consensus]:
     """Open a consensus, and keep its bytes."""
-    return SignedConsensus.decode(data).encode(), open_consensus(data, DOCUMENT, AT)
+    opened = open_consensus(data, DOCUMENT, AT)
+    topology = Topology(opened)
+    assert len(topology.guards.items) <= len(topology.relays.items)
+    assert len(topology.workers.items) <= len(opened.entries)
+    return SignedConsensus.decode(data).encode(), opened
 
 
 def reopened(data: bytes) -> tuple[bytes, Consensus]:
@@ -155,85 +150,23 @@ def received_vote(data: bytes) -> PushVote:
     return request
 
 
+SIGNED_BODY = PLAIN.encode_body()
+SIGNATURE = AUTHORITY.credentials.sign(CONSENSUS_LABEL, SIGNED_BODY)
+
+
+def signature(data: bytes) -> AuthoritySignature:
+    """Verify an authority's signature over a consensus."""
+    found = AuthoritySignature.from_value(decode(data, 2048))
+    found.verify(DOCUMENT, CONSENSUS_LABEL, SIGNED_BODY, AT)
+    return found
+
+
 EVIDENCE = encode([make_chain(b"one", 0).encode(), make_chain(b"other", 0, 1).encode()])
-SIGNATURE = AUTHORITY.credentials.sign(CONSENSUS_LABEL, PLAIN.encode_body())
 
 
 def request(data: bytes) -> Any:
     """Read a request of anyone."""
     return decode_request(data, 1 << 20)
-
-
-# Network files.
-
-TOML = dump_network(NETWORK.signed()).encode()
-LATER = SignedNetwork(replace(DOCUMENT, version=2, in_force=START + 3600))
-for _authority in NETWORK.authorities:
-    LATER = LATER.sign(_authority.identity_key)
-
-
-def decode_toml(data: bytes) -> SignedNetwork:
-    """Read a network's file without asking who signed it."""
-    return load_network(data.decode("utf-8", "replace"))
-
-
-def opened_toml(data: bytes) -> SignedNetwork:
-    """Read a network's file that its authorities signed."""
-    open_network(data.decode("utf-8", "replace"))
-    return decode_toml(data)
-
-
-def successor(data: bytes) -> SignedNetwork:
-    """Read the next version of a network's file."""
-    verify_successor(DOCUMENT, decode_toml(data))
-    return decode_toml(data)
-
-
-def sign_toml(data: bytes) -> bytes:
-    """Let all authorities sign what the file says now."""
-    try:
-        signed = decode_toml(data)
-    except ProtocolError:
-        return data
-    body = signed.document.encode_body()
-    keys = {node.identity: Ed25519Key(node.identity_key.seed()) for node in NETWORK.authorities}
-    signatures = tuple(
-        (identity, keys[identity].sign(NETWORK_LABEL, body) if identity in keys else signature)
-        for identity, signature in signed.signatures
-    )
-    return dump_network(SignedNetwork(signed.document, signatures)).encode()
-
-
-def toml_again(signed: SignedNetwork) -> bytes:
-    """Write a network's file."""
-    return dump_network(signed).encode()
-
-
-POLICY = b"""
-methods = [1]
-required_protocols = [1]
-engines = ["class"]
-revoked = []
-[reject]
-networks = ["203.0.113.0/24", "2001:db8::/32"]
-[approve]
-identities = ["%s"]
-""" % (b"a" * 52)
-
-
-def policy(data: bytes) -> object:
-    """Read an operator's policy."""
-    return parse_policy(data.decode("utf-8", "replace"))
-
-
-def address_text(data: bytes) -> bytes:
-    """Read an address as users write it, and return it as it travels."""
-    return encode_address(parse_address(data.decode("utf-8", "replace")))
-
-
-def address_again(data: bytes) -> bytes:
-    """Write an address as users do."""
-    return str(decode_address(data)).encode()
 
 
 DIRECTORY = [
@@ -299,6 +232,13 @@ DIRECTORY = [
         repair=RING.repair,
     ),
     Decoder(
+        "authority's signature",
+        signature,
+        encode(SIGNATURE.value()),
+        again=lambda found: encode(found.value()),
+        repair=RING.repair,
+    ),
+    Decoder(
         "evidence", lambda b: open_evidence(b, DOCUMENT), EVIDENCE, repair=RING.repair, limit=4096
     ),
     Decoder(
@@ -332,52 +272,4 @@ DIRECTORY = [
         pack(CONSENSUS),
         form=Form.BYTES,
     ),
-    Decoder(
-        "address", decode_address, b"\x7f\0\0\1\x23\x28", again=encode_address, form=Form.BYTES
-    ),
-    Decoder(
-        "address of a user",
-        address_text,
-        b"192.0.2.1:9001",
-        ValueError,
-        exact=False,
-        more=(b"[2001:db8::1]:9001",),
-        again=address_again,
-        canonical=False,
-        form=Form.BYTES,
-        limit=64,
-    ),
-    Decoder(
-        "network.toml",
-        decode_toml,
-        TOML,
-        exact=False,
-        again=toml_again,
-        canonical=False,
-        form=Form.TOML,
-        limit=4096,
-    ),
-    Decoder(
-        "signed network.toml",
-        opened_toml,
-        TOML,
-        exact=False,
-        again=toml_again,
-        canonical=False,
-        form=Form.TOML,
-        repair=sign_toml,
-        limit=4096,
-    ),
-    Decoder(
-        "next network.toml",
-        successor,
-        toml_again(LATER),
-        exact=False,
-        again=toml_again,
-        canonical=False,
-        form=Form.TOML,
-        repair=sign_toml,
-        limit=4096,
-    ),
-    Decoder("policy.toml", policy, POLICY, PolicyError, exact=False, form=Form.TOML),
 ]

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from tests.fuzz.directory_room import DIRECTORY
 from tests.fuzz.files import FILES
+from tests.fuzz.guests import GUESTS
 from tests.fuzz.jobs import JOB_STREAMS, JOBS, SESSIONS
 from tests.fuzz.kinds import AnyDecoder
+from tests.fuzz.network_files import NETWORK_FILES
 from tests.fuzz.relay_room import RELAY_ROOM
 from tests.fuzz.sandbox_room import SANDBOX
 from tests.fuzz.streams import RELAY_MESSAGES, SERVICE_STREAMS
 
-DECODERS = [*RELAY_ROOM, *RELAY_MESSAGES, *JOBS, *SESSIONS, *DIRECTORY, *SANDBOX, *FILES]
+DECODERS = [
+    *RELAY_ROOM,
+    *RELAY_MESSAGES,
+    *JOBS,
+    *SESSIONS,
+    *DIRECTORY,
+    *NETWORK_FILES,
+    *SANDBOX,
+    *GUESTS,
+    *FILES,
+]
 STREAMS = [*SERVICE_STREAMS, *JOB_STREAMS]
 ALL: list[AnyDecoder] = [*DECODERS, *STREAMS]
 
