@@ -14,14 +14,21 @@ from functools import partial
 from tests.simulation.run import Plan, Report, simulate
 from tests.simulation.world import Size
 
+_PROGRESS_SECONDS = 20.0
+
 
 def main() -> int:
     """Run seeds; print each failure as it comes, and a summary at the end."""
     options = _options()
     reports: list[Report] = []
-    begin = time.monotonic()
+    begin = told = time.monotonic()
     for report in _run(options):
         reports.append(report)
+        if time.monotonic() - told > _PROGRESS_SECONDS and not options.verbose:
+            told = time.monotonic()
+            failed = sum(bool(each.failures) for each in reports)
+            seconds = (told - begin) / len(reports)
+            _say(f"{len(reports)} of {options.seeds} seeds, {failed} failed, {seconds:.1f} s each")
         if report.failures:
             _show(report, options)
         elif options.verbose:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,11 +36,12 @@ from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.task import Task
 from tests.simulation.chance import Chance
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, Platter
 from tests.simulation.jobs import BAD_MODULE, ENGINE, LIES, LIMITS, MODULE, SimRunner, expected
 from tests.simulation.liars import Liar, SimShell
 from tests.simulation.tasks import TaskLog
 from tests.simulation.wire import SimTransport
+from tests.simulation.work import solve
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 PORT = 9001
 _START_AGAIN = 2.0
 _STARTS_MAX = 200
+_SLOW_HANDSHAKE = 0.01
+"""Seconds that a handshake takes on a slow machine; time stands still in a simulated one."""
 
 
 class SimNode(Node):
@@ -76,13 +80,16 @@ class Actor(ABC):
         self.folder: Path = world.folder / name
         self.identity = b""
         self.skew = 0.0
+        self.slow = self.chance.once_in(0.3)
+        """Whether its machine is: it is soon overloaded, and then asks for work."""
         self.disk_full = False
         self.down = 0
         """How many faults keep it from running now."""
         self.lives = 0
         self.node: Node | None = None
         self._machines = 0
-        self._disk = Disk(lambda: self.disk_full)
+        self._platter = Platter(Chance(world.seed, name, "disk"))
+        self._disk = Disk(lambda: self.disk_full, self._platter)
         self._scope: trio.CancelScope | None = None
         self._up = trio.lowlevel.ParkingLot()
 
@@ -97,6 +104,11 @@ class Actor(ABC):
     def honest(self) -> bool:
         """Whether it follows the protocol."""
         return True
+
+    @property
+    def listens(self) -> bool:
+        """Whether others can dial it."""
+        return self.role in {Role.RELAY, Role.AUTHORITY}
 
     def create(self, network: str | None, age: float) -> KeyStore:
         """Make the node's keys, `age` seconds ago, and its folder."""
@@ -130,6 +142,9 @@ class Actor(ABC):
         return Home(self.folder, chance.randbytes, self._disk.write)
 
     def _make_node(self, config: NodeConfig) -> Node:
+        config.solver = solve
+        if self.slow:
+            config.limits = replace(config.limits, creation_least_cost=_SLOW_HANDSHAKE)
         self.prepare(config)
         self.node = SimNode(config, self)
         return self.node
@@ -155,7 +170,7 @@ class Actor(ABC):
                 await self._up.park()
             self.world.wire.off.discard(self.host)
             self.lives += 1
-            self._disk = Disk(lambda: self.disk_full)
+            self._disk = Disk(lambda: self.disk_full, self._platter)
             with trio.CancelScope() as self._scope:
                 await self._process()
             self._scope, self.node = None, None
@@ -187,7 +202,7 @@ class Actor(ABC):
 
         With `power` the machine goes down too, and cannot tell anybody.
         """
-        self._disk.dead = True
+        self._disk.die(power=power)
         if power:
             self.world.wire.vanish(self.host)
         else:
@@ -251,11 +266,18 @@ class AuthorityActor(Actor):
     def _heard(self, effect: SendVote | SendSignature) -> None:
         if isinstance(effect, SendSignature):
             message = effect.message
-            known = self.signed.setdefault(("consensus", message.valid_after), set())
-            known.add(message.digest)
+            self._signs("consensus", message.valid_after, message.digest)
         elif effect.relayed.chain.sender == self.identity:
             chain = effect.relayed.chain
-            self.signed.setdefault(("vote", chain.valid_after), set()).add(chain.digest)
+            self._signs("vote", chain.valid_after, chain.digest)
+
+    def _signs(self, kind: str, valid_after: int, digest: bytes) -> None:
+        self.signed.setdefault((kind, valid_after), set()).add(digest)
+        assert self.shell is not None
+        self.world.trace.checks["journaled before it is sent"] += 1
+        if digest != self.shell.journaled(kind, valid_after):
+            text = f"{self} sends a {kind} of {valid_after} that is not in its journal"
+            self.world.trace.fail("journaled before it is sent", text)
 
 
 class RelayActor(Actor):

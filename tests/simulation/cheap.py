@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from unittest.mock import patch
 
 import nacl.bindings
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -80,15 +81,10 @@ def cheap() -> Iterator[None]:
             shared[pair] = secret
         return secret
 
-    was = handshake.MLKEM768PrivateKey
-    nacl.bindings.crypto_sign_open = _opened
-    X25519Key.exchange = exchange  # type: ignore[method-assign]
-    handshake.MLKEM768PrivateKey = _Kem  # type: ignore[misc, assignment]
-    handshake._encapsulate = _encapsulate
-    try:
+    with (
+        patch.object(nacl.bindings, "crypto_sign_open", _opened),
+        patch.object(X25519Key, "exchange", exchange),
+        patch.object(handshake, "MLKEM768PrivateKey", _Kem),
+        patch.object(handshake, "_encapsulate", _encapsulate),
+    ):
         yield
-    finally:
-        nacl.bindings.crypto_sign_open = _really_open
-        X25519Key.exchange = _really_exchange  # type: ignore[method-assign]
-        handshake.MLKEM768PrivateKey = was  # type: ignore[misc]
-        handshake._encapsulate = _really_encapsulate

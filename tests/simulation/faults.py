@@ -17,6 +17,7 @@ from fogbank.directory.schedule import nth_round, round_at
 from fogbank.relay.cells import CELL, Command, unpack_header
 from tests.simulation.actors import Actor, AuthorityActor, RelayActor
 from tests.simulation.chance import Chance
+from tests.simulation.raids import RAIDS, Raider, raid
 from tests.simulation.wire import Tamper
 from tests.simulation.world import TIMING, World
 
@@ -61,11 +62,13 @@ def crash_in_round(world: World) -> tuple[float, Undo] | None:
     back = world.rng.choice((0.005, 0.05, 0.3))
     if wait < 0 or actor.down:
         return None
-    world.trace.fault("crash in a round", f"{actor} in {wait:.3f} s for {back} s")
+    power = world.rng.once_in(0.4)
+    kind = "power loss in a round" if power else "crash in a round"
+    world.trace.fault(kind, f"{actor} in {wait:.3f} s for {back} s")
     world.blame(actor)
 
     def crash_now() -> None:
-        restart = _down([actor], world, power=False)
+        restart = _down([actor], world, power=power)
 
         def undo() -> None:
             restart()
@@ -228,6 +231,26 @@ def _tamper(chance: Chance, share: float) -> Tamper:
     return tamper
 
 
+def a_raid(world: World) -> tuple[float, Undo] | None:
+    """Strangers flood a relay or an authority, in one of the ways of `RAIDS`."""
+    rng = world.rng
+    victim = rng.choice([actor for actor in world.actors if actor.listens])
+    if victim.down:
+        return None
+    name = rng.choice(sorted(RAIDS))
+    seconds = rng.uniform(3, 30)
+    world.trace.fault(f"raid of {name}", f"{victim} for {seconds:.2f} s")
+    raider = Raider(world, victim, Chance(rng.random()))
+    scope = trio.CancelScope()
+
+    async def go() -> None:
+        with scope:
+            await raid(raider, name)
+
+    world.start_soon(go)
+    return seconds, scope.cancel
+
+
 FAULTS: dict[str, tuple[int, Fault]] = {
     "crash": (6, crash),
     "crash in a round": (2, crash_in_round),
@@ -237,6 +260,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "disk full": (2, disk_full),
     "clock skew": (3, skew),
     "tampering": (3, tampering),
+    "raid": (4, a_raid),
 }
 """Each with the weight by which it is drawn."""
 

@@ -20,6 +20,7 @@ from fogbank.relay.link.outqueue import SLAB
 from fogbank.relay.link.shell import Link
 from fogbank.relay.node_shell import _SERVED_STREAMS, Node
 from tests.simulation.actors import Actor, AuthorityActor, RelayActor, WorkerActor
+from tests.simulation.raids import HOSTS
 from tests.simulation.world import World
 
 _TASK_SECONDS = 420.0
@@ -101,7 +102,9 @@ def _beyond(node: Node, actors: int) -> str:
     """Say which limit of a node is passed."""
     limits, links, switch = node._limits, node.links, node._switch
     problems = [
-        (len(links) > 8 * actors, "links"),
+        (len(links) > 8 * actors + len(HOSTS) * limits.links_per_address, "links"),
+        (len(links._sources) > actors * 2 + len(HOSTS), "sources"),
+        (len(switch._creations) > limits.creations_waiting, "CREATEs that wait"),
         (links._half_open > limits.half_open, "half-open links"),
         (switch._budget.waiting * CELL > limits.process_queue, "cells in lanes"),
         (switch._budget.waiting < 0, "a count of cells below 0"),

@@ -180,10 +180,11 @@ class SimShell(AuthorityShell):
 
     def _carry_out(self, effects: list[Effect]) -> None:
         if self.liar is None:
-            for effect in effects:
-                if isinstance(effect, SendVote | SendSignature) and self.heard is not None:
-                    self.heard(effect)
             super()._carry_out(effects)
+            for effect in effects:
+                if isinstance(effect, SendVote | SendSignature) and self._is_sent(effect):
+                    assert self.heard is not None
+                    self.heard(effect)
             return
         now: list[Effect] = []
         for effect in effects:
@@ -196,6 +197,18 @@ class SimShell(AuthorityShell):
                 else:
                     now.append(sent)
         super()._carry_out(now)
+
+    def _is_sent(self, effect: SendVote | SendSignature) -> bool:
+        """Tell whether it waits to be sent: it does not if the journal could not be written."""
+        to = effect.relayed.to if isinstance(effect, SendVote) else effect.to
+        return any(effect is each for each in self._peers[to]._queue)
+
+    def journaled(self, kind: str, valid_after: int) -> bytes | None:
+        """Return the digest of the vote or consensus of a round that the disk holds."""
+        journal = self._store.restore().journals.get(valid_after)
+        if journal is None:
+            return None
+        return hashlib.sha256(journal.vote if kind == "vote" else journal.consensus).digest()
 
     def _later(self, wait: float, effect: Effect) -> None:
         async def send() -> None:

@@ -16,6 +16,7 @@ import trio
 
 from fogbank.relay.cells import CELL, Command, unpack_header
 from fogbank.relay.errors import LinkFailed
+from fogbank.relay.link.memory_shell import Listeners, hand_over, listen
 from fogbank.relay.link.pipe import Accept, Pipe, PipeBroken
 from tests.simulation.chance import Chance
 from tests.simulation.trace import Trace
@@ -192,7 +193,7 @@ class Wire:
         self._arrivals: dict[float, list[SimPipe]] = {}
         self._times: list[float] = []
         self._next = trio.CancelScope()
-        self.listeners: dict[tuple[str, int], Accept] = {}
+        self.listeners: Listeners = {}
         self.islands: list[frozenset[str]] = []
         """Each is apart from everyone else."""
         self.slow: dict[str, float] = {}
@@ -289,13 +290,7 @@ class Wire:
         responder = SimPipe(self, host, source, binding)
         dialer.other, responder.other = responder, dialer
         self._pipes[dialer] = self._pipes[responder] = None
-
-        async def finish() -> Pipe:
-            await trio.lowlevel.checkpoint()
-            return responder
-
-        if not accept(finish, source):
-            responder.close()
+        hand_over(accept, responder, source)
         return dialer
 
 
@@ -314,10 +309,4 @@ class SimTransport:
         self, host: str, port: int, accept: Accept, started: Callable[[int], None]
     ) -> None:
         """Listen until cancelled."""
-        self._wire.listeners[host, port] = accept
-        started(port)
-        try:
-            await trio.sleep_forever()
-        finally:
-            if self._wire.listeners.get((host, port)) is accept:
-                del self._wire.listeners[host, port]
+        await listen(self._wire.listeners, host, port, accept, started)

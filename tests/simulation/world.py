@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from fogbank.directory.addresses import Address
-from fogbank.directory.consensus import Consensus
+from fogbank.directory.consensus import Consensus, Entry
 from fogbank.directory.network import (
     AuthorityPin,
     NetworkDocument,
@@ -120,6 +120,19 @@ class World:
     def by_identity(self, identity: NodeId) -> Actor:
         """Return the actor of that identity."""
         return self._by_identity[identity]
+
+    def listed(self, victim: Actor) -> list[Entry]:
+        """Return what an authority lists: the entry of `victim`, then the relays beside it."""
+        shells = (authority.shell for authority in self.authorities())
+        known = (shell.core.consensus for shell in shells if shell is not None)
+        newest = next((consensus for consensus in known if consensus is not None), None)
+        if newest is None:
+            return []
+        first = newest.by_identity(victim.identity)
+        if first is None:
+            return []
+        entries = [e for e in newest.entries if e.addresses and e.identity != victim.identity]
+        return [first, *entries]
 
     def populate(self) -> None:
         """Make all nodes and the network's document."""
