@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import TypeAlias
 
 import trio
 
@@ -99,11 +100,43 @@ def memory_pipe_pair(
     return dialer, responder
 
 
+Listeners: TypeAlias = dict[tuple[str, int], Accept]
+"""Who listens at which host and port, among hosts that memory joins."""
+
+
+def hand_over(accept: Accept, pipe: Pipe, source: str) -> None:
+    """Tell a listener of a connection from `source`, whose end is `pipe`; close it if unwanted."""
+
+    async def finish() -> Pipe:
+        try:
+            await trio.lowlevel.checkpoint()
+        except BaseException:
+            pipe.close()
+            raise
+        return pipe
+
+    if not accept(finish, source):
+        pipe.close()
+
+
+async def listen(
+    listeners: Listeners, host: str, port: int, accept: Accept, started: Callable[[int], None]
+) -> None:
+    """Stand among `listeners` until cancelled."""
+    listeners[host, port] = accept
+    started(port)
+    try:
+        await trio.sleep_forever()
+    finally:
+        if listeners.get((host, port)) is accept:
+            del listeners[host, port]
+
+
 class MemoryNetwork:
     """Who listens where, for any number of `MemoryTransport`s; `refuse` can cut connections."""
 
     def __init__(self) -> None:
-        self.listeners: dict[tuple[str, int], Accept] = {}
+        self.listeners: Listeners = {}
         self.refuse: Callable[[str, str], bool] = lambda _source, _target: False
         self.pipes: list[tuple[MemoryPipe, MemoryPipe]] = []
         self._count = 0
@@ -116,17 +149,7 @@ class MemoryNetwork:
         self._count += 1
         dialer, responder = memory_pipe_pair(b"%d" % self._count, source, host)
         self.pipes.append((dialer, responder))
-
-        async def finish() -> Pipe:
-            try:
-                await trio.lowlevel.checkpoint()
-            except BaseException:
-                responder.close()
-                raise
-            return responder
-
-        if not accept(finish, source):
-            responder.close()
+        hand_over(accept, responder, source)
         return dialer
 
 
@@ -146,9 +169,4 @@ class MemoryTransport:
         self, host: str, port: int, accept: Accept, started: Callable[[int], None]
     ) -> None:
         """Listen until cancelled."""
-        self._network.listeners[host, port] = accept
-        started(port)
-        try:
-            await trio.sleep_forever()
-        finally:
-            del self._network.listeners[host, port]
+        await listen(self._network.listeners, host, port, accept, started)
