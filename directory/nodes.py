@@ -6,6 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from fogbank.directory.addresses import machine_of
 from fogbank.directory.computation import BANDWIDTH_FLOOR, FUEL_FLOOR, capped
@@ -21,8 +22,10 @@ from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 from fogbank.relay.link.port import TokenBucket
 
-MAX_PROBES = 32
+MAX_PROBES = 256
 """Probes in flight at once."""
+MAX_UNPROVED = 192
+"""Of these, probes of relays that were not running when last looked at."""
 MAX_PER_ADDRESS = 4
 """Running relays at one IP address (IPv6: one /64) that are voted for."""
 NEW_PER_SECOND = 16.0
@@ -34,6 +37,14 @@ _LEAST_GAP = 1 / 60
 """Share of an interval that must lie between two new descriptors of one node."""
 
 
+class _Turn(Enum):
+    """Whose probes go first."""
+
+    RUNNING = 1
+    NEW = 2
+    FAILED = 3
+
+
 @dataclass(slots=True)
 class _Node:
     descriptor: Descriptor
@@ -41,7 +52,6 @@ class _Node:
     running_since: int
     accepted: float
     failures: int = 0
-    probing: bool = False
     due: float = 0.0
     reached: Address | None = None
     """Where the last probe that succeeded found it, in this run of the program."""
@@ -50,6 +60,13 @@ class _Node:
     def machine(self) -> bytes:
         """A relay's machine: where it was reached; what it only claims takes nobody's place."""
         return machine_of(self.reached or self.descriptor.description.addresses[0])
+
+    @property
+    def turn(self) -> _Turn:
+        """When it is probed, among others that are due."""
+        if self.running_since:
+            return _Turn.RUNNING
+        return _Turn.FAILED if self.failures else _Turn.NEW
 
     @property
     def role(self) -> Role:
@@ -72,8 +89,8 @@ class NodeTable:
         self._limit = limit
         self._nodes: dict[NodeId, _Node] = {}
         self._newcomers: TokenBucket | None = None
-        self._due: list[tuple[float, NodeId]] = []
-        self._in_flight = 0
+        self._due: dict[_Turn, list[tuple[float, NodeId]]] = {turn: [] for turn in _Turn}
+        self._probing: dict[NodeId, _Turn] = {}
         self._measured: dict[NodeId, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -143,7 +160,7 @@ class NodeTable:
         """Tell whether a node runs, or is being looked at."""
         if node.role is Role.WORKER:
             return self._fresh(node, now)
-        return node.running_since > 0 or node.probing
+        return node.running_since > 0 or node.descriptor.identity in self._probing
 
     def _renew(self, node: _Node, descriptor: Descriptor, now: float) -> bool:
         """Put a newer descriptor in place; tell whether anything changed."""
@@ -169,35 +186,42 @@ class NodeTable:
     def _schedule(self, node: _Node, due: float) -> None:
         if node.role is Role.RELAY:
             node.due = due
-            heapq.heappush(self._due, (due, node.descriptor.identity))
+            heapq.heappush(self._due[node.turn], (due, node.descriptor.identity))
+
+    def _may_probe(self, turn: _Turn) -> bool:
+        turns = self._probing.values()
+        unproved = sum(each is not _Turn.RUNNING for each in turns)
+        return len(turns) < MAX_PROBES and (turn is _Turn.RUNNING or unproved < MAX_UNPROVED)
 
     def next_probe(self) -> float | None:
         """Return when `probes` will have something, or None if nothing is waiting."""
-        if self._in_flight >= MAX_PROBES or not self._due:
-            return None
-        return self._due[0][0]
+        waiting = (due[0][0] for turn, due in self._due.items() if due and self._may_probe(turn))
+        return min(waiting, default=None)
 
     def probes(self, now: float) -> list[Effect]:
-        """Return the probes that are due, as many as may be in flight."""
+        """Return the probes that are due, as many as may be in flight.
+
+        Running relays go first, then those that were never probed: a flood of relays that are not
+        there holds up only its own second probes.
+        """
         effects: list[Effect] = []
-        while self._due and self._due[0][0] <= now and self._in_flight < MAX_PROBES:
-            due, identity = heapq.heappop(self._due)
-            node = self._nodes.get(identity)
-            if node is None or node.probing or node.due != due:
-                continue
-            node.probing = True
-            self._in_flight += 1
-            description = node.descriptor.description
-            effects.append(Probe(identity, node.descriptor.digest, description.addresses))
+        for turn, due_here in self._due.items():
+            while due_here and due_here[0][0] <= now and self._may_probe(turn):
+                due, identity = heapq.heappop(due_here)
+                node = self._nodes.get(identity)
+                if node is None or identity in self._probing or node.due != due:
+                    continue
+                self._probing[identity] = turn
+                description = node.descriptor.description
+                effects.append(Probe(identity, node.descriptor.digest, description.addresses))
         return effects
 
     def probed(self, probe: Probe, reached: Address | None, now: float) -> list[Effect]:
         """Take where a probe succeeded, or None; every `Probe` effect must come back here once."""
-        self._in_flight -= 1
+        self._probing.pop(probe.identity, None)
         node = self._nodes.get(probe.identity)
         if node is None:
             return []
-        node.probing = False
         if node.descriptor.description.addresses != probe.addresses:
             self._schedule(node, now)
             return []

@@ -17,7 +17,7 @@ from fogbank.directory.descriptor import (
     open_descriptor,
 )
 from fogbank.directory.effects import Effect, ForgetNode, KeepNode, NodeRecord, Probe
-from fogbank.directory.nodes import MAX_PER_ADDRESS, MAX_PROBES, NodeTable
+from fogbank.directory.nodes import MAX_PER_ADDRESS, MAX_PROBES, MAX_UNPROVED, NodeTable
 from fogbank.directory.rules import Listed, Rules
 from fogbank.directory.vote import Observation
 from fogbank.relay.certificates import ONION_LIFETIME, Use, issue
@@ -113,12 +113,44 @@ def test_probes_in_flight_are_bounded() -> None:
     for number in range(MAX_PROBES + 10):
         nodes.accept(relay(number).descriptor(NOW), NOW)
     first = probes(nodes.probes(NOW))
-    assert len(first) == MAX_PROBES
+    assert len(first) == MAX_UNPROVED
     assert nodes.probes(NOW) == []
     assert nodes.next_probe() is None
     for probe in first:
         nodes.probed(probe, probe.addresses[0], NOW)
-    assert len(nodes.probes(NOW)) == 10
+    then = probes(nodes.probes(NOW))
+    assert len(then) == MAX_PROBES + 10 - MAX_UNPROVED
+    for probe in then:
+        nodes.probed(probe, probe.addresses[0], NOW)
+    # Of running ones as many may be in flight as there is room for.
+    assert len(probes(nodes.probes(NOW + 31))) == MAX_PROBES
+
+
+def test_a_flood_of_relays_that_are_not_there_holds_up_no_others() -> None:
+    nodes = table(1000)
+    honest = [relay(number) for number in range(40)]
+    for each in honest:
+        nodes.accept(each.descriptor(NOW), NOW)
+    for probe in probes(nodes.probes(NOW)):
+        nodes.probed(probe, probe.addresses[0], NOW)
+    for number in range(100, 100 + 2 * MAX_UNPROVED):
+        nodes.accept(relay(number).descriptor(NOW + 1), NOW + 1)
+    silent = probes(nodes.probes(NOW + 1))
+    assert len(silent) == MAX_UNPROVED
+    # While none of them answers, the running ones are looked at in time.
+    assert nodes.next_probe() == NOW + 30
+    looked_at = probes(nodes.probes(NOW + 30))
+    assert {probe.identity for probe in looked_at} == {each.identity for each in honest}
+    # Who is new comes before those that failed, however many those are.
+    for probe in silent:
+        nodes.probed(probe, None, NOW + 11)
+    for probe in probes(nodes.probes(NOW + 11)):
+        nodes.probed(probe, None, NOW + 21)
+    newcomer = relay(99)
+    nodes.accept(newcomer.descriptor(NOW + 30), NOW + 30)
+    first = probes(nodes.probes(NOW + 30))
+    assert first[0].identity == newcomer.identity
+    assert len(first) == MAX_UNPROVED
 
 
 def test_a_worker_runs_while_its_descriptor_is_fresh() -> None:

@@ -34,6 +34,9 @@ from fogbank.relay.keystore_shell import KeyStore
 from fogbank.relay.messages_shell import Stream
 from fogbank.relay.node_shell import NodeConfig
 
+_PROBE_SECONDS = 20.0
+"""For all addresses of a relay: one that claims many holds up no other for longer."""
+
 
 def _credentials(store: KeyStore) -> Credentials:
     return Credentials(store.identity, store.signing_key, store.chain.signing)
@@ -142,10 +145,11 @@ class AuthorityNode:
         return self._streams(identity)
 
     async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> Address | None:
-        for address in addresses:
-            with suppress(LinkFailed):
-                await self.node.probe(identity, (address,))
-                return address
+        with trio.move_on_after(_PROBE_SECONDS):
+            for address in addresses:
+                with suppress(LinkFailed):
+                    await self.node.probe(identity, (address,))
+                    return address
         return None
 
     def _renewed(self) -> None:
