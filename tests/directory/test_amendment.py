@@ -46,9 +46,16 @@ def amended(members: tuple[int, ...]) -> NetworkDocument:
 
 
 class Changing(Simulation):
-    """Old authorities restart with version 2 one by one; new ones start with it."""
+    """Old authorities restart with version 2 one by one; new ones start with it.
 
-    def __init__(self, members: tuple[int, ...], seed: int) -> None:
+    Those that are `living` go over to it as they run; `late` is when the first one does, else with
+    the others before it is in force.
+    """
+
+    def __init__(
+        self, members: tuple[int, ...], seed: int, *, living: bool = False, late: float = 0.0
+    ) -> None:
+        self.living = living
         self.document = amended(members)
         network = SyntheticNetwork(self.document, NODES)
         super().__init__(network, random.Random(seed))
@@ -59,15 +66,22 @@ class Changing(Simulation):
             # One at a time, each in the middle of another interval before the change.
             middle = nth_round(OLD.document, 1 + index).valid_after + 1.2
             if index == 0:
-                middle = nth_round(OLD.document, 4).valid_after + 15.0
-            self.at(middle, partial(self.kill, index))
+                middle = late or nth_round(OLD.document, 4).valid_after + 15.0
+            if not living:
+                self.at(middle, partial(self.kill, index))
             self.at(middle + 0.2, partial(self._renew, index))
         for index in set(members) - set(range(4)):
             self.at(START + 40 + self.rng.uniform(0, 9), partial(self.boot, index))
 
     def _renew(self, index: int) -> None:
         self.knows[index] = self.document
-        self.boot(index)
+        if not self.living:
+            self.boot(index)
+            return
+        member = self.members[index]
+        assert member.core is not None
+        member.core.go_over(self.document, self.now + member.offset)
+        self._tick(index, member.core)
 
     def boot(self, index: int) -> None:
         member, node = self.members[index], self.network.authorities[index]
@@ -84,15 +98,18 @@ class Changing(Simulation):
         return holder.adopted[valid_after]
 
 
+@pytest.mark.parametrize("living", [False, True], ids=["restarting", "running on"])
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "members",
     [(0, 1, 2, 4), (0, 1, 2, 3, 4, 5, 6), (0, 1, 2)],
     ids=["one is replaced", "four become seven", "one is removed"],
 )
-def test_no_round_is_lost_when_authorities_change(members: tuple[int, ...], seed: int) -> None:
-    """At each moment one version governs, whichever of the two a program has started with."""
-    sim = Changing(members, seed)
+def test_no_round_is_lost_when_authorities_change(
+    members: tuple[int, ...], seed: int, living: bool
+) -> None:
+    """At each moment one version governs, whichever of the two a program goes by."""
+    sim = Changing(members, seed, living=living)
     sim.run_rounds(ROUNDS)
     names = {NODES[i].name for i in members}
     previous = b""
@@ -115,6 +132,22 @@ def test_no_round_is_lost_when_authorities_change(members: tuple[int, ...], seed
     assert after.random is not None
     assert [seed.slot for seed in after.random.seeds] == [1]
     assert all(len(digests) == 1 for digests in sim.signed.values())
+
+
+@pytest.mark.parametrize("after", [-1.0, 0.5, 14.0, 29.0])
+def test_one_that_hears_of_the_change_too_late_costs_no_round_and_comes_back(after: float) -> None:
+    """Whether in the middle of the first round of the new version, or after it."""
+    change = nth_round(OLD.document, CHANGE).valid_after
+    sim = Changing((0, 1, 2, 3, 4), 3, living=True, late=change + after)
+    sim.run_rounds(ROUNDS)
+    for number in range(ROUNDS):
+        sim.consensus(number)
+    assert all(len(digests) == 1 for digests in sim.signed.values())
+    # It votes and signs again, and had part in no round of which it knew the wrong authorities.
+    signed = {valid_after for index, valid_after in sim.signed if index == 0}
+    assert max(signed) >= nth_round(sim.document, ROUNDS - 2).valid_after
+    last = sim.consensus(ROUNDS - 1)
+    assert sim.network.authorities[0].identity in last.voters
 
 
 def test_a_departed_authority_signs_nothing_more_and_keeps_up() -> None:
