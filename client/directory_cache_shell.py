@@ -22,6 +22,7 @@ from fogbank.directory.network import AuthorityPin, NetworkDocument, SignedNetwo
 from fogbank.directory.schedule import interval_at
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.files_shell import write_atomic
+from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
 
 DirectoryOpener: TypeAlias = Callable[[AuthorityPin], AbstractAsyncContextManager[Stream]]
@@ -67,7 +68,7 @@ class DirectoryCache:
     ) -> None:
         self._path = folder / _FILE
         self._on_consensus = on_consensus
-        self._complaint = ""
+        self._complaints: dict[NodeId, str] = {}
         self.network = network
         """The newest version of the network document; replaced when the next one is taken up."""
         self.on_version: Callable[[SignedNetwork, NetworkDocument], None] | None = None
@@ -235,8 +236,8 @@ class DirectoryCache:
             await fetch_links(stream, self.network, self._clock, self._take_version)
         except (ProtocolError, RefusedError) as error:
             complaint = f"authority {pin.nickname}, asked for the next network document: {error}"
-            if complaint != self._complaint:
-                self._complaint = complaint
+            if self._complaints.get(pin.identity) != complaint:
+                self._complaints[pin.identity] = complaint
                 self._warn(complaint)
         except _FAILURES:
             # Older programs close the stream; the consensus was had before.
