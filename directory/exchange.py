@@ -194,6 +194,8 @@ def decode_reply(data: bytes | memoryview, limit: int = REPLY_LIMIT) -> Reply:
     status, time = record.uint(1, max(Status)), record.uint(2, 1 << 40)
     reply = Reply(Status(status), time, record.blob(3, limit), record.text(4, 4 * MAX_REASON))
     record.done()
+    if len(reply.reason) > MAX_REASON:
+        raise ProtocolError("a directory reply's reason is too long")
     return reply
 
 
