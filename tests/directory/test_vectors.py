@@ -15,6 +15,16 @@ from fogbank.directory.computation import first_contact_seed
 from fogbank.directory.consensus import Consensus, open_consensus
 from fogbank.directory.contacts import contacts
 from fogbank.directory.descriptor import Description, DescriptorCache, Role, open_descriptor
+from fogbank.directory.exchange import (
+    REQUEST_LIMIT,
+    GetNetwork,
+    Reply,
+    Status,
+    decode_reply,
+    decode_request,
+    pack_links,
+    unpack_links,
+)
 from fogbank.directory.network import (
     AuthorityPin,
     NetworkDocument,
@@ -91,6 +101,17 @@ def test_the_next_version_of_the_network_document() -> None:
     assert document.encode_body().hex() == vector["body"]
     text = dump_network(SignedNetwork(document, signatures))
     assert verify_successor(NETWORK, load_network(text)) == document
+
+
+def test_the_request_for_later_versions() -> None:
+    vector = VECTORS["get_network"]
+    request = GetNetwork(1, NETWORK.digest)
+    assert request.encode().hex() == vector["request"]
+    assert decode_request(request.encode(), REQUEST_LIMIT) == request
+    texts = ("a = 1\n", "b = 2\n")
+    reply = Reply(Status.DONE, NOW, pack_links(texts))
+    assert reply.encode().hex() == vector["reply"]
+    assert unpack_links(decode_reply(reply.encode()).body) == texts
 
 
 def test_the_descriptor() -> None:

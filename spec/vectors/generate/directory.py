@@ -265,6 +265,10 @@ def vectors() -> dict[str, Any]:
                 for name in [*AUTHORITIES, "authority 4"]
             },
         },
+        "get_network": {
+            "request": cbor({1: 6, 2: 1, 3: sha256(network())}).hex(),
+            "reply": cbor({1: 0, 2: NOW, 3: cbor([b"a = 1\n", b"b = 2\n"]), 4: ""}).hex(),
+        },
         "descriptor": descriptor().hex(),
         "vote": ballot.hex(),
         "chain": chain(ballot).hex(),
