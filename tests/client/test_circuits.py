@@ -19,7 +19,7 @@ from fogbank.client.limits import LIMITS, ClientLimits
 from fogbank.client.topology import Topology
 from fogbank.directory.consensus import Entry
 from fogbank.relay.circuits.origin import Hop
-from fogbank.relay.errors import ExtendRefused, LinkFailed
+from fogbank.relay.errors import ExtendRefused, LinkFailed, WorkRefused
 from fogbank.relay.extend import Address
 from fogbank.relay.messages_shell import Stream
 from tests.client import networks
@@ -45,6 +45,7 @@ class FakeNode:
     dead: set[bytes] = field(default_factory=set)
     hanging: set[bytes] = field(default_factory=set)
     refusing: set[bytes] = field(default_factory=set)
+    overloaded: set[bytes] = field(default_factory=set)
     linked: list[bytes] = field(default_factory=list)
     tried: list[tuple[bytes, ...]] = field(default_factory=list)
     built: list[FakeCircuit] = field(default_factory=list)
@@ -62,6 +63,8 @@ class FakeNode:
         await trio.lowlevel.checkpoint()
         identities = tuple(hop.identity for hop in hops)
         self.tried.append(identities)
+        if self.overloaded & set(identities):
+            raise WorkRefused("a relay asks for more work than is reasonable")
         for before, identity in pairwise(identities):
             if before in self.refusing or identity in self.dead:
                 raise ExtendRefused("a relay cannot reach the next one")
@@ -124,6 +127,26 @@ async def test_a_circuit_to_a_worker_and_its_path_by_nickname(tmp_path: Path) ->
     guard = {guard.identity: guard for guard in here.state().sample}[ends[0]]
     assert guard.confirmed
     assert guard.circuits == 1
+
+
+async def test_a_relay_that_asks_for_too_much_work_is_passed_by_and_no_guard_blamed(
+    tmp_path: Path,
+) -> None:
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        here = setting(folder, seed=number)
+        busy = here.relays()[number].identity
+        here.node.overloaded.add(busy)
+        for _ in range(10):
+            with here.builder.circuits() as circuits:
+                built = await circuits.to_worker(here.topology)
+                assert busy not in built.circuit.hops
+        # Paths through it were tried, and counted neither for nor against their guards.
+        counted = sum(guard.circuits for guard in here.state().sample)
+        assert counted == 10
+        assert not any(guard.failed or guard.unreachable_since for guard in here.state().sample)
+        assert here.said == []
 
 
 async def test_jobs_never_share_a_circuit(tmp_path: Path) -> None:
