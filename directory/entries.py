@@ -12,7 +12,12 @@ from fogbank.relay.errors import ProtocolError
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import KEY_LENGTH, NodeId
 
-SUPPORTED_PROTOCOLS = (1,)
+SUPPORTED_PROTOCOLS: tuple[int, ...] = (1,)
+REQUIRED_PROTOCOLS: tuple[int, ...] = (1,)
+"""What authorities require unless their operators say otherwise.
+
+A new version joins the supported ones alone: else the upgrade of authorities shut out all others.
+"""
 MAX_NICKNAME = 19
 MAX_FAMILIES = 4
 MAX_SERVICES = 16

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from fogbank.directory.consensus import MAX_ENGINES, MAX_REVOKED, SUPPORTED_METHODS
 from fogbank.directory.descriptor import Descriptor
-from fogbank.directory.entries import MAX_ENGINE, SUPPORTED_PROTOCOLS
+from fogbank.directory.entries import MAX_ENGINE, REQUIRED_PROTOCOLS, SUPPORTED_PROTOCOLS
 from fogbank.directory.vote import Policy
 from fogbank.relay.keys import NodeId, parse_id
 
@@ -71,15 +71,18 @@ def parse_policy(
 ) -> tuple[Policy, Rules]:
     """Read `policy.toml`, for a program that knows those methods and protocol versions.
 
-    What is not named has its default: everything this program knows, and everyone let in.
+    What is not named has its default: everything this program knows, only the protocol versions
+    required that a program requires by itself, and everyone let in.
     """
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise PolicyError(f"this is not TOML: {error}") from error
+    named = "required_protocols" in table
+    required = _numbers(table, "required_protocols", protocols) if named else REQUIRED_PROTOCOLS
     policy = Policy(
         methods=_numbers(table, "methods", methods),
-        required_protocols=_numbers(table, "required_protocols", protocols),
+        required_protocols=required,
         recommended_protocols=_numbers(table, "recommended_protocols", protocols, strict=False),
         engines=tuple(sorted(_take(table, "engines", MAX_ENGINES, _engine))),
         revoked=tuple(sorted(set(_take(table, "revoked", MAX_REVOKED, _identity)))),

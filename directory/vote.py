@@ -8,7 +8,12 @@ from typing import Any
 
 from fogbank.directory.consensus import DIGEST_LENGTH, MAX_ENGINES, MAX_REVOKED, SUPPORTED_METHODS
 from fogbank.directory.descriptor import DESCRIPTOR_LIMIT, Descriptor, DescriptorCache, Role
-from fogbank.directory.entries import MAX_ENGINE, MAX_PROTOCOLS, SUPPORTED_PROTOCOLS
+from fogbank.directory.entries import (
+    MAX_ENGINE,
+    MAX_PROTOCOLS,
+    REQUIRED_PROTOCOLS,
+    SUPPORTED_PROTOCOLS,
+)
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.signatures import Credentials
 from fogbank.relay.certificates import Use, open_certificate
@@ -41,7 +46,7 @@ class Policy:
     """
 
     methods: tuple[int, ...] = SUPPORTED_METHODS
-    required_protocols: tuple[int, ...] = SUPPORTED_PROTOCOLS
+    required_protocols: tuple[int, ...] = REQUIRED_PROTOCOLS
     recommended_protocols: tuple[int, ...] = SUPPORTED_PROTOCOLS
     engines: tuple[str, ...] = ()
     revoked: tuple[NodeId, ...] = ()
