@@ -77,7 +77,7 @@ async def test_a_double_close_of_a_link_is_one(autojump_clock: MockClock) -> Non
             link.close()
             link.close()
         await network.settle()
-        with trio.fail_after(60), pytest.raises(CircuitDestroyed):
+        with trio.fail_after(1), pytest.raises(CircuitDestroyed):
             await until_error(stream)
         circuit.close()
         circuit.close()
@@ -102,7 +102,7 @@ async def test_an_ignored_send_failure(autojump_clock: MockClock) -> None:
         towards_the_last = network.memory.pipes[-1][0]
         towards_the_last.__dict__["try_send"] = fail
         await stream.send_all(b"lost")
-        with trio.fail_after(60), pytest.raises(CircuitDestroyed):
+        with trio.fail_after(1), pytest.raises(CircuitDestroyed):
             await until_error(stream)
         await network.settle()
         assert network.nodes[0].links.standing(network.hops[1].identity) is None

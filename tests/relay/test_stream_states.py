@@ -56,9 +56,10 @@ class AnythingAtAMux(RuleBasedStateMachine):
         self.acknowledged: Counter[int] = Counter()
         """SENDMEs that were taken, by stream."""
 
-    @initialize(at_hop=st.booleans())
-    def start(self, at_hop: bool) -> None:
-        self.at_hop = at_hop
+    @initialize(at_hop=st.booleans(), polite=st.booleans())
+    def start(self, at_hop: bool, polite: bool) -> None:
+        """A polite peer sends too much at worst, and so lives long enough for that."""
+        self.at_hop, self.polite = at_hop, polite
         self.mux = StreamMux(self.wire, self._accept if at_hop else None)
 
     def _accept(self, stream: StreamState, service: str) -> ResetReason | None:
@@ -83,10 +84,12 @@ class AnythingAtAMux(RuleBasedStateMachine):
         else:
             self.acknowledged[stream] += command == R.SENDME
 
+    @precondition(lambda self: not self.polite)
     @rule(command=st.sampled_from(RelayCommand), stream=IDS, data=st.data())
     def a_message(self, command: RelayCommand, stream: int, data: st.DataObject) -> None:
         self.hear(command, stream, data.draw(OFTEN[command]))
 
+    @precondition(lambda self: not self.polite)
     @rule(command=st.integers(0, 11) | st.just(255), stream=IDS | st.just(0xFFFF),
           data=st.binary(max_size=CAPACITY))  # fmt: skip
     def any_message(self, command: int, stream: int, data: bytes) -> None:
@@ -120,6 +123,11 @@ class AnythingAtAMux(RuleBasedStateMachine):
         noted = self.mux._sent_tags if of_circuit or source is None else source.sent_tags
         if noted:
             self.hear(R.SENDME, 0 if of_circuit or source is None else source.id, noted[0])
+
+    @precondition(lambda self: not self.polite)
+    @rule(stream=IDS)
+    def a_false_acknowledgement(self, stream: int) -> None:
+        self.hear(R.SENDME, stream, b"t" * 16)
 
     # The local side: all of it goes on after the circuit's end.
 
