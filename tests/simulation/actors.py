@@ -249,6 +249,7 @@ class AuthorityActor(Actor):
             self.shell = shell
             shell.on_adopted = self._adopted
             shell.heard = self._heard
+            self._remembers(shell)
             async with trio.open_nursery() as nursery:
                 if self.lie is not None:
                     chance = Chance(self.world.seed, self.name, "lies", self.lives)
@@ -270,6 +271,14 @@ class AuthorityActor(Actor):
         elif effect.relayed.chain.sender == self.identity:
             chain = effect.relayed.chain
             self._signs("vote", chain.valid_after, chain.digest)
+
+    def _remembers(self, shell: SimShell) -> None:
+        """Check that whatever was signed before a restart is in the journal after it."""
+        for (kind, valid_after), digests in self.signed.items():
+            self.world.trace.checks["journals outlive crashes"] += 1
+            if shell.journaled(kind, valid_after) not in digests:
+                text = f"{self} has lost its {kind} of {valid_after}"
+                self.world.trace.fail("journals outlive crashes", text)
 
     def _signs(self, kind: str, valid_after: int, digest: bytes) -> None:
         self.signed.setdefault((kind, valid_after), set()).add(digest)

@@ -6,18 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from fogbank.client import paths
 from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.effects import Effect, SendSignature
+from tests.simulation import faults
+from tests.simulation.mutants import caught
 from tests.simulation.run import Plan, Report, simulate
 from tests.simulation.world import Size
 
 SMALL = Size(4, 5, 2, 1)
 CALM = Plan(Size(4, 8, 5, 3, calm=True), steps=2, harm=0.0, quiet=0.0)
+ROUNDS = Plan(Size(4, 2, 0, 0, calm=True), steps=4, harm=0.0, quiet=0.0)
+FAMILIES = Plan(Size(4, 7, 2, 2, calm=True), steps=2, harm=0.0, quiet=0.0)
 PLAN = Plan(SMALL, steps=5, harm=0.9, quiet=0.0)
 _REPLAY = """
 import json
@@ -25,6 +29,11 @@ from tests.simulation.run import simulate
 from tests.simulation.test_simulation import PLAN
 print(json.dumps(simulate({seed}, PLAN).digest))
 """
+
+
+@cache
+def under_faults(seed: int) -> Report:
+    return simulate(seed, PLAN)
 
 
 def assert_well(report: Report) -> None:
@@ -41,37 +50,53 @@ def test_a_healthy_network_of_twenty_nodes() -> None:
 
 @pytest.mark.parametrize("seed", [9, 10])
 def test_a_network_under_faults(seed: int) -> None:
-    report = simulate(seed, PLAN)
+    report = under_faults(seed)
     assert_well(report)
     assert report.faults
     assert report.counts["tasks done"] >= 1
 
 
+def test_a_network_under_raids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "FAULTS", {"raid": (1, faults.a_raid)})
+    calm = Size(4, 5, 2, 1, calm=True)
+    report = simulate(3, Plan(calm, steps=4, harm=1.0, quiet=0.0))
+    assert_well(report)
+    assert report.faults.total() >= 3
+    assert report.counts["rounds judged"] == report.counts["rounds"] >= 2
+    assert report.counts["tasks done"] >= 1
+
+
 def test_all_that_was_used_is_given_back() -> None:
-    report = simulate(5, Plan(SMALL, steps=3, quiet=1.0))
+    report = simulate(5, Plan(Size(4, 5, 1, 1), steps=2, quiet=1.0))
     assert_well(report)
     assert report.checks["nothing leaks"] == 1
 
 
 def test_a_seed_replays_exactly_whatever_the_order_of_hashes() -> None:
-    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
-    answer = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-c", _REPLAY.format(seed=9)],
         cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        check=True,
-        timeout=120,
-    )
-    assert json.loads(answer.stdout) == simulate(9, PLAN).digest
-    assert simulate(10, PLAN).digest != simulate(9, PLAN).digest
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        stdout=subprocess.PIPE,
+    ) as other:
+        here = under_faults(9).digest
+        answer, _ = other.communicate(timeout=120)
+    assert json.loads(answer) == here
+    assert under_faults(10).digest != here
 
 
-def test_a_path_against_the_limits_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "_apart", lambda *_: True)
-    failures = simulate(1, CALM).failures
-    assert failures
-    assert all(each.startswith("path limits") for each in failures), failures
+@pytest.mark.parametrize(
+    ("mutant", "invariant", "plan"),
+    [
+        ("families are not kept apart", "path limits", FAMILIES),
+        ("votes are not journaled", "journaled before it is sent", ROUNDS),
+        ("signatures are not journaled", "journaled before it is sent", ROUNDS),
+    ],
+)
+def test_what_is_broken_on_purpose_is_found(mutant: str, invariant: str, plan: Plan) -> None:
+    count, failures = caught(mutant, range(1, 3), plan)
+    assert count
+    assert all(each.startswith(invariant) for each in failures), failures
 
 
 def test_a_denied_round_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +106,5 @@ def test_a_denied_round_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, [each for each in effects if not isinstance(each, SendSignature)])
 
     monkeypatch.setattr(AuthorityShell, "_carry_out", deaf)
-    plan = Plan(Size(4, 5, 2, 1, calm=True), steps=4, harm=0.0, quiet=0.0)
-    failures = simulate(1, plan).failures
+    failures = simulate(1, ROUNDS).failures
     assert any(each.startswith("no round denied") for each in failures), failures
