@@ -19,10 +19,10 @@ MEMORY_MB = 1024
 """The most memory of a fuzzing process."""
 MAX_CRASHES = 10
 """A decoder that broke so often is left alone."""
-_GRACE = 120
+_GRACE = 600
 """Seconds that a process may take beyond its time, to start and to end."""
 _STATE = re.compile(rb"cov: (\d+) ft: (\d+)")
-_COUNT = re.compile(rb"stat::number_of_executed_units: (\d+)")
+_COUNT = re.compile(rb"^(?:#|stat::number_of_executed_units: )(\d+)", re.MULTILINE)
 _ERROR = re.compile(rb"^(?:\w+\.)*(\w+(?:Error|Exception|Exit|Interrupt)\b.*)", re.MULTILINE)
 
 
@@ -137,8 +137,7 @@ def _run(name: str, log: Path, seconds: float, *arguments: str) -> bytes:
 
 def _count(outcome: Outcome, said: bytes) -> None:
     """Add what a process reports at its end."""
-    for count in _COUNT.findall(said):
-        outcome.inputs += int(count)
+    outcome.inputs += max(map(int, _COUNT.findall(said)), default=0)
     for edges, features in _STATE.findall(said)[-1:]:
         outcome.edges = max(outcome.edges, int(edges))
         outcome.features = max(outcome.features, int(features))
