@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> Iterator[Report]:
     plan = Plan(size, options.steps, 0.0 if options.calm else 0.6)
     one = partial(simulate, plan=plan, echo=options.trace)
     seeds = range(options.start, options.start + options.seeds)
-    if options.jobs == 1 or options.seeds == 1:
+    if options.seeds == 1:
         yield from map(one, seeds)
         return
     # A fresh process for every few seeds: what one run leaves behind is not the next one's.

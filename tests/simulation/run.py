@@ -84,6 +84,8 @@ def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Repo
         logger.propagate = propagate
         shutil.rmtree(folder)
         gc.set_threshold(*thresholds)
+        # The network is one great cycle.
+        gc.collect()
     return Report(
         seed,
         trace.digest(),
