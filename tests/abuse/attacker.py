@@ -15,7 +15,7 @@ import time
 
 import trio
 
-from tests.abuse.attacks import ATTACKS, did
+from tests.abuse.attacks import ATTACKS, PREPARED, did
 from tests.abuse.network import say
 
 _TURN = 0.01
@@ -41,6 +41,7 @@ async def attack(name: str, seconds: float) -> None:
 
 def main() -> None:
     name, seconds = sys.argv[1], float(sys.argv[2])
+    PREPARED.get(name, dict)()
     say("ready")
     before = cpu()
     if name.startswith("burn="):

@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import cache
 
 import trio
 
@@ -435,12 +436,18 @@ async def huge_documents() -> None:
     await several(4, send)
 
 
-async def compression_bombs() -> None:
-    """Serve consensuses that inflate to 256 MiB, and some that are just at the limit."""
+@cache
+def bombs() -> tuple[bytes, bytes]:
+    """Return what inflates to 256 MiB, and what inflates to just the limit."""
     packer = zlib.compressobj(1)
     zeros = bytes(1 << 20)
     bomb = b"".join([*(packer.compress(zeros) for _ in range(256)), packer.flush()])
-    full = zlib.compress(bytes(CONSENSUS_LIMIT), 1)
+    return bomb, zlib.compress(bytes(CONSENSUS_LIMIT), 1)
+
+
+async def compression_bombs() -> None:
+    """Serve consensuses that inflate to 256 MiB, and some that are just at the limit."""
+    bomb, full = bombs()
 
     async def serve(number: int) -> None:
         async with trio.open_nursery() as nursery:
@@ -459,6 +466,8 @@ async def compression_bombs() -> None:
     await several(3, serve)
 
 
+PREPARED: dict[str, Callable[[], object]] = {"compression_bombs": bombs}
+"""What an attacker makes before it begins."""
 ATTACKS: dict[str, Callable[[], Awaitable[None]]] = {
     each.__name__: each
     for each in (
