@@ -155,7 +155,7 @@ def _run(role: str, folder: Path, network: Path | None, until_eof: bool) -> None
         import trio
 
         from fogbank.nodes.home import Home
-        from fogbank.nodes.runtime import start_logging
+        from fogbank.nodes.runtime import allow_open_files, start_logging
 
         home = Home(folder.absolute())
         if network is not None:
@@ -166,6 +166,7 @@ def _run(role: str, folder: Path, network: Path | None, until_eof: bool) -> None
                 f"{folder} holds a node of another role: run `fog {settings.role.name.lower()} run`"
             )
         start_logging()
+        allow_open_files()
         trio.run(partial(_main_of(role), home, eof=until_eof))
 
 

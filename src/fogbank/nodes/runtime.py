@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,6 +41,7 @@ _KEY_SECONDS = 3600.0
 _RETRY_SHARE = 10.0
 _RETRY_BOUNDS = (0.3, 60.0)
 _TIMEOUT = 30.0
+_OPEN_FILES = 1 << 16
 
 
 def start_logging() -> None:
@@ -49,6 +51,14 @@ def start_logging() -> None:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(message)s",
     )
+
+
+def allow_open_files() -> None:
+    """Let this process open as many files as its user may, up to 65 536: each link is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def run_until_told(main: Callable[[], Awaitable[None]], *, eof: bool) -> None:
