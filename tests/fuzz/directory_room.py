@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +38,16 @@ from fogbank.directory.exchange import (
     unpack_evidence,
     unpack_links,
 )
-from fogbank.directory.schedule import nth_round
-from fogbank.directory.shared_random import EXTENSION, RandomState, Seed, Share, decode_share
+from fogbank.directory.schedule import Round, nth_round
+from fogbank.directory.shared_random import (
+    EXTENSION,
+    RandomState,
+    Seed,
+    Share,
+    commitment,
+    decode_share,
+    slot_rounds,
+)
 from fogbank.directory.signatures import AuthoritySignature
 from fogbank.directory.vote import Observation, OpenVote, Policy, Vote, open_vote
 from fogbank.relay.codec import decode, encode
@@ -63,40 +72,57 @@ RING = Ring(
 )
 DESCRIPTOR, WORKER = (node.descriptor(START) for node in NODES)
 IDENTITIES = sorted(node.identity for node in NETWORK.authorities)
+SLOT = 35
+LATER = nth_round(DOCUMENT, SLOT * slot_rounds(DOCUMENT) + slot_rounds(DOCUMENT) - 1)
+"""A round in which the values of a slot are revealed."""
+VALUE = b"r" * 32
 RANDOM = RandomState(
-    35,
-    tuple((identity, bytes(32)) for identity in IDENTITIES),
-    ((IDENTITIES[0], bytes(32)),),
+    SLOT,
+    tuple(
+        (identity, commitment(DOCUMENT.network_id, SLOT, identity, VALUE))
+        for identity in IDENTITIES
+    ),
+    ((IDENTITIES[0], VALUE),),
     (Seed(3, START, bytes(32)), Seed(4, START, b"4" * 32)),
 )
-SHARE = Share(START, RANDOM, b"c" * 32, b"r" * 32).encode()
+SHARE = Share(START, RANDOM, b"c" * 32, VALUE).encode()
 
 
-def vote_of(number: int, *extensions: tuple[int, bytes]) -> bytes:
+def vote_of(number: int, *extensions: tuple[int, bytes], this: Round = ROUND) -> bytes:
     """Return an authority's vote, on one relay."""
     authority = NETWORK.authorities[number]
     nodes = ((DESCRIPTOR, Observation(10, START, 1000, 0)),)
     own = authority.descriptor(START)
-    vote = Vote(AT, Policy(), bytes(32), own, nodes, extensions)
+    vote = Vote(this.valid_after, Policy(), bytes(32), own, nodes, extensions)
     return vote.sign(DOCUMENT.network_id, authority.credentials)
 
 
-def opened_vote(data: bytes, number: int = 0) -> OpenVote:
+def opened_vote(data: bytes, number: int = 0, this: Round = ROUND) -> OpenVote:
     """Open the vote of one of the authorities."""
     identity = NETWORK.authorities[number].identity
-    return open_vote(data, identity, DOCUMENT, AT, DescriptorCache(DOCUMENT))
+    return open_vote(data, identity, DOCUMENT, this.valid_after, DescriptorCache(DOCUMENT))
 
 
 VOTE = vote_of(0)
-HONEST = [opened_vote(vote_of(number, (EXTENSION, SHARE)), number) for number in (1, 2, 3)]
 
 
-def counted_vote(data: bytes) -> OpenVote:
-    """Open a vote and count it beside three honest ones: a consensus that opens comes of it."""
-    vote = opened_vote(data)
-    body = compute([vote, *HONEST], DOCUMENT, ROUND).encode_body()
-    open_consensus(NETWORK.sign(body), DOCUMENT, AT)
-    return vote
+def counted_in(this: Round) -> Callable[[bytes], OpenVote]:
+    """Return a decoder of votes that counts each beside three honest ones.
+
+    Whatever it says, a consensus that opens comes of it.
+    """
+    honest = [
+        opened_vote(vote_of(number, (EXTENSION, SHARE), this=this), number, this)
+        for number in (1, 2, 3)
+    ]
+
+    def counted_vote(data: bytes) -> OpenVote:
+        vote = opened_vote(data, 0, this)
+        body = compute([vote, *honest], DOCUMENT, this).encode_body()
+        open_consensus(NETWORK.sign(body), DOCUMENT, this.valid_after)
+        return vote
+
+    return counted_vote
 
 
 PLAIN = make_consensus(NETWORK, [make_entry(node) for node in NODES])
@@ -191,9 +217,17 @@ DIRECTORY = [
     ),
     Decoder(
         "vote",
-        counted_vote,
+        counted_in(ROUND),
         VOTE,
         more=(vote_of(0, (EXTENSION, SHARE), (7, b"later")),),
+        repair=RING.repair,
+        limit=4096,
+    ),
+    Decoder(
+        "vote of a later round",
+        counted_in(LATER),
+        vote_of(0, (EXTENSION, SHARE), this=LATER),
+        more=(vote_of(0, (EXTENSION, Share().encode()), this=LATER),),
         repair=RING.repair,
         limit=4096,
     ),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from fogbank.relay.job.client_session import ClientEvent, ClientSession
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
-from fogbank.relay.job.limits import Budget, JobLimits, Patience
+from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
 from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
@@ -24,7 +25,13 @@ from fogbank.relay.job.messages import (
     decode_from_client,
     decode_from_worker,
 )
-from fogbank.relay.job.worker_session import ModuleArrived, WorkerEvent, WorkerSession
+from fogbank.relay.job.worker_session import (
+    CancelRunning,
+    ModuleArrived,
+    Phase,
+    WorkerEvent,
+    WorkerSession,
+)
 from fogbank.sandbox.limits import CEILINGS, Limits
 from fogbank.sandbox.outcome import Outcome, Result
 from fogbank.sandbox.task import SEED_SIZE, Task
@@ -83,27 +90,46 @@ def framed(said: Iterable[Message], filler: bytes = b"a") -> bytes:
     return b"".join(frame(m) + filler * sum(m.attachments) for m in said)
 
 
+SMALL = Limits(1 << 30, 1 << 20, 10.0, 1000)
+SMALL_OFFER = Offer("class", SMALL, 1000, 20, 3, Load(1, 0, 0))
+_ROOM = 2 * TASK_OVERHEAD + 100
+
+
 def worker_session(data: bytes) -> list[WorkerEvent]:
-    """Be a worker to a hostile client: load its module at once, run its tasks in no time.
+    """Be a small worker to a hostile client; its module and its tasks take some events' time.
 
     What both sides say depends on when it arrives: byte by byte, nothing is late.
     """
     events: list[WorkerEvent] = []
-    budget = Budget(1 << 20)
-    session = WorkerSession(OFFER, JobLimits(), budget, 0.0)
+    budget = Budget(_ROOM)
+    session = WorkerSession(SMALL_OFFER, JobLimits(), budget, 0.0)
     for portion in byte_by_byte(data):
-        for event in session.receive(portion, 1.0):
-            events.append(event)
-            if isinstance(event, ModuleArrived):
-                session.load_module()
-                session.accept_module(1.0)
-        while session.start_task() is not None:
-            session.finish_task(Result(Outcome.COMPLETED, 0, 1, b"o", b"e"), 1.0)
+        new = session.receive(portion, 1.0)
+        if new:
+            events += new
+            _work(session, new[-1], len(events))
         session.data_to_send()
         session.deadline()
     session.close()
-    assert budget.left == 1 << 20, "a session that is over holds memory"
+    assert budget.left == _ROOM, "a session that is over holds memory"
     return events
+
+
+def _work(session: WorkerSession, event: WorkerEvent, count: int) -> None:
+    """Do a worker's part after an event."""
+    match event:
+        case ModuleArrived():
+            session.queue_module("why")
+            session.load_module()
+        case CancelRunning():
+            session.finish_task(Result(Outcome.CANCELLED), 1.0)
+        case _ if session.phase is Phase.LOADING:
+            session.accept_module(1.0)
+        case _ if count % 3 == 0:
+            session.finish_task(Result(Outcome.COMPLETED, 0, 1, b"o", b"e"), 1.0)
+        case _ if count % 7 == 0:
+            session.refuse_task(Cause.BUSY, "why", 1.0)
+    session.start_task()
 
 
 def client_session(data: bytes) -> list[ClientEvent]:
@@ -142,6 +168,7 @@ def _fits(limits: Limits, ceilings: Limits) -> bool:
     )
 
 
+SMALL_TASKS = [replace(TASK, id=number, limits=SMALL) for number in range(1, 6)]
 _ANSWERS: list[Message] = [
     OFFER,
     TaskState(0, State.QUEUED, "why"),
@@ -171,7 +198,8 @@ SESSIONS = [
     Decoder(
         "worker's session",
         worker_session,
-        framed([Hello(), MODULE_HEAD, TASK, Cancel(1)]),
+        framed([Hello(), MODULE_HEAD, *SMALL_TASKS, Cancel(2), Cancel(1), Cancel(3)]),
+        more=(framed([Hello((1, 2)), MODULE_HEAD, TASK]), framed([Hello((2,))])),
         exact=False,
         form=Form.FRAMES,
         limit=1024,

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import h11
 
 from fogbank.directory.tor_http_shell import MAX_HEAD, _next_request
-from fogbank.relay.cells import CELL, HEADER, MESSAGE_HEADER, Command, Geometry
+from fogbank.relay.cells import BODY, CELL, HEADER, MAX_HOPS, MESSAGE_HEADER, Command, Geometry
 from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.circuits.origin import Hop, OriginCircuit
 from fogbank.relay.circuits.switch import Switch
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.extend import Address, Extend, RefusedCode
+from fogbank.relay.handshake import HopRequest, OriginHandshake, answer_handshake
 from fogbank.relay.keys import NodeId, X25519Key
+from fogbank.relay.layers import HopLayers
 from fogbank.relay.limits import Limits
 from fogbank.relay.link.outqueue import OutQueue
 from fogbank.relay.messages_shell import receive_message
+from fogbank.relay.replay import ReplayCache
 from fogbank.relay.streams.messages import RelayCommand, ResetReason
 from fogbank.relay.streams.mux import StreamMux, StreamState
 from fogbank.relay.work import Demand, pack_work
@@ -209,6 +213,9 @@ AT_ORIGIN = said(
 # Cells of a link, after its handshake.
 
 
+_BARE = frozenset({Command.PADDING, Command.RELAY, Command.DESTROY})
+
+
 class Keyring:
     """Keys of a relay."""
 
@@ -232,14 +239,28 @@ class Host:
 
 
 def cells_of(data: bytes) -> Iterator[bytes]:
-    """Read cells written short: `circuit u32, command u8, length u16, content`, filled up."""
+    """Read cells written short: `circuit u32, command u8, length u16, content`, filled up.
+
+    In cells whose body has no length of its own, that is left out.
+    """
     at = 0
-    while at + 7 <= len(data):
+    while at + HEADER + 2 <= len(data):
         (length,) = struct.unpack_from(">H", data, at + HEADER)
-        length = min(length, CELL - HEADER - 2)
-        end = at + HEADER + 2 + length
-        yield data[at:end].ljust(CELL, b"\0")[:CELL]
+        begin, end = at + HEADER, at + HEADER + 2 + min(length, BODY)
+        whole = data[begin + 2 : end] if data[at + 4] in _BARE else data[begin:end]
+        yield (data[at:begin] + whole).ljust(CELL, b"\0")[:CELL]
         at = end
+
+
+TIGHT = replace(
+    Limits(),
+    circuits_per_link=6,
+    creates_burst=12.0,
+    creation_share=0.01,
+    creations_waiting=2,
+    creation_patience=1.0,
+)
+"""A relay that a few handshakes overload: so it asks for work, and gives up those that wait."""
 
 
 def at_switch(data: bytes) -> int:
@@ -247,9 +268,9 @@ def at_switch(data: bytes) -> int:
     ticks = count()
     switch = Switch(
         Host(),
-        Limits(),
+        TIGHT,
         NET,
-        lambda: next(ticks) / 200,
+        lambda: next(ticks) / 20,
         lambda length: b"y" * length,
         Keyring(),
     )
@@ -297,13 +318,33 @@ CELLS_IN = short(
     (_ID + 2, Command.CREATE_WORK, pack_work(7, ORIGIN.message)),
     (_ID, Command.DESTROY, b"\1"),
 )
-CROWD = short(*[(_ID + n, Command.CREATE, ORIGIN.message) for n in range(3)])
+CROWD = short(*[(_ID + n, Command.CREATE, ORIGIN.message) for n in range(5)])
+WRONG_WAY = short(
+    (_ID, Command.CREATE, ORIGIN.message),
+    (_ID, Command.CREATED, b"unsound"),
+    (_ID + 1, Command.CREATE, ORIGIN.message),
+    (_ID + 1, Command.WORK_ASKED, Demand(10, bytes(16)).encode()),
+)
 CELLS_BACK = short(
     (0, Command.PADDING, b""),
     (_ID, Command.WORK_ASKED, Demand(10, bytes(16)).encode()),
     (_ID, Command.CREATED, b"unsound"),
     (_ID, Command.DESTROY, b"\1"),
 )
+
+
+def built() -> bytes:
+    """Return cells that build the client's circuit, and padding on it from its first hop."""
+    request = HopRequest(1, MAX_HOPS)
+    origin = OriginHandshake(IDENTITY.public, ONION.public, NET, request, b"x" * 32, b"k" * 64)
+    replay = ReplayCache()
+    answer, _, keys = answer_handshake(
+        origin.message, IDENTITY.public, [ONION], NET, replay, b"y" * 32
+    )
+    cell = memoryview(bytearray(CELL))
+    HopLayers(keys, 1).seal_own(cell, 0)
+    return short((_ID, Command.CREATED, answer), (_ID, Command.RELAY, bytes(cell[HEADER:])))
+
 
 RELAY_MESSAGES = [
     Decoder(
@@ -320,11 +361,19 @@ RELAY_MESSAGES = [
         at_switch,
         CELLS_IN,
         exact=False,
-        more=(CROWD,),
+        more=(CROWD, WRONG_WAY),
         form=Form.BYTES,
-        limit=8192,
+        limit=8000,
     ),
-    Decoder("cells at a client", at_client_switch, CELLS_BACK, exact=False, form=Form.BYTES),
+    Decoder(
+        "cells at a client",
+        at_client_switch,
+        CELLS_BACK,
+        exact=False,
+        more=(built(),),
+        form=Form.BYTES,
+        limit=6000,
+    ),
 ]
 
 SERVICE_STREAMS = [
