@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 PORT = 9001
 _START_AGAIN = 2.0
 _STARTS_MAX = 200
-_SLOW_HANDSHAKE = 0.01
+_SMALL = 10
+_SLOW_HANDSHAKE = 0.005
 """Seconds that a handshake takes on a slow machine; time stands still in a simulated one."""
 
 
@@ -80,8 +81,8 @@ class Actor(ABC):
         self.folder: Path = world.folder / name
         self.identity = b""
         self.skew = 0.0
-        self.slow = self.chance.once_in(0.3)
-        """Whether its machine is: it is soon overloaded, and then asks for work."""
+        self.slow = self.chance.once_in(0.3) and world.size.relays <= _SMALL
+        """Whether its machine is: it is soon overloaded, and asks for work that costs."""
         self.disk_full = False
         self.down = 0
         """How many faults keep it from running now."""

@@ -68,7 +68,7 @@ def test_a_killed_process_writes_nothing_any_more(tmp_path: Path) -> None:
 
 def test_commits_that_were_not_synced_are_lost(tmp_path: Path) -> None:
     path, platter = tmp_path / "authority.sqlite", machine()
-    with MUTANTS["commits are not synced"]():
+    with MUTANTS["commits are not synced"][1]():
         now = disk(platter)
         store = now.store(path)
         fill(store)
@@ -89,7 +89,7 @@ def test_a_file_is_whole_after_a_power_loss_if_it_was_synced(tmp_path: Path) -> 
 
 def test_a_file_is_torn_after_a_power_loss_if_it_was_not_synced(tmp_path: Path) -> None:
     path = tmp_path / "state"
-    with MUTANTS["files are not synced"]():
+    with MUTANTS["files are not synced"][1]():
         now = disk(machine())
         now.write(path, b"new" * 1000)
         now.die(power=True)
