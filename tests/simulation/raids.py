@@ -224,18 +224,18 @@ async def sniper(raider: Raider) -> None:
 
 
 async def loops(raider: Raider) -> None:
-    """Extend circuits there and back, and to the victim itself, and send through them."""
+    """Extend circuits round and round, back, and to the victim itself, and send through them."""
 
     async def loop() -> None:
         entries = raider.world.listed(raider.victim)
-        if len(entries) < 2:
+        if len(entries) < 3:
             return
         victim, *others = (Hop(e.identity, e.onion_key, e.addresses) for e in entries)
+        one, other = raider.chance.sample(others, 2)
+        hops: Sequence[Hop] = raider.chance.choice(
+            ([victim, one, other] * 2, [one, other, victim] * 2, [victim, one, victim], [one, one])
+        )
         async with raider.client() as node:
-            other = raider.chance.choice(others)
-            hops: Sequence[Hop] = raider.chance.choice(
-                ([victim, other] * 3, [victim, victim], [victim, other, other])
-            )
             circuit = await node.build(hops)
             for _ in range(20):
                 for _ in range(8):

@@ -122,7 +122,7 @@ class World:
         return self._by_identity[identity]
 
     def listed(self, victim: Actor) -> list[Entry]:
-        """Return what an authority lists: the entry of `victim`, then the relays beside it."""
+        """Return what an authority lists: the entry of `victim`, then the other relays'."""
         shells = (authority.shell for authority in self.authorities())
         known = (shell.core.consensus for shell in shells if shell is not None)
         newest = next((consensus for consensus in known if consensus is not None), None)
@@ -131,8 +131,7 @@ class World:
         first = newest.by_identity(victim.identity)
         if first is None:
             return []
-        entries = [e for e in newest.entries if e.addresses and e.identity != victim.identity]
-        return [first, *entries]
+        return [first, *(entry for entry in newest.relays() if entry != first)]
 
     def populate(self) -> None:
         """Make all nodes and the network's document."""
