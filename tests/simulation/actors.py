@@ -261,7 +261,8 @@ class AuthorityActor(Actor):
             self.shell = None
             authority.close()
 
-    def _adopted(self, _document: bytes, consensus: Consensus) -> None:
+    def _adopted(self, document: bytes, consensus: Consensus) -> None:
+        self.world.on_document(self, document)
         self.adopted[consensus.valid_after] = consensus.digest
         self.world.on_consensus(self, consensus)
 

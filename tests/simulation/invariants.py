@@ -10,10 +10,14 @@ from functools import partial
 from itertools import combinations
 
 import trio
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
+from fogbank.directory.consensus import CONSENSUS_LABEL, SignedConsensus
 from fogbank.directory.peer_shell import MAX_QUEUE
 from fogbank.directory.schedule import nth_round, round_at
 from fogbank.relay.cells import CELL
+from fogbank.relay.certificates import Use, open_certificate
 from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.limits import Limits
 from fogbank.relay.link.outqueue import SLAB
@@ -172,6 +176,25 @@ INVARIANTS: dict[str, Callable[[World], None]] = {
     "each accepted task ends once": tasks_end_once,
     "memory bounded": memory_bounded,
 }
+
+
+def check_quorum(world: World, actor: Actor, document: bytes) -> None:
+    """Check, apart from the code that runs, that q distinct authorities signed a consensus."""
+    world.trace.checks["signed by a quorum"] += 1
+    consensus = SignedConsensus.decode(document)
+    signed = CONSENSUS_LABEL.encode() + b"\0" + consensus.body
+    pinned = {authority.identity for authority in world.authorities()}
+    signers = set()
+    for signature in consensus.signatures:
+        key = open_certificate(signature.certificate, Use.SIGNING, world.now()).subject
+        try:
+            VerifyKey(key).verify(signed, signature.signature)
+        except BadSignatureError:
+            continue
+        signers.add(signature.identity)
+    if 3 * len(signers & pinned) <= 2 * len(pinned):
+        count = f"{len(signers & pinned)} of {len(pinned)}"
+        world.trace.fail("signed by a quorum", f"{actor} holds what {count} have signed")
 
 
 def check_path(world: World, actor: Actor, hops: Sequence[Hop]) -> None:

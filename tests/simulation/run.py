@@ -18,7 +18,7 @@ from trio.testing import MockClock
 from tests.simulation.actors import Actor
 from tests.simulation.cheap import cheap
 from tests.simulation.faults import Harm
-from tests.simulation.invariants import INVARIANTS, Leaks, check_path
+from tests.simulation.invariants import INVARIANTS, Leaks, check_path, check_quorum
 from tests.simulation.trace import Trace
 from tests.simulation.world import FaultLog, Size, World
 
@@ -103,6 +103,7 @@ async def _run(world: World, plan: Plan) -> None:
     world.populate()
     world.trace.counts["nodes"] += len(world.actors)
     world.on_path = partial(check_path, world)
+    world.on_document = partial(check_quorum, world)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.wire.carry)
         for actor in world.actors:

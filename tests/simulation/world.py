@@ -214,6 +214,7 @@ class World:
         self.start_soon(wait)
 
     start_soon: Callable[[Callable[[], Awaitable[None]]], None] = lambda _: None
+    on_document: Callable[[Actor, bytes], None] = lambda *_: None
     on_path: Callable[[Actor, Sequence[Hop]], None] = lambda *_: None
 
     # Which authorities are not as they must be.
