@@ -82,7 +82,8 @@ class Disk:
             self._platter.left[store.path] = self._left(store, power=power)
         if power:
             for path, written in self._written.items():
-                self._harm(path, written)
+                if path.exists():
+                    self._harm(path, written)
 
     def _left(self, store: _SimStore, *, power: bool) -> Image:
         if not power:
@@ -97,8 +98,10 @@ class Disk:
             path.with_name(f".{path.name}.tmp").write_bytes(data[: chance.below(len(data) + 1)])
         if written.torn:
             path.write_bytes(data[: chance.below(len(data) + 1)])
-        elif written.unnamed and written.old is not None:
-            path.write_bytes(written.old)
+        elif written.unnamed and written.old is None:
+            path.unlink()
+        elif written.unnamed:
+            path.write_bytes(written.old or b"")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tests.simulation.chance import Chance
 from tests.simulation.disk import Disk, Platter
 from tests.simulation.mutants import MUTANTS
 
-ROUNDS = range(0, 3000, 30)
+ROUNDS = range(0, 1500, 30)
 
 
 def machine(seed: int = 0) -> Platter:
@@ -37,7 +37,7 @@ def votes(platter: Platter, path: Path) -> list[int]:
 
 def test_committed_journals_outlive_a_power_loss_with_torn_pages(tmp_path: Path) -> None:
     half, torn = len(ROUNDS) // 2, 0
-    for seed in range(8):
+    for seed in range(5):
         path, platter = tmp_path / f"{seed}.sqlite", machine(seed)
         before = disk(platter).store(path)
         fill(before, ROUNDS[:half])
