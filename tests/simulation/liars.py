@@ -82,6 +82,23 @@ class Equivocating(Liar):
         return sent
 
 
+class Splitting(Liar):
+    """Shows its vote to some alone, in the last moment in which it might count.
+
+    Who counts a vote by its time and not by its chain's signers is then split from the others.
+    """
+
+    kind = "splitting"
+
+    def change(self, effect: SendVote | SendSignature) -> Sent:
+        if isinstance(effect, SendSignature) or not self.is_own(effect):
+            return [(0.0, effect)]
+        if self.chance.once_in(0.5):
+            return []
+        phases = self.shell.core.network.faulty + 1
+        return [(phases * self.phase - self.chance.uniform(0.0, 0.08), effect)]
+
+
 class Forging(Liar):
     """Signs in others' names, and signs what it has not computed."""
 
@@ -168,7 +185,7 @@ async def send_bare(shell: AuthorityShell, effect: SendVote) -> None:
         pass
 
 
-LIARS: tuple[type[Liar], ...] = (Late, Equivocating, Forging, Garbage, Withholding)
+LIARS: tuple[type[Liar], ...] = (Late, Equivocating, Splitting, Forging, Garbage, Withholding)
 
 
 class SimShell(AuthorityShell):
