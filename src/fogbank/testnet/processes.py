@@ -137,7 +137,7 @@ def load(folder: Path) -> list[NodeProcess]:
             f"there is no test network in {folder}: start one with "
             f"`fog testnet up --dir {shlex.quote(str(folder))}`"
         ) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise HomeError(
             f"{path} cannot be read: end the network's processes by hand and delete it"
         ) from error
