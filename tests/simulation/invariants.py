@@ -107,6 +107,7 @@ def _beyond(node: Node, actors: int) -> str:
     limits, links, switch = node._limits, node.links, node._switch
     problems = [
         (len(links) > 8 * actors + len(HOSTS) * limits.links_per_address, "links"),
+        (max(links._strangers.values(), default=0) > limits.links_per_address, "links per address"),
         (len(links._sources) > actors * 2 + len(HOSTS), "sources"),
         (len(switch._creations) > limits.creations_waiting, "CREATEs that wait"),
         (links._half_open > limits.half_open, "half-open links"),

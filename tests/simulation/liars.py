@@ -17,6 +17,8 @@ from fogbank.directory.exchange_shell import ask
 from fogbank.directory.peer_shell import FAILURES
 from fogbank.directory.signatures import AuthoritySignature, Credentials
 from fogbank.directory.vote import Policy, Vote
+from fogbank.relay.certificates import Certificate, Use
+from fogbank.relay.keys import NodeId, Signed
 from tests.simulation.chance import Chance
 
 Sent: TypeAlias = list[tuple[float, Effect]]
@@ -110,22 +112,27 @@ class Forging(Liar):
             pins = self.shell.core.network.authorities
             victim = pins[self.chance.below(len(pins))].identity
             mine = effect.message.signature
-            forged = AuthoritySignature(victim, mine.certificate, random(64))
-            message = replace(effect.message, signature=forged)
+            message = replace(effect.message, signature=self._in_name_of(victim))
             if self.chance.once_in(0.5):
                 wrong = hashlib.sha256(random(8)).digest()
                 message = replace(effect.message, digest=wrong, signature=mine)
             return [(0.0, replace(effect, message=message))]
         chain = effect.relayed.chain
         pins = self.shell.core.network.authorities
-        extra = tuple(
-            AuthoritySignature(pin.identity, self.credentials.certificate, random(64))
-            for pin in pins
-            if self.chance.once_in(0.5)
-        )
+        extra = tuple(self._in_name_of(pin.identity) for pin in pins if self.chance.once_in(0.5))
         forged_chain = replace(chain, signatures=(*chain.signatures, *extra))
         relayed = replace(effect.relayed, chain=forged_chain)
         return [(0.0, replace(effect, relayed=relayed))]
+
+    def _in_name_of(self, victim: NodeId) -> AuthoritySignature:
+        """Return a signature in which nothing is wrong but that the victim never made it."""
+        random = self.chance.randbytes
+        certificate = self.credentials.certificate
+        if self.chance.once_in(0.7):
+            now, subject = self.shell._clock(), random(32)
+            body = Certificate(Use.SIGNING, subject, victim, int(now) - 1, int(now) + 86_400)
+            certificate = Signed(body.encode_body(), random(64))
+        return AuthoritySignature(victim, certificate, random(64))
 
 
 class Garbage(Liar):

@@ -33,6 +33,12 @@ from tests.simulation.world import Size
 
 ROUNDS = Plan(Size(4, 3, 0, 0))
 """Authorities and a few relays alone, of which many runs cost little."""
+
+
+def _liar(kind: str) -> Plan:
+    return Plan(Size(4, 3, 0, 0, liar=kind))
+
+
 JOBS = Plan(Size(4, 5, 2, 1))
 IDLE = Plan(Size(4, 5, 2, 1), quiet=1.0)
 """With an end in which all must be given back."""
@@ -123,10 +129,12 @@ MUTANTS: dict[str, tuple[Plan, Mutant]] = {
     "files are not synced": (ROUNDS, _unsynced_files),
     "two signatures of four are enough": (ROUNDS, _fewer_signatures),
     "a vote counts whoever signed its chain": (
-        ROUNDS, lambda: patch.object(Round, "phase_at", lambda *_: 1),
+        _liar("splitting"), lambda: patch.object(Round, "phase_at", lambda *_: 1),
     ),
-    "the first of a liar's two votes counts": (ROUNDS, _both_votes),
-    "whatever is signed holds": (ROUNDS, lambda: patch.object(cheap, "_opened", _nothing)),
+    "the first of a liar's two votes counts": (_liar("equivocating"), _both_votes),
+    "whatever is signed holds": (
+        _liar("forging"), lambda: patch.object(cheap, "_opened", _nothing),
+    ),
     "links per address are not limited": (ROUNDS, _unlimited_links),
     "families are not kept apart": (JOBS, _no_families),
     "a task runs twice": (JOBS, _runs_twice),

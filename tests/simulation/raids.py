@@ -158,7 +158,7 @@ async def connections(raider: Raider) -> None:
             await link.send(_VERSIONS)
         await link.closed()
 
-    await raider.again(knock, 80)
+    await raider.again(knock, 240)
 
 
 async def creates(raider: Raider) -> None:

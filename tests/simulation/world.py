@@ -45,13 +45,14 @@ _AGES = (0.0, 86_300.0, 6.99 * 86_400, 19.99 * 86_400)
 
 @dataclass(frozen=True)
 class Size:
-    """How many actors of each kind; `calm`: nobody lies."""
+    """How many actors of each kind; `calm`: nobody lies; `liar`: an authority does, in that way."""
 
     authorities: int = 4
     relays: int = 8
     workers: int = 5
     clients: int = 3
     calm: bool = False
+    liar: str = ""
 
     @classmethod
     def read(cls, text: str, *, calm: bool) -> Size:
@@ -179,9 +180,9 @@ class World:
         """Choose who lies: at most b authorities, and some workers."""
         if self.size.calm:
             return
-        if rng.once_in(0.6) and self.network.faulty:
+        if self.network.faulty and (rng.once_in(0.6) or self.size.liar):
             liar = rng.choice(self.authorities())
-            liar.lie = rng.choice(LIARS)
+            liar.lie = rng.choice([kind for kind in LIARS if self.size.liar in {"", kind.kind}])
             self.faulty[liar.name] = [(0.0, float("inf"))]
             self.trace.fault(f"authority {liar.lie.kind}", liar.name)
         # One at least is honest, or nobody could get a result.
