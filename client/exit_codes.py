@@ -14,6 +14,7 @@ from fogbank.sandbox.outcome import ModuleRefused, Outcome
 class ExitCode(IntEnum):
     """Exit codes that are not the program's own."""
 
+    TOO_SLOW = 119
     OUT_OF_FUEL = 120
     OUT_OF_MEMORY = 121
     TRAP = 122
@@ -96,5 +97,15 @@ _OUTCOMES: dict[Outcome, tuple[ExitCode, str, str]] = {
         ExitCode.FAILED,
         "The worker failed",
         " The fault is not the program's: run the job again.",
+    ),
+    Outcome.TOO_SLOW: (
+        ExitCode.TOO_SLOW,
+        "The program ran slower than the worker's speed floor",
+        " It waits for memory too much: mend that, or take a worker with a lower floor.",
+    ),
+    Outcome.UNKNOWN_RUNTIME: (
+        ExitCode.REFUSED,
+        "The worker does not hold the runtime that the job needs",
+        " Run the job again: another worker may hold it.",
     ),
 }

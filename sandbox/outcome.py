@@ -32,6 +32,10 @@ class Outcome(enum.IntEnum):
     """The task was ended from outside, at its owner's wish."""
     HOST_FAILURE = 10
     """The worker failed; the task may succeed elsewhere."""
+    TOO_SLOW = 11
+    """The program used less fuel per second of CPU time than the worker's speed floor."""
+    UNKNOWN_RUNTIME = 12
+    """The worker does not hold the runtime that the job names."""
 
 
 REFUSALS = frozenset(
@@ -40,6 +44,7 @@ REFUSALS = frozenset(
         Outcome.INVALID_MODULE,
         Outcome.COMPILE_LIMIT,
         Outcome.HOST_FAILURE,
+        Outcome.UNKNOWN_RUNTIME,
     }
 )
 """Outcomes with which a module can be refused before any of it is run."""

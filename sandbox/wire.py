@@ -39,6 +39,10 @@ _ENDINGS = frozenset(
 )
 
 
+_COMPILER_REFUSALS = REFUSALS - {Outcome.UNKNOWN_RUNTIME}
+"""Which runtimes there are is not known to any jailed process."""
+
+
 class WireError(Exception):
     """A process said something that it never says."""
 
@@ -190,7 +194,7 @@ def encode_refusal(refusal: ModuleRefused) -> bytes:
 
 def decode_refusal(body: bytes) -> ModuleRefused:
     """Decode why a module cannot be run."""
-    if not body or body[0] not in REFUSALS:
+    if not body or body[0] not in _COMPILER_REFUSALS:
         raise WireError("a refusal without its outcome")
     return ModuleRefused(Outcome(body[0]), clean(body[1:].decode("utf-8", "replace")))
 

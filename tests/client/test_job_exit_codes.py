@@ -8,6 +8,7 @@ from fogbank.relay.job.errors import Cause, JobInterrupted, JobRefused, Progress
 from fogbank.sandbox.outcome import ModuleRefused, Outcome
 
 CODES = {
+    Outcome.TOO_SLOW: 119,
     Outcome.OUT_OF_FUEL: 120,
     Outcome.OUT_OF_MEMORY: 121,
     Outcome.TRAP: 122,
@@ -17,6 +18,7 @@ CODES = {
     Outcome.UNKNOWN_IMPORT: 126,
     Outcome.INVALID_MODULE: 126,
     Outcome.COMPILE_LIMIT: 126,
+    Outcome.UNKNOWN_RUNTIME: 126,
     Outcome.CANCELLED: 130,
 }
 

@@ -26,7 +26,7 @@ from fogbank.relay.job.messages import (
     TaskState,
 )
 from fogbank.sandbox.limits import Limits
-from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.outcome import REFUSALS, Outcome
 from fogbank.sandbox.task import Task
 from tests.relay.job_fakes import CEILINGS, MODULE, SMALL, FakeRunner, make_service, serve, task
 
@@ -69,9 +69,7 @@ async def test_each_outcome_arrives_as_itself(outcome: Outcome, autojump_clock: 
     assert result.reason == f"it is {outcome.name}"
 
 
-@pytest.mark.parametrize(
-    "outcome", [Outcome.INVALID_MODULE, Outcome.UNKNOWN_IMPORT, Outcome.COMPILE_LIMIT]
-)
+@pytest.mark.parametrize("outcome", sorted(REFUSALS))
 async def test_each_refused_module_arrives_as_its_outcome(
     outcome: Outcome, autojump_clock: MockClock
 ) -> None:

@@ -9,7 +9,7 @@ import trio
 from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.service_shell import JobService
 from fogbank.sandbox.limits import Limits
-from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
+from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result
 from fogbank.sandbox.task import Task
 
 MODULE = b"\0asm of a test"
@@ -34,7 +34,7 @@ class FakeRunner:
     @asynccontextmanager
     async def open_job(self, module: bytes) -> AsyncIterator["FakeJob"]:
         await trio.sleep(1)
-        for outcome in (Outcome.INVALID_MODULE, Outcome.UNKNOWN_IMPORT, Outcome.COMPILE_LIMIT):
+        for outcome in REFUSALS:
             if module == outcome.name.encode():
                 raise ModuleRefused(outcome, f"it is {outcome.name}")
         self.open_jobs += 1

@@ -28,7 +28,7 @@ from fogbank.relay.job.messages import (
     decode_from_worker,
 )
 from fogbank.relay.job.service_shell import JobService
-from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.outcome import REFUSALS, Outcome
 from tests.relay.job_fakes import MODULE, SMALL, FakeRunner, make_service, serve
 
 DEFAULTS = JobLimits()
@@ -138,9 +138,7 @@ async def test_a_session_from_hello_to_result(autojump_clock: MockClock) -> None
         assert await client.ended() == ""
 
 
-@pytest.mark.parametrize(
-    "outcome", [Outcome.INVALID_MODULE, Outcome.UNKNOWN_IMPORT, Outcome.COMPILE_LIMIT]
-)
+@pytest.mark.parametrize("outcome", sorted(REFUSALS))
 async def test_a_refused_module_ends_the_session(
     outcome: Outcome, autojump_clock: MockClock
 ) -> None:

@@ -53,6 +53,8 @@ def test_a_result_survives_its_encoding(result: Result) -> None:
         Result(Outcome.TRAP, 0),
         Result(Outcome.TIMEOUT),
         Result(Outcome.CANCELLED),
+        Result(Outcome.TOO_SLOW),
+        Result(Outcome.UNKNOWN_RUNTIME),
         Result(Outcome.COMPLETED, 0, fuel=1001),
         Result(Outcome.COMPLETED, 0, stdout=bytes(51), stderr=bytes(50)),
     ],
@@ -105,7 +107,7 @@ def test_reasons_from_a_process_are_one_printable_line() -> None:
     assert wire.decode_refusal(wire.encode_refusal(refusal)).reason == "a b?"
 
 
-@pytest.mark.parametrize("body", [b"", b"\0why", b"\x04why", b"\xffwhy"])
+@pytest.mark.parametrize("body", [b"", b"\0why", b"\x04why", b"\x0cwhy", b"\xffwhy"])
 def test_a_refusal_has_an_outcome_of_its_own(body: bytes) -> None:
     with pytest.raises(WireError):
         wire.decode_refusal(body)

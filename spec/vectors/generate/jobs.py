@@ -147,7 +147,7 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("a reserved state: paused", cbor({0: 7, 1: 1, 2: 3, 3: ""})),
         ("a reason with an escape", cbor({0: 7, 1: 1, 2: 1, 3: "\x1b[2J"})),
         ("a reason of 501 characters", cbor({0: 7, 1: 1, 2: 1, 3: "x" * 501})),
-        ("an unknown outcome", cbor(without({**RESULT, 2: 11}, 3))),
+        ("an unknown outcome", cbor(without({**RESULT, 2: 13}, 3))),
         ("completed without an exit code", cbor(without(RESULT, 3))),
         ("an exit code with a trap", cbor({**RESULT, 2: 2})),
         ("an exit code of 256", cbor({**RESULT, 3: 256})),
