@@ -21,9 +21,9 @@ from fogbank.directory.exchange_shell import fetch_consensus, fetch_links
 from fogbank.directory.network import AuthorityPin, NetworkDocument, SignedNetwork
 from fogbank.directory.schedule import interval_at
 from fogbank.relay.errors import ProtocolError, RelayError
-from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
+from fogbank.sandbox.files_shell import write_atomic
 
 DirectoryOpener: TypeAlias = Callable[[AuthorityPin], AbstractAsyncContextManager[Stream]]
 """Opens a `dir` stream to an authority, and closes what it took when the block is left."""

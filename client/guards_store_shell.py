@@ -12,7 +12,7 @@ from pathlib import Path
 from fogbank.client.guards import GuardState
 from fogbank.client.guards_codec import GUARDS_LIMIT, decode_guards, encode_guards
 from fogbank.relay.errors import ProtocolError
-from fogbank.relay.files_shell import write_atomic
+from fogbank.sandbox.files_shell import write_atomic
 
 _FILE, _LOCK, _SET_ASIDE = "guards", "guards.lock", "guards.corrupt"
 

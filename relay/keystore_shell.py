@@ -17,7 +17,6 @@ from typing import TypeVar
 
 from fogbank.relay.certificates import FAMILY_LIFETIME, SIGNING_LIFETIME, Chain, Use, issue
 from fogbank.relay.errors import KeyStoreError, ProtocolError
-from fogbank.relay.files_shell import sync_directory, write_atomic
 from fogbank.relay.keys import KEY_LENGTH, Ed25519Key, NodeId, Signed, X25519Key
 from fogbank.relay.link.handshake import LinkCredentials
 from fogbank.relay.node_keys import (
@@ -29,6 +28,7 @@ from fogbank.relay.node_keys import (
     encode_key,
     encode_request,
 )
+from fogbank.sandbox.files_shell import sync_directory, write_atomic
 
 IDENTITY_FILE = "identity.key"
 KEYS_FILE = "node.keys"

@@ -22,6 +22,8 @@ from fogbank.sandbox.jail import JailReport, SandboxUnavailable
 from fogbank.sandbox.limits import MODULE_SIZE, SandboxConfig
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.process_shell import Process, ProcessDied, open_starter
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
+from fogbank.sandbox.runtimes.store_shell import RuntimeRefused, RuntimeStore
 from fogbank.sandbox.stock_shell import Stock
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wat import is_wasm
@@ -34,8 +36,12 @@ _START_SECONDS = 30.0
 
 
 @asynccontextmanager
-async def open_sandbox(config: SandboxConfig) -> AsyncIterator["Sandbox"]:
+async def open_sandbox(
+    config: SandboxConfig, store: RuntimeStore | None = None
+) -> AsyncIterator["Sandbox"]:
     """Start a sandbox, and end it with everything in it when the block is left.
+
+    `store` has the runtimes that jobs may name.
 
     Raises `SandboxUnavailable` where a mandatory layer of the jail cannot be had, and `LimitError`
     if the configuration makes no sense.
@@ -49,7 +55,7 @@ async def open_sandbox(config: SandboxConfig) -> AsyncIterator["Sandbox"]:
         try:
             await jobs.fill()
             await compilers.fill()
-            yield Sandbox(config, report, jobs, compilers)
+            yield Sandbox(config, report, (jobs, compilers), store)
         finally:
             jobs.drop()
             compilers.drop()
@@ -59,20 +65,25 @@ class Sandbox:
     """A jail that is ready. Jobs beyond `SandboxConfig.processes` wait for their turn."""
 
     def __init__(
-        self, config: SandboxConfig, report: JailReport, jobs: Stock, compilers: Stock
+        self,
+        config: SandboxConfig,
+        report: JailReport,
+        stocks: tuple[Stock, Stock],
+        store: RuntimeStore | None,
     ) -> None:
         self.report = report
         self.config = config
-        self._jobs = jobs
-        self._compilers = compilers
+        self._jobs, self._compilers = stocks
+        self._store = store
         self._turns = trio.CapacityLimiter(config.processes)
 
     @asynccontextmanager
-    async def open_job(self, module: bytes) -> AsyncIterator["Job"]:
+    async def open_job(self, program: bytes | RuntimeId) -> AsyncIterator["Job"]:
         """Compile a binary module and give it a process of its own until the block is left.
 
-        Raises `ModuleRefused` if it cannot be run.
+        A runtime is taken from the store instead. Raises `ModuleRefused` if it cannot be run.
         """
+        module = self._runtime(program) if isinstance(program, RuntimeId) else program
         if not is_wasm(module):
             raise ModuleRefused(Outcome.INVALID_MODULE, "this is not a WebAssembly module")
         if len(module) > MODULE_SIZE:
@@ -85,6 +96,14 @@ class Sandbox:
                 yield job
             finally:
                 await job.close()
+
+    def _runtime(self, wanted: RuntimeId) -> bytes:
+        try:
+            if self._store is not None:
+                return self._store.read(wanted.digest)
+        except RuntimeRefused as refusal:
+            raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, str(refusal)) from None
+        raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, "this worker holds no runtimes")
 
     async def _compile(self, module: bytes) -> bytes:
         bounds = self.config.compiling

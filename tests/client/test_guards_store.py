@@ -14,7 +14,7 @@ from fogbank.client.guards_codec import GUARDS_LIMIT, decode_guards, encode_guar
 from fogbank.client.guards_store_shell import GuardStore
 from fogbank.relay.codec import encode
 from fogbank.relay.errors import ProtocolError
-from fogbank.relay.files_shell import write_atomic
+from fogbank.sandbox.files_shell import write_atomic
 from tests.client import networks
 from tests.client.networks import NETWORK_ID, NOW, SeededChooser
 

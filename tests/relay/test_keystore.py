@@ -13,7 +13,6 @@ import pytest
 from fogbank.relay.certificates import DAY, Use, open_certificate
 from fogbank.relay.codec import decode
 from fogbank.relay.errors import KeyStoreError, ProtocolError
-from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.keystore_shell import (
     KeyStore,
     create_family_key,
@@ -21,6 +20,7 @@ from fogbank.relay.keystore_shell import (
     load_family_key,
 )
 from fogbank.relay.node_keys import NodeKeys
+from fogbank.sandbox.files_shell import write_atomic
 from tests.relay.stores import NOW, reopened
 
 
@@ -295,7 +295,7 @@ def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     program = (
         "import sys, pathlib\n"
-        "from fogbank.relay.files_shell import write_atomic\n"
+        "from fogbank.sandbox.files_shell import write_atomic\n"
         "for n in range(200):\n"
         "    write_atomic(pathlib.Path(sys.argv[1]), sys.argv[2].encode() * 5000)\n"
         "    data = pathlib.Path(sys.argv[1]).read_bytes()\n"

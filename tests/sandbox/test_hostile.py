@@ -73,7 +73,7 @@ async def run(said: bytes, *, closing: bool = True) -> Result:
 async def compiled(said: bytes, *, closing: bool = True) -> ModuleRefused:
     impostor = Impostor(said, closing)
     stock = cast(Stock, impostor)
-    sandbox = Sandbox(SandboxConfig(), JailReport(()), stock, stock)
+    sandbox = Sandbox(SandboxConfig(), JailReport(()), (stock, stock), None)
     with pytest.raises(ModuleRefused) as info:
         async with sandbox.open_job(programs.HELLO):
             raise AssertionError("it was compiled")

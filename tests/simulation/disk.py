@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fogbank.directory.store_shell import Store, StoreError
-from fogbank.relay.files_shell import write_atomic
+from fogbank.sandbox.files_shell import write_atomic
 from tests.simulation.chance import Chance
 
 _FULL = 2

@@ -22,11 +22,12 @@ from fogbank.directory.broadcast import Broadcast
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
 from fogbank.directory.store_shell import Store
-from fogbank.relay import files_shell, links_shell
+from fogbank.relay import links_shell
 from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.job import service_shell
 from fogbank.relay.job.limits import Budget
 from fogbank.relay.links_shell import Links
+from fogbank.sandbox import files_shell
 from tests.simulation import cheap
 from tests.simulation.run import Plan, simulate
 from tests.simulation.world import Size

@@ -32,7 +32,7 @@ from fogbank.nodes.status import (
     rounded,
 )
 from fogbank.nodes.status_shell import read_status, run_with_status
-from fogbank.relay.files_shell import write_atomic
+from fogbank.sandbox.files_shell import write_atomic
 from tests.directory.factory import START, make_network, make_synthetic, relay
 
 SYNTHETIC = make_synthetic()

@@ -69,7 +69,7 @@ def request(
 ) -> None:
     """Ask for a new signing key to be certified, where the identity key is kept."""
     with errors_in_words():
-        from fogbank.relay.files_shell import write_atomic
+        from fogbank.sandbox.files_shell import write_atomic
 
         write_atomic(to, _store(folder).request_signing(), 0o644)
         note(f"take {to} to where the identity key is, and run `key certify` there")
@@ -83,10 +83,10 @@ def certify(
 ) -> None:
     """Certify a node's new signing key for 30 days, with its identity key."""
     with errors_in_words():
-        from fogbank.relay.files_shell import write_atomic
         from fogbank.relay.keys import show_id
         from fogbank.relay.keystore_shell import load_identity_key
         from fogbank.relay.node_keys import answer_request
+        from fogbank.sandbox.files_shell import write_atomic
 
         key = load_identity_key(identity)
         signing, certificate = answer_request(_read(request), key, time.time())

@@ -18,9 +18,9 @@ from fogbank.demo.picture import Tile, assemble, png, tiles
 from fogbank.nodes.home import Home
 from fogbank.nodes.user import User, open_user
 from fogbank.relay.errors import RelayError
-from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.keys import NodeId
+from fogbank.sandbox.files_shell import write_atomic
 from fogbank.sandbox.limits import SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
 from fogbank.sandbox.task import Task

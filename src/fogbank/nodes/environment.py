@@ -15,10 +15,10 @@ from pathlib import Path
 from fogbank.client.chance import Chooser
 from fogbank.client.chance_shell import SystemChooser
 from fogbank.directory.store_shell import Store
-from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.link.pipe import Transport
 from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.node_shell import Node, NodeConfig
+from fogbank.sandbox.files_shell import write_atomic
 
 
 @dataclass(frozen=True, slots=True)

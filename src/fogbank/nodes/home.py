@@ -35,7 +35,6 @@ from fogbank.directory.network import (
     verify_successor,
 )
 from fogbank.relay.errors import KeyStoreError, ProtocolError, RelayError
-from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.keys import Signed
 from fogbank.relay.keystore_shell import (
     KeyStore,
@@ -43,6 +42,7 @@ from fogbank.relay.keystore_shell import (
     issue_family_certificate,
     load_family_key,
 )
+from fogbank.sandbox.files_shell import write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from fogbank.directory.network import (
 )
 from fogbank.nodes.home import Home, HomeError
 from fogbank.relay.errors import ProtocolError
-from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.keys import parse_id, show_id
 from fogbank.relay.keystore_shell import KeyStore
+from fogbank.sandbox.files_shell import write_atomic
 
 CARD_FILE = "card.toml"
 _CARD_LIMIT = 8 << 10

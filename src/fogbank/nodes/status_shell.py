@@ -17,9 +17,9 @@ from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
 from fogbank.nodes.status import STATUS_LIMIT, Observed, Status, make_status
 from fogbank.nodes.why import Case
-from fogbank.relay.files_shell import write_atomic
 from fogbank.relay.keystore_shell import KeyStore
 from fogbank.relay.node_shell import NodeConfig
+from fogbank.sandbox.files_shell import write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fogbank.nodes.home import HomeError
-from fogbank.relay.files_shell import write_atomic
+from fogbank.sandbox.files_shell import write_atomic
 
 _STATE_FILE = "testnet.json"
 _STATE_VERSION = 1
