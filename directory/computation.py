@@ -11,11 +11,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from fogbank.directory.consensus import (
     MAX_ENTRIES,
     RANDOM_METHOD,
+    RUNTIMES_METHOD,
     SUPPORTED_METHODS,
     VALIDITY,
     Consensus,
@@ -23,8 +25,15 @@ from fogbank.directory.consensus import (
 from fogbank.directory.descriptor import Descriptor, Role
 from fogbank.directory.entries import Entry, Flag
 from fogbank.directory.network import NetworkDocument
+from fogbank.directory.runtimes import Runtimes, agreed
 from fogbank.directory.schedule import Round
-from fogbank.directory.shared_random import EXTENSION, RandomState, Share, advance, decode_share
+from fogbank.directory.shared_random import (
+    EXTENSION,
+    RandomState,
+    Share,
+    advance,
+    decode_share,
+)
 from fogbank.directory.vote import Observation, OpenVote
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import NodeId
@@ -64,6 +73,10 @@ def compute(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) ->
     revoked = _majority(policy.revoked for policy in policies)
     entries = _authorities(votes, this) + _nodes(votes, network, this)
     method = _method(votes, network)
+    runtimes = None
+    if method >= RUNTIMES_METHOD:
+        runtimes = agreed((policy.runtimes for policy in policies), network.quorum)
+        entries = _naming_only(entries, runtimes)
     return Consensus(
         method=method,
         network_id=network.network_id,
@@ -79,6 +92,7 @@ def compute(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) ->
         voters=tuple(vote.authority for vote in votes),
         entries=_admitted(entries, required, engines, revoked),
         random=_random(votes, network, this) if method >= RANDOM_METHOD else None,
+        runtimes=runtimes,
     )
 
 
@@ -99,6 +113,17 @@ def _random(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) ->
             with suppress(ProtocolError):
                 shares.append((vote.authority, decode_share(data)))
     return advance(shares, network, this)
+
+
+def _naming_only(entries: Iterable[Entry], accepted: Runtimes) -> list[Entry]:
+    """Let entries name accepted runtimes alone."""
+    digests = {runtime.digest for runtime in accepted}
+    return [
+        replace(entry, runtimes=tuple(each for each in entry.runtimes if each in digests))
+        if entry.runtimes
+        else entry
+        for entry in entries
+    ]
 
 
 def _majority(lists: Iterable[Sequence[_T]]) -> tuple[_T, ...]:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from fogbank.directory.entries import (
     MAX_ENGINE,
     MAX_PROTOCOLS,
+    MAX_RUNTIMES,
     SUPPORTED_PROTOCOLS,
     Entry,
     Flag,
@@ -17,6 +18,7 @@ from fogbank.directory.entries import (
     is_nickname,
 )
 from fogbank.directory.network import NetworkDocument
+from fogbank.directory.runtimes import Runtimes, runtimes_from_value, runtimes_value
 from fogbank.directory.shared_random import RandomState, Seed, state_from_value
 from fogbank.directory.signatures import (
     AuthoritySignature,
@@ -59,9 +61,11 @@ MAX_ENTRIES = 100_000
 VALIDITY = 86_400
 """Seconds for which a consensus may be used (spec/05 §5.2)."""
 DIGEST_LENGTH = 32
-SUPPORTED_METHODS = (1, 2)
+SUPPORTED_METHODS = (1, 2, 3)
 RANDOM_METHOD = 2
 """From this method on a consensus holds the shared randomness (spec/05 §6.3)."""
+RUNTIMES_METHOD = 3
+"""From this method on a consensus says which runtimes are accepted (spec/05 §3.3)."""
 
 MAX_ENGINES = 64
 MAX_REVOKED = 10_000
@@ -71,7 +75,8 @@ MAX_REVOKED = 10_000
 class Consensus:
     """What q authorities agreed on for one interval; times in seconds (spec/05 §5.1).
 
-    `entries` are in the order of their identities. `digest` is the SHA-256 of the body that it
+    `entries` are in the order of their identities; `random` is there from method 2 on, `runtimes`
+    from method 3 on. `digest` is the SHA-256 of the body that it
     was read from, and does not count in comparisons.
     """
 
@@ -89,6 +94,7 @@ class Consensus:
     voters: tuple[NodeId, ...]
     entries: tuple[Entry, ...]
     random: RandomState | None = None
+    runtimes: Runtimes | None = None
     digest: bytes = field(default=b"", compare=False)
     _index: Mapping[NodeId, Entry] = field(init=False, repr=False, compare=False)
     _by_role: tuple[tuple[Entry, ...], ...] = field(init=False, repr=False, compare=False)
@@ -140,6 +146,8 @@ class Consensus:
         }
         if self.random is not None:
             fields[14] = self.random.value()
+        if self.runtimes is not None:
+            fields[15] = runtimes_value(self.runtimes)
         return encode(fields)
 
 
@@ -268,6 +276,10 @@ def _open_random(record: Record) -> RandomState:
     return state_from_value(list(record.array(14, 4, lambda part: part)))
 
 
+def _open_runtimes(record: Record) -> Runtimes:
+    return runtimes_from_value(list(record.array(15, MAX_RUNTIMES, lambda part: part)))
+
+
 def _open_fields(record: Record, network_id: bytes, head: _Head, digest: bytes) -> Consensus:
     identity = bytes_item(KEY_LENGTH, KEY_LENGTH)
     consensus = Consensus(
@@ -285,6 +297,7 @@ def _open_fields(record: Record, network_id: bytes, head: _Head, digest: bytes) 
         voters=record.array(12, 64, identity),
         entries=record.array(13, MAX_ENTRIES, entry_from_value),
         random=_open_random(record) if head.method >= RANDOM_METHOD else None,
+        runtimes=_open_runtimes(record) if head.method >= RUNTIMES_METHOD else None,
         digest=digest,
     )
     record.done()

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias, TypeVar
 
 from fogbank.directory.consensus import MAX_ENGINES, MAX_REVOKED, SUPPORTED_METHODS
 from fogbank.directory.descriptor import Descriptor
-from fogbank.directory.entries import MAX_ENGINE, REQUIRED_PROTOCOLS, SUPPORTED_PROTOCOLS
+from fogbank.directory.entries import (
+    MAX_ENGINE,
+    MAX_RUNTIMES,
+    REQUIRED_PROTOCOLS,
+    SUPPORTED_PROTOCOLS,
+)
+from fogbank.directory.runtimes import KNOWN, Runtime, Runtimes, is_runtime
 from fogbank.directory.vote import Policy
 from fogbank.relay.keys import NodeId, parse_id
 
@@ -86,6 +93,7 @@ def parse_policy(
         recommended_protocols=_numbers(table, "recommended_protocols", protocols, strict=False),
         engines=tuple(sorted(_take(table, "engines", MAX_ENGINES, _engine))),
         revoked=tuple(sorted(set(_take(table, "revoked", MAX_REVOKED, _identity)))),
+        runtimes=_runtimes(table) if "runtimes" in table else KNOWN,
     )
     if not policy.methods:
         raise PolicyError("methods is empty: name at least one that this program knows")
@@ -137,6 +145,40 @@ def _engine(value: Any, name: str) -> str:
     if not (type(value) is str and value.isprintable() and 0 < len(value.encode()) <= MAX_ENGINE):
         raise PolicyError(f"{name} holds {_shown(value)}, which is no engine class")
     return value
+
+
+def _runtimes(table: dict[str, Any]) -> Runtimes:
+    named = _take(table, "runtimes", MAX_RUNTIMES, _runtime)
+    runtimes = tuple(sorted({runtime for each in named for runtime in each}))
+    digests = {runtime.digest for runtime in runtimes}
+    if len(digests) < len(runtimes):
+        raise PolicyError("runtimes names one module twice, with other names or sizes")
+    if len(runtimes) > MAX_RUNTIMES:
+        raise PolicyError(f"runtimes names more than {MAX_RUNTIMES}")
+    return runtimes
+
+
+def _runtime(value: Any, name: str) -> Runtimes:
+    """Return what one item stands for: a name for all that this program knows by it."""
+    if type(value) is str:
+        known = tuple(runtime for runtime in KNOWN if runtime.name == value)
+        if not known:
+            names = ", ".join(sorted({runtime.name for runtime in KNOWN}))
+            raise PolicyError(
+                f"{name} holds {_shown(value)}, and this program knows {names}: update it first, "
+                "or write a table of name, digest and size"
+            )
+        return known
+    match value:
+        case {"name": str(named), "digest": str(digits), "size": int(size)} if len(value) == 3:
+            with suppress(ValueError):
+                digest = bytes.fromhex(digits)
+                if is_runtime(named, digest, size):
+                    return (Runtime(named, digest, size),)
+    raise PolicyError(
+        f"{name} holds {_shown(value)}, which is no runtime: write a name, or a table of name, "
+        "digest (64 hexadecimal digits) and size"
+    )
 
 
 def _identity(value: Any, name: str) -> NodeId:

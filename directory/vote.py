@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fogbank.directory.consensus import DIGEST_LENGTH, MAX_ENGINES, MAX_REVOKED, SUPPORTED_METHODS
@@ -15,6 +16,8 @@ from fogbank.directory.entries import (
     SUPPORTED_PROTOCOLS,
 )
 from fogbank.directory.network import NetworkDocument
+from fogbank.directory.runtimes import EXTENSION as RUNTIMES_EXTENSION
+from fogbank.directory.runtimes import KNOWN, Runtimes, decode_runtimes, encode_runtimes
 from fogbank.directory.signatures import Credentials
 from fogbank.relay.certificates import Use, open_certificate
 from fogbank.relay.codec import (
@@ -42,7 +45,7 @@ _MAX_METHODS = 16
 class Policy:
     """What an authority's operator votes for, beyond the nodes (spec/05 §3).
 
-    An empty tuple of engine classes accepts every class.
+    An empty tuple of engine classes accepts every class; `runtimes` are those that are accepted.
     """
 
     methods: tuple[int, ...] = SUPPORTED_METHODS
@@ -50,6 +53,7 @@ class Policy:
     recommended_protocols: tuple[int, ...] = SUPPORTED_PROTOCOLS
     engines: tuple[str, ...] = ()
     revoked: tuple[NodeId, ...] = ()
+    runtimes: Runtimes = KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ class Vote:
     """A vote before it is signed. `nodes` are the running ones, as descriptor bytes.
 
     `own` is the authority's own descriptor, or empty; `previous` the digest of the newest
-    consensus that it holds, or empty. `extensions` are what later methods add, by number.
+    consensus that it holds, or empty. `extensions` are what later methods add, by number, besides
+    the runtimes of the policy.
     """
 
     valid_after: int
@@ -98,8 +103,8 @@ class Vote:
             11: self.own,
             12: [_node_value(data, seen) for data, seen in self.nodes],
         }
-        if self.extensions:
-            fields[13] = [list(extension) for extension in self.extensions]
+        runtimes = RUNTIMES_EXTENSION, encode_runtimes(policy.runtimes)
+        fields[13] = [list(extension) for extension in (*self.extensions, runtimes)]
         return Signed.make(credentials.key, VOTE_LABEL, encode(fields)).encode()
 
 
@@ -147,6 +152,7 @@ def open_vote(
     nodes = record.array(12, MAX_NODES, _split_node)
     extensions = dict(record.array(13, MAX_EXTENSIONS, _extension)) if record.has(13) else {}
     record.done()
+    policy = replace(policy, runtimes=_open_runtimes(extensions))
     opened = _open_nodes(nodes, cache, valid_after)
     return OpenVote(authority, policy, previous, own, opened, extensions)
 
@@ -163,6 +169,13 @@ def _extension(value: Any) -> tuple[int, bytes]:
             return number, data
         case _:
             raise ProtocolError("a vote holds something else than [number, bytes] as an extension")
+
+
+def _open_runtimes(extensions: Mapping[int, bytes]) -> Runtimes:
+    """Return the runtimes that a vote names: none if it names none that can be read."""
+    with suppress(ProtocolError):
+        return decode_runtimes(extensions.get(RUNTIMES_EXTENSION, b""))
+    return ()
 
 
 def _open_policy(record: Record) -> Policy:

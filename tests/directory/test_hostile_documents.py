@@ -36,6 +36,7 @@ from fogbank.directory.exchange import (
     unpack_evidence,
 )
 from fogbank.directory.network import dump_network, load_network, open_network
+from fogbank.directory.runtimes import KNOWN
 from fogbank.directory.shared_random import RandomState, Seed, Share
 from fogbank.directory.signatures import AuthoritySignature
 from fogbank.directory.vote import VOTE_LABEL, Observation, Policy, Vote, open_vote
@@ -61,10 +62,12 @@ VOTE = Vote(
     bytes(32),
     AUTHORITY.descriptor(START),
     ((DESCRIPTOR, Observation(1, 2, 3, 4)), (worker(0).descriptor(START), Observation())),
-    ((1, Share(T0, RANDOM).encode()), (2, b"")),
+    ((1, Share(T0, RANDOM).encode()), (99, b"")),
 ).sign(DOCUMENT.network_id, AUTHORITY.credentials)
 CONSENSUS = NETWORK.sign(
-    replace(make_consensus(NETWORK, [make_entry(RELAY)]), method=2, random=RANDOM).encode_body()
+    replace(
+        make_consensus(NETWORK, [make_entry(RELAY)]), method=3, random=RANDOM, runtimes=KNOWN
+    ).encode_body()
 )
 
 

@@ -18,6 +18,7 @@ from fogbank.directory.admission import Admission
 from fogbank.directory.consensus import Consensus, open_consensus
 from fogbank.directory.descriptor import Descriptor, open_descriptor
 from fogbank.directory.rules import Listed, PolicyError, Rules, parse_policy
+from fogbank.directory.runtimes import KNOWN, Runtime
 from fogbank.directory.schedule import nth_round
 from fogbank.directory.vote import Policy
 from fogbank.nodes.home import HomeError
@@ -62,6 +63,7 @@ def test_all_that_a_policy_says() -> None:
         recommended_protocols = [1, 2]
         engines = ["b", "a"]
         revoked = ["{show(RELAYS[0])}"]
+        runtimes = ["python", {{name = "lua", digest = "{"ab" * 32}", size = 7}}]
         [reject]
         identities = ["{show(RELAYS[1])}"]
         networks = ["127.13.0.0/16"]
@@ -70,7 +72,8 @@ def test_all_that_a_policy_says() -> None:
         networks = ["127.0.0.0/8", "2001:db8::/32"]
         """
     )
-    assert policy == Policy((1,), (1,), (1, 2), ("a", "b"), (RELAYS[0].identity,))
+    runtimes = (Runtime("lua", b"\xab" * 32, 7), *(each for each in KNOWN if each.name == "python"))
+    assert policy == Policy((1,), (1,), (1, 2), ("a", "b"), (RELAYS[0].identity,), runtimes)
     assert not rules.admits(described(RELAYS[1]))
     assert not rules.admits(described(RELAYS[2])), "127.13.0.1 is in a rejected network"
     assert rules.admits(described(RELAYS[3]))
@@ -80,6 +83,8 @@ def test_all_that_a_policy_says() -> None:
 
 def test_an_empty_policy_is_the_default() -> None:
     assert parse_policy("") == (Policy(), Rules())
+    assert Policy().runtimes == KNOWN
+    assert parse_policy("runtimes = []")[0].runtimes == ()
     assert all(Rules().admits(described(node)) for node in NODES)
 
 
@@ -96,6 +101,15 @@ def test_an_empty_policy_is_the_default() -> None:
         ("engines = ['']", "no engine class"),
         ("revoked = ['somebody']", "no node's identity"),
         ("revoked = [1]", "no node's identity"),
+        ("runtimes = ['cobol']", "this program knows .*python"),
+        ("runtimes = [1]", "no runtime"),
+        ("[[runtimes]]\nname = 'lua'\ndigest = 'ab'\nsize = 1", "no runtime"),
+        (f"[[runtimes]]\nname = 'lua'\ndigest = '{'ab' * 32}'\nsize = 0", "no runtime"),
+        (f"[[runtimes]]\nname = 'lua'\ndigest = '{'ab' * 32}'\nsize = 1\nurl = ''", "no runtime"),
+        (
+            "".join(f"[[runtimes]]\nname='{n}'\ndigest='{'ab' * 32}'\nsize=1\n" for n in "ab"),
+            "one module twice",
+        ),
         ("reject = 1", "as a table"),
         ("[reject]\nnetworks = ['127.0.0.1/8']", "host bits"),
         ("[reject]\nnetworks = [7]", "no network such as"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.contacts import contacts
+from fogbank.directory.runtimes import KNOWN
 from fogbank.directory.schedule import nth_round
 from fogbank.directory.shared_random import (
     CLASSES,
@@ -207,31 +208,37 @@ def test_seeds_outlive_an_outage_of_days_and_restarts() -> None:
 def test_methods_are_upgraded_one_authority_at_a_time() -> None:
     """The highest method that q offer is used; no round is lost, and back again is no worse."""
     sim = simulate()
-    steps = {0: 0, 1: 2, 2: 4, 3: 6}
 
-    def offer(index: int, methods: tuple[int, ...]) -> None:
+    def offer(index: int, *methods: int) -> None:
         core = sim.members[index].core
         assert core is not None
         core.policy = Policy(methods=methods)
 
+    def offer_from(number: int, index: int, *methods: int) -> None:
+        when = nth_round(DOCUMENT, number - 1).valid_after + 0.1 if number else START + 0.9
+        sim.at(when, partial(offer, index, *methods))
+
     for index in range(4):
-        sim.at(START + 0.9, partial(offer, index, (1,)))
-    for index, number in steps.items():
-        if number:
-            when = nth_round(DOCUMENT, number - 1).valid_after + 0.1
-            sim.at(when, partial(offer, index, (1, 2)))
+        offer_from(0, index, 1)
+    # Authority 0 never offers more than method 1: the other three are q.
+    for index, number in ((1, 2), (2, 4), (3, 6)):
+        offer_from(number, index, 1, 2)
+    for index, number in ((3, 8), (1, 9), (2, 10)):
+        offer_from(number, index, 1, 2, 3)
     for index in (1, 2):
-        sim.at(nth_round(DOCUMENT, 9).valid_after + 0.1, partial(offer, index, (1,)))
-    sim.run_rounds(12)
+        offer_from(12, index, 1, 2)
+    for index in (1, 2):
+        offer_from(14, index, 1)
+    sim.run_rounds(16)
     methods = []
-    for number in range(12):
+    for number in range(16):
         valid_after = nth_round(DOCUMENT, number).valid_after
         assert len(sim.consensuses(valid_after)) == 1
         consensus = sim.members[0].adopted[valid_after]
-        assert (consensus.random is not None) == (consensus.method == 2)
+        assert (consensus.random is not None) == (consensus.method >= 2)
+        assert consensus.runtimes == (KNOWN if consensus.method >= 3 else None)
         methods.append(consensus.method)
-    # Authority 0 never offers method 2: the other three are q.
-    assert methods == [1] * 6 + [2] * 4 + [1] * 2
+    assert methods == [1] * 6 + [2] * 4 + [3] * 2 + [2] * 2 + [1] * 2
     assert all(len(digests) == 1 for digests in sim.signed.values())
 
 

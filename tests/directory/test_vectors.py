@@ -35,6 +35,7 @@ from fogbank.directory.network import (
     open_network,
     verify_successor,
 )
+from fogbank.directory.runtimes import Runtime, encode_runtimes
 from fogbank.directory.schedule import nth_round
 from fogbank.directory.shared_random import (
     EXTENSION,
@@ -63,6 +64,11 @@ NETWORK = NetworkDocument(
     ),
     Timing(NOW, 500, 30, 3, 3),
     test=True,
+)
+
+
+RUNTIMES = tuple(
+    Runtime(name, bytes.fromhex(digest), size) for name, digest, size in VECTORS["runtimes"]
 )
 
 
@@ -127,8 +133,9 @@ def test_the_vote_and_its_chain() -> None:
     assert chain.verify(NETWORK) == set(IDENTITIES[:2])
     assert chain.encode() == value("chain")
     vote = open_vote(value("vote"), chain.sender, NETWORK, VALID_AFTER, DescriptorCache(NETWORK))
-    assert vote.policy == Policy()
-    assert set(vote.extensions) == {1, 99}
+    assert vote.policy == Policy(methods=(1, 2, 3), runtimes=RUNTIMES)
+    assert set(vote.extensions) == {1, 2, 99}
+    assert encode_runtimes(RUNTIMES) == vote.extensions[2]
     ((descriptor, seen),) = vote.nodes.values()
     assert descriptor.data == value("descriptor")
     assert seen == Observation(uptime=60)
@@ -139,6 +146,14 @@ def test_the_consensus() -> None:
     assert consensus.valid_after == VALID_AFTER
     assert len(consensus.relays()) == 5
     assert consensus.contact_seed == value("contact_seed") == first_contact_seed(NETWORK.network_id)
+
+
+def test_accepted_runtimes() -> None:
+    third = open_consensus(value("consensus_3"), NETWORK, VALID_AFTER)
+    assert third.runtimes == RUNTIMES
+    second = open_consensus(value("consensus_2"), NETWORK, VALID_AFTER)
+    assert second.runtimes is None
+    assert replace(third, method=2, runtimes=None) == second
 
 
 def test_shared_randomness() -> None:

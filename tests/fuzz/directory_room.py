@@ -13,6 +13,7 @@ from fogbank.directory.computation import compute
 from fogbank.directory.consensus import (
     CONSENSUS_LABEL,
     RANDOM_METHOD,
+    RUNTIMES_METHOD,
     Consensus,
     SignedConsensus,
     open_consensus,
@@ -38,6 +39,7 @@ from fogbank.directory.exchange import (
     unpack_evidence,
     unpack_links,
 )
+from fogbank.directory.runtimes import Runtime, decode_runtimes, encode_runtimes
 from fogbank.directory.schedule import Round, nth_round
 from fogbank.directory.shared_random import (
     EXTENSION,
@@ -85,6 +87,11 @@ RANDOM = RandomState(
     ((IDENTITIES[0], VALUE),),
     (Seed(3, START, bytes(32)), Seed(4, START, b"4" * 32)),
 )
+RUNTIMES = (
+    Runtime("lua", b"l" * 32, 1),
+    Runtime("python", bytes(32), 1 << 20),
+    Runtime("python", b"p" * 32, 1 << 25),
+)
 SHARE = Share(START, RANDOM, b"c" * 32, VALUE).encode()
 
 
@@ -127,7 +134,10 @@ def counted_in(this: Round) -> Callable[[bytes], OpenVote]:
 
 PLAIN = make_consensus(NETWORK, [make_entry(node) for node in NODES])
 WITH_RANDOM = replace(PLAIN, method=RANDOM_METHOD, random=RANDOM)
-CONSENSUS, SECOND_METHOD = (NETWORK.sign(each.encode_body()) for each in (PLAIN, WITH_RANDOM))
+WITH_RUNTIMES = replace(WITH_RANDOM, method=RUNTIMES_METHOD, runtimes=RUNTIMES)
+CONSENSUS, SECOND_METHOD, THIRD_METHOD = (
+    NETWORK.sign(each.encode_body()) for each in (PLAIN, WITH_RANDOM, WITH_RUNTIMES)
+)
 
 
 def consensus(data: bytes) -> tuple[bytes, Consensus]:
@@ -235,7 +245,7 @@ DIRECTORY = [
         "consensus",
         consensus,
         CONSENSUS,
-        more=(SECOND_METHOD,),
+        more=(SECOND_METHOD, THIRD_METHOD),
         again=consensus_again,
         repair=RING.repair,
         limit=4096,
@@ -244,7 +254,7 @@ DIRECTORY = [
         "consensus on disk",
         reopened,
         CONSENSUS,
-        more=(SECOND_METHOD,),
+        more=(SECOND_METHOD, THIRD_METHOD),
         again=consensus_again,
         repair=RING.repair,
         limit=4096,
@@ -293,6 +303,13 @@ DIRECTORY = [
         SHARE,
         more=(Share().encode(),),
         again=lambda share: share.encode(),
+    ),
+    Decoder(
+        "list of runtimes",
+        decode_runtimes,
+        encode_runtimes(RUNTIMES),
+        more=(encode_runtimes(()),),
+        again=encode_runtimes,
     ),
     Decoder(
         "directory reply",

@@ -68,11 +68,12 @@ methods = [1]
 required_protocols = [1]
 engines = ["class"]
 revoked = []
+runtimes = ["python", { name = "lua", digest = "%s", size = 7 }]
 [reject]
 networks = ["203.0.113.0/24", "2001:db8::/32"]
 [approve]
 identities = ["%s"]
-""" % (b"a" * 52)
+""" % (b"ab" * 32, b"a" * 52)
 
 
 def policy(data: bytes) -> object:

@@ -103,6 +103,7 @@ class Seen:
     interval: float
     method: int
     nodes: frozenset[str]
+    runtimes: frozenset[str]
 
 
 def consensus(network: Network) -> Seen:
@@ -113,7 +114,8 @@ def consensus(network: Network) -> Seen:
         datetime.fromisoformat(report[key]).timestamp() for key in ("valid_after", "fresh_until")
     ]
     names = frozenset(node["nickname"] for node in report["nodes"])
-    return Seen(times[0], times[1] - times[0], report["method"], names)
+    runtimes = frozenset(runtime["name"] for runtime in report["runtimes"])
+    return Seen(times[0], times[1] - times[0], report["method"], names, runtimes)
 
 
 def the_next(network: Network, changed: float) -> Seen:
@@ -133,21 +135,22 @@ ROUND_SECONDS = 3 * 0.6 + 1
 
 
 def test_what_three_operators_write_is_in_force_in_the_next_consensus(tmp_path: Path) -> None:
-    """Engine classes, rejection and approval, a method that two of four do not know yet."""
+    """Engine classes, runtimes, whom to let in, a method that two of four do not know yet."""
     network = start_network(tmp_path / "network", "--relays", "4", "--workers", "1")
     try:
         everyone = consensus(network)
-        assert everyone.method == 2
+        assert everyone.method == 3
+        assert "python" in everyone.runtimes
         report = json.loads(network.fog("network", "show", "--json").stdout)["nodes"]
         relays = {node["nickname"]: node for node in report if node["role"] == "relay"}
         host = relays["relay4"]["addresses"][0].split(":")[0]
         approved = [node["identity"] for node in report if node["nickname"] != "relay3"]
         steps: tuple[tuple[int, str, set[str], int], ...] = (
-            (3, 'engines = ["an engine that nobody has"]', {"worker1"}, 2),
-            (3, f"[reject]\nnetworks = ['{host}/32']", {"relay4"}, 2),
-            (3, f"[approve]\nidentities = {json.dumps(approved)}", {"relay3"}, 2),
+            (3, 'engines = ["an engine that nobody has"]\nruntimes = []', {"worker1"}, 3),
+            (3, f"[reject]\nnetworks = ['{host}/32']", {"relay4"}, 3),
+            (3, f"[approve]\nidentities = {json.dumps(approved)}", {"relay3"}, 3),
             (2, "methods = [1]", set(), 1),
-            (3, "", set(), 2),
+            (3, "", set(), 3),
         )
         for count, text, gone, method in steps:
             for number in range(1, 5):
@@ -156,6 +159,8 @@ def test_what_three_operators_write_is_in_force_in_the_next_consensus(tmp_path: 
             seen = the_next(network, time.time())
             assert everyone.nodes - seen.nodes == gone, text
             assert seen.method == method, text
+            none = method < 3 or "runtimes" in text
+            assert seen.runtimes == (frozenset() if none else everyone.runtimes), text
     finally:
         stop_network(network)
 

@@ -123,7 +123,7 @@ def vote(relay: bytes) -> bytes:
         2: public(AUTHORITIES[0]),
         3: certificate(AUTHORITIES[0], 1, public(f"{AUTHORITIES[0]} signing"), 30 * DAY),
         4: VALID_AFTER,
-        5: [1, 2],
+        5: [1, 2, 3],
         6: [1],
         7: [1],
         8: [],
@@ -131,7 +131,7 @@ def vote(relay: bytes) -> bytes:
         10: b"",
         11: b"",
         12: [[relay, 60, 0, 0, 0]],
-        13: [[1, share()], [99, b"of a later version"]],
+        13: [[1, share()], [99, b"of a later version"], [2, cbor(runtimes())]],
     }
     body = cbor(fields)
     return cbor([body, sign(f"{AUTHORITIES[0]} signing", "fogbank-vote-v1", body)])
@@ -162,7 +162,7 @@ def seed() -> bytes:
 
 
 def consensus_body(method: int) -> bytes:
-    """A consensus of five relays, §5.1; by method 2 with the shared randomness."""
+    """A consensus of five relays, §5.1; from method 2 on with the shared randomness."""
     entries = sorted(entry(f"relay {i}", 10 + i) for i in range(5))
     fields = {
         1: method,
@@ -179,9 +179,18 @@ def consensus_body(method: int) -> bytes:
         12: sorted(map(public, AUTHORITIES)),
         13: entries,
     }
-    if method == 2:
+    if method >= 2:
         fields[14] = randomness()
+    if method >= 3:
+        fields[15] = runtimes()
     return cbor(fields)
+
+
+def runtimes() -> list[Any]:
+    """A list of runtimes, §3.3: two releases of one, and another."""
+    digests = sorted([sha256(b"python 1"), sha256(b"python 2")])
+    pythons = [["python", digest, 26_000_000] for digest in digests]
+    return [["javascript", sha256(b"javascript"), 1_000_000], *pythons]
 
 
 SLOT = 40
@@ -233,7 +242,7 @@ def contacts(contact_seed: bytes) -> list[str]:
 
 def vectors() -> dict[str, Any]:
     """All vectors of the page."""
-    body, second = consensus_body(1), consensus_body(2)
+    body, second, third = map(consensus_body, (1, 2, 3))
     label = "fogbank-consensus-v1"
     signatures = [signature(name, label, body) for name in AUTHORITIES]
     other_label = [*signatures[:2], signature(AUTHORITIES[2], "fogbank-vote-v1", body)]
@@ -281,6 +290,8 @@ def vectors() -> dict[str, Any]:
         "worker": public("worker").hex(),
         "contacts": contacts(seed()),
         "consensus_2": cbor([second, [signature(n, label, second) for n in AUTHORITIES]]).hex(),
+        "consensus_3": cbor([third, [signature(n, label, third) for n in AUTHORITIES]]).hex(),
+        "runtimes": [[name, digest.hex(), size] for name, digest, size in runtimes()],
         "random": {
             "slot": SLOT,
             "values": {public(name).hex(): value(name).hex() for name in AUTHORITIES},

@@ -157,9 +157,11 @@ def show(as_json: AsJson = False) -> None:
             f"{report['name']}: consensus of {report['valid_after']}, fresh until "
             f"{report['fresh_until']}, valid until {report['valid_until']}"
         )
+        names = [f"{each['name']} ({each['digest'][:12]})" for each in report["runtimes"]]
+        emit(f"accepted runtimes: {', '.join(names) or 'none'}")
         for node in report["nodes"]:
             where = ", ".join(node["addresses"]) or "-"
             emit(
                 f"{node['role']:10} {node['nickname']:20} {node['identity'][:12]} {where:24} "
-                f"{' '.join(node['flags'])}"
+                f"{' '.join([*node['flags'], *node['runtimes']])}"
             )

@@ -34,6 +34,7 @@ def check(
         emit(f"required protocol versions: {_join(policy.required_protocols)}")
         emit(f"recommended protocol versions: {_join(policy.recommended_protocols)}")
         emit(f"accepted engine classes: {_join(policy.engines) or 'all'}")
+        emit(f"accepted runtimes: {_join(tuple(each.name for each in policy.runtimes)) or 'none'}")
         emit(f"revoked: {len(policy.revoked)} identities")
         emit(f"rejected: {len(rejected.identities)} identities, {len(rejected.networks)} networks")
         emit(

@@ -165,11 +165,15 @@ def _report(network: NetworkDocument, consensus: Consensus) -> dict[str, Any]:
         "fresh_until": _time(consensus.fresh_until),
         "valid_until": _time(consensus.valid_until),
         "method": consensus.method,
-        "nodes": [_node(entry) for entry in consensus.entries],
+        "runtimes": [
+            {"name": each.name, "digest": each.digest.hex(), "size": each.size}
+            for each in consensus.runtimes or ()
+        ],
+        "nodes": [_node(entry, consensus) for entry in consensus.entries],
     }
 
 
-def _node(entry: Entry) -> dict[str, Any]:
+def _node(entry: Entry, consensus: Consensus) -> dict[str, Any]:
     roles = ((Flag.AUTHORITY, "authority"), (Flag.WORKER, "worker"))
     role = next((name for flag, name in roles if entry.flags & flag), "relay")
     return {
@@ -183,6 +187,9 @@ def _node(entry: Entry) -> dict[str, Any]:
         "engine": entry.engine,
         "cores": entry.cores,
         "memory": entry.memory,
+        "runtimes": [
+            each.name for each in consensus.runtimes or () if each.digest in entry.runtimes
+        ],
         "since": _time(entry.since),
     }
 
