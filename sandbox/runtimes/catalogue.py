@@ -50,6 +50,15 @@ CATALOGUE: tuple[RuntimeSpec, ...] = (
         suffixes=(".py",),
         entry="main.py",
     ),
+    RuntimeSpec(
+        name="javascript",
+        digest=bytes.fromhex("a1303423ac5757eb5a562d18b546967d85f0440860f62243ddd5be82d6d9302f"),
+        size=838_971,
+        licence="MIT AND Apache-2.0",
+        origin="QuickJS 2021-03-27: PyPI package quickjs 1.19.4, built with ziglang 0.17.1",
+        suffixes=(".js",),
+        entry="main.js",
+    ),
 )
 """Every runtime of this release. A worker holds some of them; it takes no other module for one."""
 

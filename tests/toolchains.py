@@ -1,0 +1,49 @@
+"""Compilers and interpreters for the tests that run real languages.
+
+What cannot be had here skips the test that needs it, with the sentence that a user would read; in
+`.ci/run`, which installs what there is, it fails.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fogbank.runtimes import RuntimeUnobtainable, obtain
+from fogbank.sandbox.runtimes.catalogue import by_name
+from fogbank.sandbox.runtimes.store_shell import RuntimeStore
+
+
+def kept_folder(request: pytest.FixtureRequest, name: str) -> Path:
+    """A folder that pytest keeps from one run to the next."""
+    assert request.config.cache is not None
+    return Path(request.config.cache.mkdir(name))
+
+
+def zig_cache(request: pytest.FixtureRequest) -> Path:
+    """Where the compiler keeps its C library, which takes half a minute to make."""
+    return kept_folder(request, "fogbank") / "zig"
+
+
+def absent(sentence: str) -> None:
+    """Skip a test, or fail it where everything must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+def runtime_module(name: str, request: pytest.FixtureRequest) -> bytes:
+    """A runtime's module, obtained once."""
+    try:
+        return obtain(name, kept_folder(request, "fogbank"))
+    except RuntimeUnobtainable as error:
+        absent(str(error))
+        raise
+
+
+def runtime_store(request: pytest.FixtureRequest, *names: str) -> RuntimeStore:
+    """A store that holds these runtimes."""
+    for name in names:
+        runtime_module(name, request)
+        assert by_name(name) is not None
+    return RuntimeStore(kept_folder(request, "fogbank") / "runtimes")
