@@ -1,21 +1,18 @@
 """The launcher: a small process, apart from the network's, that forks jailed processes on demand.
 
 It isolates itself first, tries the whole jail once on a program of its own, and reports. Then it
-forks a process for each packet that asks for one, kills on request, and tells who has ended. It
-never reads a client's byte: those go over each process's own channel. It ends, and with it all
-that it forked, when its control socket closes.
+forks a process for each packet that asks for one, and never reads a client's byte (`forker_shell`).
+It ends, and with it all that it forked, when its control socket closes.
 
 Run as `python -I -m fogbank.sandbox.launcher_shell FD CONFIG`.
 """
 
 import contextlib
-import gc
 import os
-import select
-import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -25,13 +22,14 @@ from fogbank.sandbox import jail_shell, wire
 from fogbank.sandbox.bounds import Bounds
 from fogbank.sandbox.child_shell import serve_compiler, serve_job
 from fogbank.sandbox.engine import WASMTIME, make_engine
+from fogbank.sandbox.forker_shell import FAILED, Forker
 from fogbank.sandbox.jail import JailReport, Layer, SandboxUnavailable, decode_report
 from fogbank.sandbox.module_check import compile_module
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runner import Runner
 from fogbank.sandbox.seccomp_shell import Filter
 from fogbank.sandbox.task import Task
-from fogbank.sandbox.wire import Control, Packet
+from fogbank.sandbox.wire import Control
 
 _SELF_TEST = """(module
  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -42,19 +40,17 @@ _SELF_TEST = """(module
   unreachable))"""
 """Prints two letters and traps: what every jailed process must be able to do."""
 
-_FAILED = 70
-
 
 class Launcher:
-    """Forks, kills and reaps."""
+    """Has all that a jailed process needs, and forks them."""
 
     def __init__(self, control: socket.socket, bounds: Bounds) -> None:
         """Load all that the processes will need, and try it once, outside the jail."""
-        self._control = control
+        self._works = {Control.JOB: self._job, Control.COMPILE: self._compiler}
+        self._forker = Forker(control, frozenset(self._works))
         self._filter = Filter()
         self._engine = make_engine()
         self._runner = Runner(self._engine)
-        self._processes: dict[int, int] = {}
         self._try_out()
         self._bounds = bounds
         self._own = jail_shell.own_extent()
@@ -80,74 +76,20 @@ class Launcher:
 
     def serve(self) -> None:
         """Work until the control socket closes."""
-        waking, woken = socket.socketpair()
-        for end in (waking, woken):
-            end.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(waking, select.POLLIN)
-        gc.collect()
-        gc.freeze()
-        going_on = True
-        while going_on:
-            ready = {fd for fd, _ in poll.poll()}
-            if waking.fileno() in ready:
-                with contextlib.suppress(BlockingIOError):
-                    waking.recv(4096)
-            self._reap()
-            if self._control.fileno() in ready:
-                going_on = self._obey()
-        for pid in self._processes.values():
-            os.kill(pid, signal.SIGKILL)
+        forked = self._forker.serve()
+        if forked is not None:
+            kind, channel = forked
+            self._become(partial(self._works[kind], channel))
 
-    def _obey(self) -> bool:
-        """Carry out one packet; return False once the socket is closed."""
-        data, descriptors, _, _ = socket.recv_fds(self._control, wire.CONTROL_SIZE, 1)
-        try:
-            if not data:
-                return False
-            packet = wire.decode_packet(data)
-            if packet.kind is Control.KILL:
-                if packet.process in self._processes:
-                    os.kill(self._processes[packet.process], signal.SIGKILL)
-            elif packet.kind in {Control.JOB, Control.COMPILE} and descriptors:
-                self._start(packet, descriptors[0])
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        return True
-
-    def _start(self, packet: Packet, channel: int) -> None:
-        compiles = packet.kind is Control.COMPILE
-        try:
-            pid = self._fork(lambda: self._compiler(channel) if compiles else self._job(channel))
-        except OSError:
-            self._say(Packet(Control.EXITED, packet.process, _FAILED << 8))
-        else:
-            self._processes[packet.process] = pid
-
-    def _reap(self) -> None:
-        while self._processes:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            for process, candidate in list(self._processes.items()):
-                if candidate == pid:
-                    del self._processes[process]
-                    self._say(Packet(Control.EXITED, process, status))
-
-    def _say(self, packet: Packet) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._control.send(wire.encode_packet(packet))
+    def _fork(self, work: Callable[[], None]) -> int:
+        pid = os.fork()
+        if not pid:
+            self._become(work)
+        return pid
 
     @staticmethod
-    def _fork(work: Callable[[], None]) -> int:
-        pid = os.fork()
-        if pid:
-            return pid
-        code = _FAILED
+    def _become(work: Callable[[], None]) -> NoReturn:
+        code = FAILED
         try:
             work()
             code = 0

@@ -18,10 +18,11 @@ from dataclasses import replace
 import trio
 
 from fogbank.sandbox import wire
+from fogbank.sandbox.forks_shell import Process, ProcessDied
 from fogbank.sandbox.jail import JailReport, SandboxUnavailable
 from fogbank.sandbox.limits import MODULE_SIZE, SandboxConfig
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
-from fogbank.sandbox.process_shell import Process, ProcessDied, open_starter
+from fogbank.sandbox.process_shell import open_starter
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.runtimes.store_shell import RuntimeRefused, RuntimeStore
 from fogbank.sandbox.stock_shell import Stock

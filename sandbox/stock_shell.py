@@ -2,7 +2,8 @@
 
 from collections import deque
 
-from fogbank.sandbox.process_shell import Process, Starter
+from fogbank.sandbox.forks_shell import Process
+from fogbank.sandbox.process_shell import Starter
 from fogbank.sandbox.wire import Control
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fogbank.sandbox import wire
+from fogbank.sandbox.forks_shell import Forks, Process
 from fogbank.sandbox.jail import JailReport
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.pool_shell import Job, Sandbox
-from fogbank.sandbox.process_shell import Launcher, Process
 from fogbank.sandbox.stock_shell import Stock
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wire import Frame
@@ -46,7 +46,7 @@ class Impostor:
         if self.closing:
             await other.send_eof()
         self.others.append(other)
-        self.process = Process(1, ours, cast(Launcher, self))
+        self.process = Process(1, ours, cast(Forks, self))
         return self.process
 
     def kill(self, _number: int) -> None:

@@ -1,0 +1,158 @@
+"""Jailed processes as seen from the sandbox: start, speak, end."""
+
+import contextlib
+import itertools
+import os
+import socket
+
+import trio
+
+from fogbank.sandbox import wire
+from fogbank.sandbox.wire import Control, Frame, Packet
+
+_CHUNK = 1 << 18
+_END_SECONDS = 10.0
+
+
+class ProcessDied(Exception):
+    """A jailed process has ended without being asked to; `signal` is None if it just exited."""
+
+    def __init__(self, code: int | None) -> None:
+        self.signal = -code if code is not None and code < 0 else None
+        if code is None:
+            words = "the process cannot be reached"
+        elif self.signal:
+            words = f"signal {self.signal}"
+        else:
+            words = f"status {code}"
+        super().__init__(words)
+
+
+class Process:
+    """One jailed process and its channel."""
+
+    def __init__(self, number: int, channel: socket.socket, forks: "Forks") -> None:
+        self._number = number
+        self._channel = channel
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(channel))
+        self._forks = forks
+        self._exited = trio.Event()
+        self._code: int | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the process lives, as far as can be seen, and has said nothing unasked."""
+        if self._exited.is_set():
+            return False
+        try:
+            self._channel.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    async def send(self, kind: Frame, body: bytes) -> None:
+        """Send one frame. Raises `ProcessDied`."""
+        try:
+            await self._stream.send_all(wire.HEADER.pack(kind, len(body)))
+            await self._stream.send_all(body)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise await self._death() from None
+
+    async def receive(self, bounds: dict[Frame, int]) -> tuple[Frame, bytes]:
+        """Receive one frame, of a kind and length within `bounds`.
+
+        Raises `ProcessDied`, or `WireError` for anything else.
+        """
+        header = await self._read(wire.HEADER.size)
+        kind, length = wire.frame_length(header, bounds)
+        return kind, await self._read(length)
+
+    async def end(self) -> None:
+        """Kill the process, and wait until it is gone; a second time does nothing."""
+        self.abandon()
+        with trio.CancelScope(shield=True), trio.move_on_after(_END_SECONDS):
+            await self._exited.wait()
+
+    def abandon(self) -> None:
+        """Kill the process, without waiting."""
+        self._stream.socket.close()
+        if not self._exited.is_set():
+            self._forks.kill(self._number)
+
+    def exited(self, code: int | None) -> None:
+        """Take note that the process has ended."""
+        self._code = code
+        self._exited.set()
+
+    async def _read(self, count: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            try:
+                part = await self._stream.receive_some(min(count - len(parts), _CHUNK))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                part = b""
+            if not part:
+                raise await self._death()
+            parts += part
+        return bytes(parts)
+
+    async def _death(self) -> ProcessDied:
+        """Learn how the process ended; one that only closed its channel is ended for it."""
+        await self.end()
+        return ProcessDied(self._code)
+
+
+class Forks:
+    """The processes of one forker, which is at the other end of `control` (`forker_shell`)."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.has_ended = False
+        self._raw = control
+        self._control = trio.socket.from_stdlib_socket(control)
+        self._numbers = itertools.count(1)
+        self._jailed: dict[int, Process] = {}
+
+    def start(self, kind: Control) -> Process:
+        """Ask for a process; it need not have begun when its channel is first used."""
+        ours, theirs = socket.socketpair()
+        number = next(self._numbers)
+        process = Process(number, ours, self)
+        self._jailed[number] = process
+        with theirs:
+            self._say(Packet(kind, number), [theirs.fileno()])
+        return process
+
+    def kill(self, number: int) -> None:
+        """Have a process killed."""
+        self._say(Packet(Control.KILL, number), [])
+
+    async def listen(self) -> None:
+        """Learn of processes that end, until the forker itself does."""
+        with contextlib.suppress(OSError, wire.WireError, trio.ClosedResourceError):
+            while data := await self._control.recv(wire.CONTROL_SIZE):
+                packet = wire.decode_packet(data)
+                if packet.kind is not Control.EXITED:
+                    break
+                process = self._jailed.pop(packet.process, None)
+                if process is not None:
+                    process.exited(os.waitstatus_to_exitcode(packet.status))
+        self.lose()
+
+    def lose(self) -> None:
+        """Give the forker up: it ends when its control socket closes, and so do its processes."""
+        self.has_ended = True
+        self._control.close()
+        jailed, self._jailed = self._jailed, {}
+        for process in jailed.values():
+            process.exited(None)
+
+    def _say(self, packet: Packet, descriptors: list[int]) -> None:
+        if self.has_ended:
+            return
+        try:
+            socket.send_fds(self._raw, [wire.encode_packet(packet)], descriptors)
+        except OSError:
+            # It is gone, or so stuck that its socket is full: nothing it holds can be used.
+            self.lose()
