@@ -24,6 +24,7 @@ from fogbank.relay.job.frames import PORTION, portions
 from fogbank.relay.job.limits import Patience
 from fogbank.relay.job.messages import Offer, Refused, TaskState
 from fogbank.relay.messages_shell import Stream
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 
 OnState: TypeAlias = Callable[[TaskState], None]
@@ -36,14 +37,14 @@ _VERDICT_SECONDS: Final = 5.0
 
 async def run_task(
     stream: Stream,
-    module: bytes,
+    module: bytes | RuntimeId,
     task: Task,
     on_state: OnState | None = None,
     patience: Patience | None = None,
 ) -> TaskResult:
     """Run one task of `module` at the other end of `stream`, and close the stream.
 
-    Raises `JobRefused` or `JobInterrupted`. Cancelling ends the task at the worker.
+    `module` may be a runtime that the worker holds. Raises `JobRefused` or `JobInterrupted`. Cancelling ends the task at the worker.
     """
     async with open_job_session(stream, module, patience) as job:
         return await job.run(task, on_state)
@@ -51,9 +52,9 @@ async def run_task(
 
 @asynccontextmanager
 async def open_job_session(
-    stream: Stream, module: bytes, patience: Patience | None = None
+    stream: Stream, module: bytes | RuntimeId, patience: Patience | None = None
 ) -> AsyncIterator[JobSession]:
-    """Hand `module` to the worker at the other end of `stream`, for several tasks.
+    """Hand `module`, or the name of a runtime, to the worker at the other end, for several tasks.
 
     Tasks may be run at once, up to what the worker offers; it runs them in order. When the block is
     left the stream is closed, and what still runs is ended. Raises `JobRefused`, `JobInterrupted`.
@@ -130,8 +131,8 @@ class JobSession:
             self._wake()
         return _unpack(answer.value or self._verdict())
 
-    async def submit(self, module: bytes) -> None:
-        """Send the module once the worker has made its offer."""
+    async def submit(self, module: bytes | RuntimeId) -> None:
+        """Send the module, or name the runtime, once the worker has made its offer."""
         while self._why is None and self.offer is None:
             await self._changed.wait()
         if self._why is not None:

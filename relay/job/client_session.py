@@ -32,6 +32,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.sandbox.limits import LimitError, Limits
 from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task, TaskError
 
 
@@ -145,9 +146,18 @@ class ClientSession:
 
     # What the client asks for.
 
-    def send_module(self, module: bytes) -> None:
-        """Send the module, once, after the offer; raise `JobRefused` if it will not be taken."""
+    def send_module(self, module: bytes | RuntimeId) -> None:
+        """Send the module, or name the runtime, once, after the offer.
+
+        Raises `JobRefused` if it will not be taken.
+        """
         offer = self._need_offer()
+        if isinstance(module, RuntimeId):
+            if module.digest not in offer.runtimes:
+                raise JobRefused(Cause.MODULE, "it does not hold the runtime any more")
+            self._module_sent = True
+            self._say(ModuleHead(module.digest, 0))
+            return
         if len(module) > offer.module or not module:
             reason = f"the module has {len(module)} bytes, and it takes 1 to {offer.module}"
             raise JobRefused(Cause.LIMITS, reason)

@@ -75,6 +75,7 @@ class PeerSilent(JobError):
 
 _HINTS = {
     Cause.VERSION: " Upgrade fogbank.",
+    Cause.MODULE: " Try another worker.",
     Cause.BUSY: " Try again later, or another worker.",
     Cause.LIMITS: " Lower the limits, or take a worker that offers more.",
 }

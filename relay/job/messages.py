@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
-from fogbank.relay.codec import Record, Value, decode_record, encode
+from fogbank.relay.codec import Record, Value, bytes_item, decode_record, encode
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.errors import Cause
 from fogbank.sandbox.limits import CEILINGS, MODULE_SIZE, PAGE, Limits
@@ -32,6 +32,7 @@ _VERSIONS: Final = 16
 _COUNT_MAX: Final = 2**32 - 1
 _RUN_TIME_MAX: Final = 31
 _STRINGS_COUNT: Final = 4096
+_RUNTIMES: Final = 32
 
 _T = TypeVar("_T")
 
@@ -87,7 +88,7 @@ class Offer:
     """What a worker grants one session.
 
     `ceilings`: the most that a task may ask for. `module`, `input_size`: bytes. `tasks`: how many
-    may be unanswered.
+    may be unanswered. `runtimes`: digests of those held here.
     """
 
     engine: str
@@ -96,6 +97,7 @@ class Offer:
     input_size: int
     tasks: int
     load: Load
+    runtimes: tuple[bytes, ...] = ()
     version: int = VERSION
     attachments: ClassVar[tuple[int, ...]] = ()
 
@@ -104,24 +106,30 @@ class Offer:
         load = {1: self.load.places, 2: self.load.taken, 3: self.load.waiting}
         fields: dict[int, Value] = {0: Kind.OFFER, 1: self.version, 2: self.engine, 7: load}
         fields |= {3: _limits_value(self.ceilings), 4: self.module, 5: self.input_size}
-        return encode({**fields, 6: self.tasks})
+        return encode({**fields, 6: self.tasks, 8: self.runtimes})
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleHead:
-    """Announces the module: its SHA-256 and its length."""
+    """Announces the module, by its SHA-256 and its length; or names a runtime, with a size of 0."""
 
     sha256: bytes
     size: int
 
     @property
+    def is_runtime(self) -> bool:
+        """Whether the worker is to take a runtime that it holds."""
+        return not self.size
+
+    @property
     def attachments(self) -> tuple[int, ...]:
         """The lengths of what follows."""
-        return (self.size,)
+        return () if self.is_runtime else (self.size,)
 
     def encode(self) -> bytes:
         """Encode."""
-        return encode({0: Kind.MODULE, 1: self.sha256, 2: self.size})
+        fields: dict[int, Value] = {0: Kind.MODULE, 1: self.sha256, 2: self.size}
+        return encode({**fields, 3: True} if self.is_runtime else fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,13 +301,17 @@ def _read_offer(record: Record) -> Offer:
         input_size=record.uint(5, _COUNT_MAX),
         tasks=record.uint(6, _COUNT_MAX, 1),
         load=Load(*(load.uint(key, _COUNT_MAX) for key in (1, 2, 3))),
+        runtimes=record.array(8, _RUNTIMES, bytes_item(HASH_SIZE, HASH_SIZE)),
     )
     load.done()
     return offer
 
 
 def _read_module(record: Record) -> ModuleHead:
-    return ModuleHead(record.fixed(1, HASH_SIZE), record.uint(2, MODULE_SIZE, 1))
+    head = ModuleHead(record.fixed(1, HASH_SIZE), record.uint(2, MODULE_SIZE))
+    if head.is_runtime != (record.has(3) and record.flag(3)):
+        raise ProtocolError("a job's module is neither a runtime nor of any length")
+    return head
 
 
 def _read_accepted(_: Record) -> Accepted:

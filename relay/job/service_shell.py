@@ -30,6 +30,7 @@ from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.jail import SandboxUnavailable
 from fogbank.sandbox.limits import MODULE_SIZE, LimitError, Limits
 from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task, TaskError
 
 LINGER_SECONDS: Final = 10.0
@@ -37,7 +38,7 @@ _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Job(Protocol):
-    """One module that is ready to run."""
+    """One module, or runtime, that is ready to run."""
 
     async def run(self, task: Task) -> Result:
         """Run it once; cancelling ends the program. Raises `TaskError` or `LimitError`."""
@@ -46,19 +47,27 @@ class Job(Protocol):
 class Runner(Protocol):
     """What runs modules."""
 
-    def open_job(self, module: bytes) -> AbstractAsyncContextManager[Job]:
-        """Make a module ready until the block is left; raise `ModuleRefused` if it cannot."""
+    def open_job(self, program: bytes | RuntimeId) -> AbstractAsyncContextManager[Job]:
+        """Make a module ready until the block is left, or a runtime that is held here.
+
+        Raises `ModuleRefused` if it cannot.
+        """
 
 
 class JobService:
     """All job sessions of one worker.
 
     `engine` names the engine class, `ceilings` the most that a task may ask for. Each place should
-    be one that the runner has too.
+    be one that the runner has too. `runtimes` gives the digests of those that it holds just then.
     """
 
     def __init__(
-        self, runner: Runner, engine: str, ceilings: Limits, limits: JobLimits | None = None
+        self,
+        runner: Runner,
+        engine: str,
+        ceilings: Limits,
+        limits: JobLimits | None = None,
+        runtimes: Callable[[], tuple[bytes, ...]] = tuple,
     ) -> None:
         self.runner = runner
         self.limits = limits or JobLimits()
@@ -66,6 +75,7 @@ class JobService:
         self.budget = Budget(self.limits.held)
         self._engine = engine
         self._ceilings = ceilings
+        self._runtimes = runtimes
         self._sessions = 0
 
     @property
@@ -77,7 +87,7 @@ class JobService:
         """Return what a new session is told."""
         limits = self.limits
         sizes = MODULE_SIZE, limits.input_size, limits.tasks
-        return Offer(self._engine, self._ceilings, *sizes, self.load)
+        return Offer(self._engine, self._ceilings, *sizes, self.load, self._runtimes())
 
     async def __call__(self, stream: Stream, _origin: object) -> None:
         """Serve one session until it ends; the caller ends the stream, or resets it on an error."""
@@ -104,7 +114,7 @@ class _Connection:
         self._session = WorkerSession(service.offer(), self._limits, service.budget, now)
         self._sending = trio.Lock()
         self._changed = trio.Event()
-        self._module: bytes | None = None
+        self._module: bytes | RuntimeId | None = None
         self._listening = trio.CancelScope()
         self._task_scope = trio.CancelScope()
         self._failure: Exception | None = None
@@ -196,7 +206,7 @@ class _Connection:
         self._session.queue_module(reason)
         await self._flush()
 
-    async def _run(self, module: bytes) -> None:
+    async def _run(self, module: bytes | RuntimeId) -> None:
         session = self._session
         session.load_module()
         await self._flush()

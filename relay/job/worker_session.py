@@ -37,6 +37,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.sandbox.limits import LimitError
 from fogbank.sandbox.outcome import Outcome, Result, clean
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task, TaskError
 
 
@@ -56,9 +57,9 @@ _TAKES_TASKS = frozenset({Phase.WAITING, Phase.LOADING, Phase.OPEN})
 
 @dataclass(frozen=True, slots=True)
 class ModuleArrived:
-    """The module is here whole: it may wait for its place."""
+    """The module is here whole, or its runtime named: it may wait for its place."""
 
-    module: bytes
+    module: bytes | RuntimeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,9 @@ class WorkerSession:
             self._greet(message)
         elif isinstance(message, Cancel):
             return self._cancel(message.task)
+        elif isinstance(message, ModuleHead) and message.is_runtime and not self.is_over:
+            self.phase = Phase.WAITING
+            return [ModuleArrived(RuntimeId(message.sha256))]
         elif isinstance(message, ModuleHead) and blobs is not None:
             self._require(blobs.sha256 == message.sha256, "a module with another hash")
             self.phase = Phase.WAITING
@@ -239,7 +243,11 @@ class WorkerSession:
             self.refuse(Cause.VERSION, versions)
 
     def _admit_module(self, message: ModuleHead) -> Blobs | None:
-        if message.size > self._offer.module:
+        if message.is_runtime:
+            if message.sha256 not in self._offer.runtimes:
+                reason = "the worker does not hold this runtime"
+                self.refuse(Cause.MODULE, reason, Outcome.UNKNOWN_RUNTIME)
+        elif message.size > self._offer.module:
             self.refuse(Cause.LIMITS, f"a module may have {self._offer.module} bytes here")
         elif not self._hold(message.size):
             self.refuse(Cause.BUSY, "the worker has no memory for the module now")

@@ -27,8 +27,18 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import REFUSALS, Outcome
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
-from tests.relay.job_fakes import CEILINGS, MODULE, SMALL, FakeRunner, make_service, serve, task
+from tests.relay.job_fakes import (
+    CEILINGS,
+    MODULE,
+    RUNTIME,
+    SMALL,
+    FakeRunner,
+    make_service,
+    serve,
+    task,
+)
 
 PATIENCE = Patience()
 Stream = trio.StapledStream[Any, Any]
@@ -80,6 +90,29 @@ async def test_each_refused_module_arrives_as_its_outcome(
         for _ in range(2):
             result = await job.run(task("exit", "0"))
             assert result == TaskResult(outcome, reason=f"it is {outcome.name}")
+
+
+async def test_tasks_of_a_runtime(autojump_clock: MockClock) -> None:
+    runner = FakeRunner()
+    async with connected(runner) as stream, open_job_session(stream, RUNTIME) as job:
+        assert (await job.run(task("exit", "7"))).exit_code == 7
+        assert (await job.run(task("echo", stdin=b"x"))).stdout == b"x"
+    runner.runtime_is_lost = True
+    async with connected(runner) as stream:
+        assert (await run_task(stream, RUNTIME, task("exit", "0"))).outcome is (
+            Outcome.UNKNOWN_RUNTIME
+        )
+    assert len(runner.ran) == 2
+
+
+async def test_nothing_is_sent_to_a_worker_that_does_not_offer_the_runtime(
+    autojump_clock: MockClock,
+) -> None:
+    runner = FakeRunner()
+    async with connected(runner) as stream:
+        with pytest.raises(JobRefused, match="does not hold the runtime"):
+            await run_task(stream, RuntimeId(b"s" * 32), task("exit", "0"))
+    assert not runner.ran
 
 
 async def test_many_tasks_of_one_session(autojump_clock: MockClock) -> None:

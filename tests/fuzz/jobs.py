@@ -37,14 +37,15 @@ from fogbank.sandbox.outcome import Outcome, Result
 from fogbank.sandbox.task import SEED_SIZE, Task
 from tests.fuzz.kinds import Decoder, Form, StreamDecoder, byte_by_byte
 
-OFFER = Offer("class", CEILINGS, 1000, 1000, 4, Load(1, 0, 0))
+OFFER = Offer("class", CEILINGS, 1000, 1000, 4, Load(1, 0, 0), (b"r" * 32,))
+NAMED = ModuleHead(b"r" * 32, 0)
 TASK = TaskHead(1, ("a",), (("N", "v"),), (("f", 3),), 5, Limits(), bytes(SEED_SIZE))
 RESULT = ResultHead(1, Outcome.COMPLETED, 0, 5, 3, 4, 2, "")
 MODULE = b"aaaa"
 MODULE_HEAD = ModuleHead(
     bytes.fromhex("61be55a8e2f6b4e172338bddf184d6dbee29c98853e0a0485ecee7f27b9af0b4"), len(MODULE)
 )
-FROM_CLIENT: list[Message] = [Hello(), ModuleHead(bytes(32), 4), TASK, Cancel(1)]
+FROM_CLIENT: list[Message] = [Hello(), ModuleHead(bytes(32), 4), NAMED, TASK, Cancel(1)]
 FROM_WORKER: list[Message] = [
     OFFER,
     Accepted(),
@@ -91,7 +92,7 @@ def framed(said: Iterable[Message], filler: bytes = b"a") -> bytes:
 
 
 SMALL = Limits(1 << 30, 1 << 20, 10.0, 1000)
-SMALL_OFFER = Offer("class", SMALL, 1000, 20, 3, Load(1, 0, 0))
+SMALL_OFFER = Offer("class", SMALL, 1000, 20, 3, Load(1, 0, 0), (b"r" * 32,))
 _ROOM = 2 * TASK_OVERHEAD + 100
 
 
@@ -199,7 +200,11 @@ SESSIONS = [
         "worker's session",
         worker_session,
         framed([Hello(), MODULE_HEAD, *SMALL_TASKS, Cancel(2), Cancel(1), Cancel(3)]),
-        more=(framed([Hello((1, 2)), MODULE_HEAD, TASK]), framed([Hello((2,))])),
+        more=(
+            framed([Hello((1, 2)), MODULE_HEAD, TASK]),
+            framed([Hello(), NAMED, *SMALL_TASKS[:2]]),
+            framed([Hello((2,))]),
+        ),
         exact=False,
         form=Form.FRAMES,
         limit=1024,

@@ -10,9 +10,11 @@ from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.service_shell import JobService
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 
 MODULE = b"\0asm of a test"
+RUNTIME = RuntimeId(b"r" * 32)
 CEILINGS = Limits(fuel=1 << 40, memory=1 << 20, wall_seconds=100.0, output=1 << 20)
 SMALL = Limits(fuel=1000, memory=1 << 20, wall_seconds=20.0, output=1 << 20)
 
@@ -23,17 +25,23 @@ def task(*args: str, stdin: bytes = b"") -> Task:
 
 
 class FakeRunner:
-    """Does what a task's first argument says; knows what ran and what was killed."""
+    """Does what a task's first argument says; knows what ran and what was killed.
+
+    It holds one runtime, until it is told that it is lost.
+    """
 
     def __init__(self) -> None:
         self.open_jobs = 0
         self.most_open = 0
         self.killed: list[tuple[str, ...]] = []
         self.ran: list[tuple[str, ...]] = []
+        self.runtime_is_lost = False
 
     @asynccontextmanager
-    async def open_job(self, module: bytes) -> AsyncIterator["FakeJob"]:
+    async def open_job(self, module: bytes | RuntimeId) -> AsyncIterator["FakeJob"]:
         await trio.sleep(1)
+        if isinstance(module, RuntimeId) and (self.runtime_is_lost or module != RUNTIME):
+            raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, "it is not held here")
         for outcome in REFUSALS:
             if module == outcome.name.encode():
                 raise ModuleRefused(outcome, f"it is {outcome.name}")
@@ -78,7 +86,10 @@ class FakeJob:
 
 def make_service(runner: FakeRunner, **limits: Any) -> JobService:
     """A service of one place, if not told otherwise."""
-    return JobService(runner, "engine", CEILINGS, JobLimits(**{"places": 1, **limits}))
+    held = (RUNTIME.digest,)
+    return JobService(
+        runner, "engine", CEILINGS, JobLimits(**{"places": 1, **limits}), lambda: held
+    )
 
 
 async def serve(service: Callable[[Any, object], Awaitable[None]], stream: Any) -> str:

@@ -69,7 +69,7 @@ from_client = st.one_of(
         Hello,
         st.sets(st.integers(0, 65535), min_size=1, max_size=16).map(lambda s: tuple(sorted(s))),
     ),
-    st.builds(ModuleHead, st.binary(min_size=32, max_size=32), st.integers(1, MODULE_SIZE)),
+    st.builds(ModuleHead, st.binary(min_size=32, max_size=32), st.integers(0, MODULE_SIZE)),
     st.builds(
         TaskHead,
         ids,
@@ -91,6 +91,7 @@ from_worker = st.one_of(
         st.integers(0, 2**32 - 1),
         st.integers(1, 1000),
         st.builds(Load, st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
+        st.lists(st.binary(min_size=32, max_size=32), max_size=32).map(tuple),
     ),
     st.just(Accepted()),
     st.builds(Refused, st.sampled_from([Cause.VERSION, Cause.BUSY, Cause.SILENT]), reasons),

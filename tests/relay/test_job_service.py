@@ -29,7 +29,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.relay.job.service_shell import JobService
 from fogbank.sandbox.outcome import REFUSALS, Outcome
-from tests.relay.job_fakes import MODULE, SMALL, FakeRunner, make_service, serve
+from tests.relay.job_fakes import MODULE, RUNTIME, SMALL, FakeRunner, make_service, serve
 
 DEFAULTS = JobLimits()
 
@@ -136,6 +136,32 @@ async def test_a_session_from_hello_to_result(autojump_clock: MockClock) -> None
         assert (said[7].task, said[7].exit_code) == (2, 7)
         await client.stream.aclose()
         assert await client.ended() == ""
+
+
+async def test_a_task_of_a_runtime_that_the_worker_offers(autojump_clock: MockClock) -> None:
+    async with worker() as node:
+        client = node.connect()
+        await client.say(HELLO)
+        offer = await client.hear()
+        assert offer.runtimes == (RUNTIME.digest,)
+        await client.say(frame(ModuleHead(RUNTIME.digest, 0)), task(1, "exit", "7"))
+        assert (await client.hear_until(ResultHead)).exit_code == 7
+        await client.stream.aclose()
+        assert await client.ended() == ""
+
+
+async def test_a_runtime_that_was_removed_after_the_offer(autojump_clock: MockClock) -> None:
+    async with worker() as node:
+        client = node.connect()
+        await client.say(HELLO)
+        assert isinstance(await client.hear(), Offer)
+        node.runner.runtime_is_lost = True
+        await client.say(frame(ModuleHead(RUNTIME.digest, 0)), task(1, "exit", "0"))
+        refused = await client.hear_until(Refused)
+        assert (refused.task, refused.outcome) == (None, Outcome.UNKNOWN_RUNTIME)
+        await client.stream.send_eof()
+        assert await client.ended() == ""
+        assert node.runner.ran == []
 
 
 @pytest.mark.parametrize("outcome", sorted(REFUSALS))

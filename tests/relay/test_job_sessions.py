@@ -37,13 +37,18 @@ from fogbank.relay.job.worker_session import (
 )
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import REFUSALS, Outcome, Result
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 
 MODULE = b"\0asm of a test"
 SMALL = Limits(fuel=1000, memory=65536, wall_seconds=2.0, output=8)
-OFFER = Offer("engine", Limits(10_000, 1 << 20, 10.0, 64), 100, 50, 3, Load(1, 0, 0))
+RUNTIME = RuntimeId(b"r" * 32)
+OFFER = Offer(
+    "engine", Limits(10_000, 1 << 20, 10.0, 64), 100, 50, 3, Load(1, 0, 0), (RUNTIME.digest,)
+)
 LIMITS = JobLimits(held=1 << 20)
 ANNOUNCED = ModuleHead(hashlib.sha256(MODULE).digest(), len(MODULE))
+NAMED = ModuleHead(RUNTIME.digest, 0)
 
 
 def head(number: int, stdin: int = 0, limits: Limits = SMALL) -> TaskHead:
@@ -85,6 +90,7 @@ def worker_in(phase: Phase, budget: Budget | None = None) -> WorkerSession:
 FROM_CLIENT: dict[str, tuple[bytes, set[Phase]]] = {
     "hello": (frame(Hello()), {Phase.OPENED}),
     "module": (frame(ANNOUNCED) + MODULE, {Phase.GREETED}),
+    "module by runtime": (frame(NAMED), {Phase.GREETED}),
     "task": (frame(head(2)), {Phase.WAITING, Phase.LOADING, Phase.OPEN}),
     "cancel": (frame(Cancel(1)), {Phase.WAITING, Phase.LOADING, Phase.OPEN}),
     "an id that does not grow": (frame(head(1)), set()),
@@ -112,6 +118,23 @@ def test_a_worker_offers_and_takes_a_module() -> None:
     assert session.receive(frame(Hello()), 0.0) == []
     assert heard(session.data_to_send()) == [(OFFER, ())]
     assert session.receive(frame(ANNOUNCED) + MODULE, 0.0) == [ModuleArrived(MODULE)]
+
+
+def test_a_worker_takes_a_runtime_that_it_offers_and_holds_nothing_for_it() -> None:
+    budget = Budget(0)
+    session = worker_in(Phase.GREETED, budget)
+    assert session.receive(frame(NAMED), 0.0) == [ModuleArrived(RUNTIME)]
+    session.load_module()
+    session.accept_module(0.0)
+    assert session.phase is Phase.OPEN
+
+
+def test_a_runtime_that_is_not_offered_is_refused_at_once() -> None:
+    session = worker_in(Phase.GREETED)
+    assert session.receive(frame(ModuleHead(b"s" * 32, 0)) + frame(head(1)), 0.0) == []
+    assert session.is_over
+    ((refused, _),) = heard(session.data_to_send())
+    assert (refused.cause, refused.outcome) == (Cause.MODULE, Outcome.UNKNOWN_RUNTIME)
 
 
 def test_tasks_wait_in_order_and_run_one_at_a_time() -> None:
@@ -257,6 +280,7 @@ ids = st.integers(1, 5)
 client_words = st.one_of(
     st.just(frame(Hello())),
     st.just(frame(ANNOUNCED) + MODULE),
+    st.just(frame(NAMED)),
     st.builds(lambda n, size: frame(head(n, size)) + bytes(size), ids, st.integers(0, 60)),
     st.builds(lambda n: frame(Cancel(n)), ids),
     st.binary(max_size=12),
@@ -371,6 +395,17 @@ def test_a_client_takes_each_message_at_its_stages_only(name: str, stage: str) -
     else:
         with pytest.raises(ProtocolError):
             session.receive(data, 1.0)
+
+
+def test_a_client_names_a_runtime_that_is_offered_and_no_other() -> None:
+    session = client_in("offered")
+    with pytest.raises(JobRefused, match="Try another worker") as refusal:
+        session.send_module(RuntimeId(b"s" * 32))
+    assert refusal.value.cause is Cause.MODULE
+    session.data_to_send()
+    session.send_module(RUNTIME)
+    assert session.data_to_send() == [frame(NAMED)]
+    assert session.receive(frame(Accepted()), 0.0) == [Accepted()]
 
 
 def test_nothing_may_follow_a_refused_session() -> None:

@@ -12,6 +12,7 @@ import trio
 from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 from tests.simulation.chance import Chance
 
@@ -36,10 +37,10 @@ class SimRunner:
         self.open_jobs = 0
 
     @asynccontextmanager
-    async def open_job(self, module: bytes) -> AsyncIterator[SimRunner]:
+    async def open_job(self, program: bytes | RuntimeId) -> AsyncIterator[SimRunner]:
         """Make a module ready."""
         await trio.sleep(0.05)
-        if module != MODULE:
+        if program != MODULE:
             raise ModuleRefused(Outcome.INVALID_MODULE, "this is no WebAssembly module")
         self.open_jobs += 1
         try:

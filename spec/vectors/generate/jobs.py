@@ -16,7 +16,12 @@ SEED = bytes(range(32))
 LIMITS = {1: 1 << 38, 2: 256 << 20, 3: 120_000, 4: 16 << 20}
 SMALL = {1: 1000, 2: 65536, 3: 1, 4: 0}
 ENGINE = "wasmtime-50.0.1-x86_64-0123456789abcdef"
-OFFER = {0: 2, 1: 1, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: {1: 2, 2: 1, 3: 0}}
+RUNTIME = hashlib.sha256(b"an interpreter").digest()
+LOAD = {1: 2, 2: 1, 3: 0}
+OFFER = {
+    0: 2, 1: 1, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: LOAD, 8: [RUNTIME]
+}  # fmt: skip
+NAMED = {0: 3, 1: RUNTIME, 2: 0, 3: True}
 ANNOUNCED = {0: 3, 1: hashlib.sha256(MODULE).digest(), 2: len(MODULE)}
 TASK = {
     0: 6,
@@ -44,6 +49,8 @@ def head(major: int, number: int) -> bytes:
 def cbor(value: Any) -> bytes:
     """Canonical CBOR; all keys here are below 24, so their order is that of the numbers."""
     match value:
+        case bool():
+            return b"\xf5" if value else b"\xf4"
         case int():
             return head(0, value)
         case bytes():
@@ -70,6 +77,7 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
         ("HELLO", {0: 1, 1: [1]}),
         ("HELLO of many versions", {0: 1, 1: [1, 2, 65535]}),
         ("MODULE", ANNOUNCED),
+        ("MODULE by runtime", NAMED),
         ("TASK", TASK),
         (
             "TASK with nothing",
@@ -79,10 +87,12 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
     ]
     worker: list[tuple[str, dict[int, Any]]] = [
         ("OFFER", OFFER),
+        ("OFFER without runtimes", {**OFFER, 8: []}),
         ("ACCEPTED", {0: 4}),
         ("REFUSED, the session", {0: 5, 1: 2, 2: "all places are taken"}),
         ("REFUSED, a task", {0: 5, 1: 4, 2: "too much memory", 3: 1}),
         ("REFUSED, the module", {0: 5, 1: 3, 2: "not a module", 4: 7}),
+        ("REFUSED, a runtime", {0: 5, 1: 3, 2: "not held here", 4: 12}),
         ("STATE of the module", {0: 7, 1: 0, 2: 1, 3: "3 jobs wait before it"}),
         ("STATE of a task", {0: 7, 1: 1, 2: 2, 3: ""}),
         ("RESULT", RESULT),
@@ -114,6 +124,10 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("a reserved key: wishes", cbor({0: 1, 1: [1], 2: 0})),
         ("a hash of 31 bytes", cbor({**ANNOUNCED, 1: bytes(31)})),
         ("an empty module", cbor({**ANNOUNCED, 2: 0})),
+        ("a runtime with a length", cbor({**NAMED, 2: 8})),
+        ("a runtime that is none", cbor({**NAMED, 3: False})),
+        ("a runtime by a number", cbor({**NAMED, 3: 1})),
+        ("a runtime's digest of 31 bytes", cbor({**NAMED, 1: bytes(31)})),
         ("a module over 64 MiB", cbor({**ANNOUNCED, 2: (64 << 20) + 1})),
         ("task 0", cbor({**TASK, 1: 0})),
         ("an id of 33 bits", cbor({**TASK, 1: 1 << 32})),
@@ -156,6 +170,9 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("a reserved key: attestation", cbor({**RESULT, 10: b""})),
         ("an engine class of 129 bytes", cbor({**OFFER, 2: "x" * 129})),
         ("room for no task", cbor({**OFFER, 6: 0})),
+        ("33 runtimes", cbor({**OFFER, 8: [RUNTIME] * 33})),
+        ("a runtime of 31 bytes", cbor({**OFFER, 8: [bytes(31)]})),
+        ("no list of runtimes", cbor(without(OFFER, 8))),
     ]
     return {"client": client, "worker": worker}
 
