@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fogbank.cli.home import user_home
-from fogbank.cli.output import emit, emit_errors, errors_in_words, note, read_bounded
-from fogbank.cli.sizes import parse_fuel, parse_memory
+from fogbank.cli.output import emit, emit_errors, errors_in_words, note
+from fogbank.cli.programs import check_names, limits_of, read_files, read_module
 
 _STDIN_SECONDS = 3.0
 _STDIN_NOTE = "waiting for standard input to end; if there is none, add </dev/null"
@@ -53,7 +53,7 @@ def run(
         from fogbank.client.exit_codes import ending_of
 
         # Standard input may be slow: what can be found wrong before it is read, is.
-        module = _module(program)
+        module = read_module(program)
         task = _task(program, arguments or [], files or [], (fuel, memory, timeout))
         result, path = trio.run(_run, user_home(), module, task, verbose)
         ending = ending_of(result.outcome, result.exit_code, result.reason)
@@ -67,19 +67,6 @@ def run(
         raise typer.Exit(ending.code)
 
 
-def _module(program: Path) -> bytes:
-    """Read the program; raises `ModuleRefused` or `OSError` if it is none."""
-    from fogbank.sandbox.limits import MODULE_SIZE
-    from fogbank.sandbox.outcome import ModuleRefused, Outcome
-    from fogbank.sandbox.wat import module_from_file
-
-    try:
-        data = read_bounded(program, MODULE_SIZE)
-    except ValueError as error:
-        raise ModuleRefused(Outcome.INVALID_MODULE, str(error)) from None
-    return module_from_file(data)
-
-
 def _task(
     program: Path,
     arguments: list[str],
@@ -87,22 +74,11 @@ def _task(
     wanted: tuple[str | None, str | None, float | None],
 ) -> Task:
     """Put the task together; raises `ValueError` or `OSError` with what is wrong."""
-    from fogbank.sandbox.limits import Limits
     from fogbank.sandbox.task import INPUT_SIZE, Task
 
-    fuel, memory, timeout = wanted
-    default = Limits()
-    limits = Limits(
-        fuel=default.fuel if fuel is None else parse_fuel(fuel),
-        memory=default.memory if memory is None else parse_memory(memory),
-        wall_seconds=default.wall_seconds if timeout is None else timeout,
-        output=default.output,
-    )
-    names = [path.name for path in files]
-    if len(set(names)) != len(names):
-        raise ValueError("two of the files have the same name: the program sees names only")
-    limits.check()
-    contents = tuple((path.name, read_bounded(path, INPUT_SIZE)) for path in files)
+    check_names(files)
+    limits = limits_of(*wanted)
+    contents = read_files(files)
     stdin = _read_stdin(INPUT_SIZE)
     task = Task(args=(program.name, *arguments), files=contents, stdin=stdin, limits=limits)
     task.check()

@@ -1,0 +1,54 @@
+"""What commands that run a PROGRAM read of it: the program, its files, its limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fogbank.cli.output import read_bounded
+from fogbank.cli.sizes import parse_fuel, parse_memory
+
+if TYPE_CHECKING:
+    from fogbank.sandbox.limits import Limits
+
+
+def read_module(program: Path) -> bytes:
+    """Read the program; raise `ModuleRefused` or `OSError` if it is none."""
+    from fogbank.sandbox.limits import MODULE_SIZE
+    from fogbank.sandbox.outcome import ModuleRefused, Outcome
+    from fogbank.sandbox.wat import module_from_file
+
+    try:
+        data = read_bounded(program, MODULE_SIZE)
+    except ValueError as error:
+        raise ModuleRefused(Outcome.INVALID_MODULE, str(error)) from None
+    return module_from_file(data)
+
+
+def limits_of(fuel: str | None, memory: str | None, timeout: float | None) -> Limits:
+    """Return the limits that the options ask for; raise `ValueError` with what is wrong."""
+    from fogbank.sandbox.limits import Limits
+
+    default = Limits()
+    limits = Limits(
+        fuel=default.fuel if fuel is None else parse_fuel(fuel),
+        memory=default.memory if memory is None else parse_memory(memory),
+        wall_seconds=default.wall_seconds if timeout is None else timeout,
+        output=default.output,
+    )
+    limits.check()
+    return limits
+
+
+def check_names(files: list[Path]) -> None:
+    """Raise `ValueError` if two of the files have one name."""
+    names = [path.name for path in files]
+    if len(set(names)) != len(names):
+        raise ValueError("two of the files have the same name: the program sees names only")
+
+
+def read_files(files: list[Path]) -> tuple[tuple[str, bytes], ...]:
+    """Read the files that the program gets, by their names; raise `ValueError` or `OSError`."""
+    from fogbank.sandbox.task import INPUT_SIZE
+
+    return tuple((path.name, read_bounded(path, INPUT_SIZE)) for path in files)
