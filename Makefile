@@ -23,6 +23,7 @@ help:
 	@echo "make simulate     simulate whole networks with faults (SEEDS=1000, START=0)"
 	@echo "make fuzz         fuzz every decoder, by coverage (DECODER=vote: one; SECONDS=600 for each)"
 	@echo "make abuse        attack a relay of real processes, and measure what others keep"
+	@echo "make conformance  run the public programs that test WASI (SUITE=/path/to/wasi-testsuite)"
 	@echo "make lint         check style, types and the import contracts"
 	@echo "make package      build the distributions and try them in a fresh environment"
 	@echo "make bench        run every benchmark (make bench-onion: one; ARGS=--json: as JSON)"
@@ -55,6 +56,10 @@ fuzz: $(FUZZ_STAMP)
 .PHONY: abuse
 abuse: $(STAMP)
 	@$(BIN)/pytest -m abuse -rP tests/abuse $(ARGS)
+
+.PHONY: conformance
+conformance: $(STAMP)
+	@$(BIN)/python -m tests.conformance $(SUITE)
 
 .PHONY: lint
 lint: $(STAMP)

@@ -17,6 +17,7 @@ class Errno(enum.IntEnum):
     ILSEQ = 25
     INVAL = 28
     ISDIR = 31
+    LOOP = 32
     MFILE = 33
     NAMETOOLONG = 37
     NOENT = 44
@@ -24,6 +25,8 @@ class Errno(enum.IntEnum):
     NOSYS = 52
     NOTDIR = 54
     NOTEMPTY = 55
+    NOTSOCK = 57
+    NOTSUP = 58
     PERM = 63
     SPIPE = 70
     NOTCAPABLE = 76
@@ -35,6 +38,7 @@ class FileType(enum.IntEnum):
     UNKNOWN = 0
     DIRECTORY = 3
     REGULAR_FILE = 4
+    SYMBOLIC_LINK = 7
 
 
 class Clock(enum.IntEnum):
@@ -46,36 +50,72 @@ class Clock(enum.IntEnum):
     THREAD_CPU = 3
 
 
-class Whence(enum.IntEnum):
-    """What a seek counts from."""
+# What follows are plain numbers: calls combine them by the thousand, which enums make slow.
 
-    SET = 0
-    CUR = 1
-    END = 2
+WHENCE_SET, WHENCE_CUR, WHENCE_END = range(3)
+"""What a seek counts from."""
 
+OPEN_CREAT, OPEN_DIRECTORY, OPEN_EXCL, OPEN_TRUNC = 1, 2, 4, 8
+"""How path_open treats what it finds."""
+OPEN_FLAGS = 0xF
 
-class OpenFlag(enum.IntFlag):
-    """How path_open treats what it finds."""
-
-    CREAT = 1
-    DIRECTORY = 2
-    EXCL = 4
-    TRUNC = 8
-
+LOOKUP_FOLLOW = 1
+"""A path's last part is followed if it is a symbolic link."""
 
 FD_APPEND = 1
 """The one descriptor flag that means something in memory."""
 FD_FLAGS = 0x1F
 
+SET_ATIM, SET_ATIM_NOW, SET_MTIM, SET_MTIM_NOW = 1, 2, 4, 8
+"""Which times are set, and to what."""
+
+RIGHT_DATASYNC = 1 << 0
 RIGHT_READ = 1 << 1
 RIGHT_SEEK = 1 << 2
+RIGHT_SET_FLAGS = 1 << 3
+RIGHT_SYNC = 1 << 4
 RIGHT_TELL = 1 << 5
 RIGHT_WRITE = 1 << 6
+RIGHT_ADVISE = 1 << 7
+RIGHT_ALLOCATE = 1 << 8
+RIGHT_CREATE_DIRECTORY = 1 << 9
+RIGHT_CREATE_FILE = 1 << 10
+RIGHT_LINK_SOURCE = 1 << 11
+RIGHT_LINK_TARGET = 1 << 12
+RIGHT_OPEN = 1 << 13
+RIGHT_READDIR = 1 << 14
+RIGHT_READLINK = 1 << 15
+RIGHT_RENAME_SOURCE = 1 << 16
+RIGHT_RENAME_TARGET = 1 << 17
+RIGHT_PATH_STAT = 1 << 18
+RIGHT_PATH_SET_SIZE = 1 << 19
+RIGHT_PATH_SET_TIMES = 1 << 20
+RIGHT_STAT = 1 << 21
+RIGHT_SET_SIZE = 1 << 22
+RIGHT_SET_TIMES = 1 << 23
+RIGHT_SYMLINK = 1 << 24
+RIGHT_REMOVE_DIRECTORY = 1 << 25
+RIGHT_UNLINK = 1 << 26
+RIGHT_POLL = 1 << 27
 RIGHTS_ALL = (1 << 30) - 1
+
+RIGHTS_ANY = RIGHT_DATASYNC | RIGHT_SYNC | RIGHT_SET_FLAGS | RIGHT_STAT | RIGHT_POLL
+"""What can be done with a descriptor of any kind."""
+RIGHTS_FILE = (
+    RIGHTS_ANY | RIGHT_READ | RIGHT_SEEK | RIGHT_TELL | RIGHT_WRITE | RIGHT_ADVISE
+    | RIGHT_ALLOCATE | RIGHT_SET_SIZE | RIGHT_SET_TIMES
+)  # fmt: skip
+RIGHTS_DIRECTORY = (
+    RIGHTS_ANY | RIGHT_CREATE_DIRECTORY | RIGHT_CREATE_FILE | RIGHT_LINK_SOURCE
+    | RIGHT_LINK_TARGET | RIGHT_OPEN | RIGHT_READDIR | RIGHT_READLINK | RIGHT_RENAME_SOURCE
+    | RIGHT_RENAME_TARGET | RIGHT_PATH_STAT | RIGHT_PATH_SET_SIZE | RIGHT_PATH_SET_TIMES
+    | RIGHT_SET_TIMES | RIGHT_SYMLINK | RIGHT_REMOVE_DIRECTORY | RIGHT_UNLINK
+)  # fmt: skip
 
 EVENT_CLOCK = 0
 EVENT_READ = 1
 EVENT_WRITE = 2
+EVENT_HANGUP = 1
 CLOCK_ABSOLUTE = 1
 
 SIGNATURES: dict[str, str] = {

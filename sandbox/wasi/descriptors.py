@@ -1,16 +1,23 @@
 """A task's descriptors, its two outputs, and what they are bounded by (spec/07 §7.2)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fogbank.sandbox.wasi.abi import (
+    RIGHT_ADVISE,
+    RIGHT_ALLOCATE,
     RIGHT_READ,
     RIGHT_SEEK,
     RIGHT_TELL,
     RIGHT_WRITE,
     RIGHTS_ALL,
+    RIGHTS_ANY,
+    RIGHTS_DIRECTORY,
     Errno,
+    FileType,
     GuestError,
 )
+from fogbank.sandbox.wasi.clock import EPOCH
 from fogbank.sandbox.wasi.files import Directory, File, FileSystem
 
 DESCRIPTORS = 256
@@ -18,6 +25,7 @@ DESCRIPTORS = 256
 PREOPENED = 3
 """The descriptor of the root directory."""
 ROOT_NAME = b"/"
+_POSITION = RIGHT_SEEK | RIGHT_TELL | RIGHT_ADVISE | RIGHT_ALLOCATE
 
 
 class OutputLimit(Exception):
@@ -30,96 +38,135 @@ class Output:
     def __init__(self, limit: int) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
-        self._limit = limit
+        self.limit = limit
 
     @property
     def room(self) -> int:
         """Bytes that may still be written."""
-        return self._limit - len(self.stdout) - len(self.stderr)
+        return self.limit - len(self.stdout) - len(self.stderr)
 
     def write(self, stream: bytearray, data: bytes) -> None:
         """Append to one of the streams; raise `OutputLimit` after what still fits."""
         room = self.room
-        stream += data[:room]
         if len(data) > room:
+            stream += data[:room]
             raise OutputLimit
+        stream += data
 
 
-@dataclass(slots=True, eq=False)
-class Stream:
+@dataclass(slots=True, eq=False, kw_only=True)
+class Descriptor:
+    """What every descriptor has. Its rights are those that mean something for its kind."""
+
+    rights: int
+    inheriting: int = 0
+    flags: int = 0
+    kind: ClassVar[FileType] = FileType.UNKNOWN
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Sink(Descriptor):
     """A descriptor of stdout or stderr."""
 
-    sink: bytearray
-    rights: int = RIGHT_WRITE
+    rights: int = RIGHTS_ANY | RIGHT_WRITE
+    stream: bytearray
 
 
-@dataclass(slots=True, eq=False)
-class OpenFile:
-    """A descriptor of a file, and of stdin, which is a file without a name or a position to set."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class OpenFile(Descriptor):
+    """A descriptor of a file."""
 
     node: File
-    rights: int
     offset: int = 0
-    flags: int = 0
-    inheriting: int = 0
+    kind: ClassVar[FileType] = FileType.REGULAR_FILE
 
 
-@dataclass(slots=True, eq=False)
-class OpenDirectory:
+@dataclass(slots=True, eq=False, kw_only=True)
+class Source(OpenFile):
+    """The descriptor of stdin: a file without a name, whose position cannot be set."""
+
+    rights: int = RIGHTS_ANY | RIGHT_READ
+    kind: ClassVar[FileType] = FileType.UNKNOWN
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class OpenDirectory(Descriptor):
     """A descriptor of a directory; `name` is set on the one that is open from the start."""
 
     node: Directory
-    rights: int = RIGHTS_ALL
-    inheriting: int = RIGHTS_ALL
     name: bytes | None = None
-
-
-Descriptor = Stream | OpenFile | OpenDirectory
+    kind: ClassVar[FileType] = FileType.DIRECTORY
 
 
 class Descriptors:
     """The table of descriptors: 0 stdin, 1 stdout, 2 stderr, 3 the root directory."""
 
-    def __init__(self, files: FileSystem, stdin: bytes, output: Output) -> None:
+    def __init__(self, files: FileSystem, output: Output) -> None:
         self._files = files
+        self.stdin = File(0, EPOCH, EPOCH, EPOCH)
+        root = OpenDirectory(
+            rights=RIGHTS_DIRECTORY, inheriting=RIGHTS_ALL, node=files.root, name=ROOT_NAME
+        )
         self._table: dict[int, Descriptor] = {
-            0: OpenFile(File(inode=0, data=bytearray(stdin)), RIGHT_READ),
-            1: Stream(output.stdout),
-            2: Stream(output.stderr),
-            PREOPENED: OpenDirectory(files.root, name=ROOT_NAME),
+            0: Source(node=self.stdin),
+            1: Sink(stream=output.stdout),
+            2: Sink(stream=output.stderr),
+            PREOPENED: root,
         }
+        self._free = PREOPENED + 1
+        """No number below is free."""
 
-    def get(self, number: int) -> Descriptor:
-        """Return an open descriptor, or raise `GuestError` (BADF)."""
+    def get(self, number: int, right: int = 0) -> Descriptor:
+        """Return an open descriptor that has `right`."""
         descriptor = self._table.get(number)
         if descriptor is None:
             raise GuestError(Errno.BADF)
-        return descriptor
-
-    def file(self, number: int, right: int = 0) -> OpenFile:
-        """Return the descriptor of a file that was opened with `right`."""
-        descriptor = self.get(number)
-        if isinstance(descriptor, OpenDirectory):
-            raise GuestError(Errno.ISDIR if right else Errno.BADF)
-        if isinstance(descriptor, Stream):
-            raise GuestError(Errno.BADF if right == RIGHT_READ else Errno.SPIPE)
         if descriptor.rights & right != right:
-            seeking = right & (RIGHT_SEEK | RIGHT_TELL)
-            raise GuestError(Errno.SPIPE if seeking else Errno.BADF)
+            raise GuestError(Errno.NOTCAPABLE)
         return descriptor
 
-    def directory(self, number: int) -> OpenDirectory:
-        """Return the descriptor of a directory."""
+    def file(self, number: int, rights: int) -> OpenFile:
+        """Return the descriptor of a file that was opened with `rights`."""
+        descriptor = self._table.get(number)
+        if type(descriptor) is OpenFile and descriptor.rights & rights == rights:
+            return descriptor
+        raise GuestError(_no_such_file(descriptor, rights))
+
+    def readable(self, number: int) -> OpenFile:
+        """Return the descriptor of a file, or of stdin, that can be read."""
+        descriptor = self._table.get(number)
+        if isinstance(descriptor, OpenFile) and descriptor.rights & RIGHT_READ:
+            return descriptor
+        raise GuestError(_no_such_file(descriptor, RIGHT_READ))
+
+    def writable(self, number: int) -> OpenFile | Sink:
+        """Return the descriptor of a file, or of an output, that can be written."""
+        descriptor = self._table.get(number)
+        if isinstance(descriptor, (OpenFile, Sink)) and descriptor.rights & RIGHT_WRITE:
+            return descriptor
+        raise GuestError(_no_such_file(descriptor, RIGHT_WRITE))
+
+    def directory(self, number: int, right: int) -> OpenDirectory:
+        """Return the descriptor of a directory that has `right`."""
         descriptor = self.get(number)
         if not isinstance(descriptor, OpenDirectory):
             raise GuestError(Errno.NOTDIR)
+        if descriptor.rights & right != right:
+            raise GuestError(Errno.NOTCAPABLE)
         return descriptor
+
+    def check_room(self) -> None:
+        """Raise `GuestError` if no descriptor can be added."""
+        if len(self._table) >= DESCRIPTORS:
+            raise GuestError(Errno.MFILE)
 
     def add(self, descriptor: OpenFile | OpenDirectory) -> int:
         """Give `descriptor` the lowest free number."""
-        if len(self._table) >= DESCRIPTORS:
-            raise GuestError(Errno.MFILE)
-        number = next(n for n in range(DESCRIPTORS) if n not in self._table)
+        self.check_room()
+        number = self._free
+        while number in self._table:
+            number += 1
+        self._free = number + 1
         if isinstance(descriptor, OpenFile):
             self._files.hold(descriptor.node)
         self._table[number] = descriptor
@@ -129,7 +176,8 @@ class Descriptors:
         """Close a descriptor."""
         descriptor = self.get(number)
         del self._table[number]
-        if isinstance(descriptor, OpenFile) and descriptor.node.inode:
+        self._free = min(self._free, number)
+        if type(descriptor) is OpenFile:
             self._files.release(descriptor.node)
 
     def renumber(self, source: int, target: int) -> None:
@@ -140,3 +188,16 @@ class Descriptors:
             self.close(target)
             self._table[target] = descriptor
             del self._table[source]
+            self._free = min(self._free, source)
+
+
+def _no_such_file(descriptor: Descriptor | None, rights: int) -> Errno:
+    """Tell why a descriptor, or none, cannot be used as a file with `rights`."""
+    if descriptor is None:
+        return Errno.BADF
+    if isinstance(descriptor, OpenDirectory):
+        return Errno.ISDIR if rights & (RIGHT_READ | RIGHT_WRITE) else Errno.BADF
+    if type(descriptor) is OpenFile:
+        transfer = (RIGHT_READ | RIGHT_WRITE) & rights & ~descriptor.rights
+        return Errno.BADF if transfer else Errno.NOTCAPABLE
+    return Errno.SPIPE if rights & _POSITION else Errno.BADF

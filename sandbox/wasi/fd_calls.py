@@ -5,39 +5,59 @@ import struct
 from fogbank.sandbox.wasi.abi import (
     FD_APPEND,
     FD_FLAGS,
+    RIGHT_ADVISE,
+    RIGHT_ALLOCATE,
+    RIGHT_DATASYNC,
     RIGHT_READ,
+    RIGHT_READDIR,
     RIGHT_SEEK,
+    RIGHT_SET_FLAGS,
+    RIGHT_SET_SIZE,
+    RIGHT_SET_TIMES,
+    RIGHT_STAT,
+    RIGHT_SYNC,
     RIGHT_TELL,
     RIGHT_WRITE,
+    WHENCE_CUR,
+    WHENCE_END,
+    WHENCE_SET,
     Errno,
     FileType,
     GuestError,
-    Whence,
 )
+from fogbank.sandbox.wasi.clock import EPOCH
 from fogbank.sandbox.wasi.descriptors import (
     Descriptor,
     Descriptors,
     OpenDirectory,
     OpenFile,
     Output,
-    Stream,
+    Sink,
+    Source,
 )
-from fogbank.sandbox.wasi.files import Directory, FileSystem, Node
+from fogbank.sandbox.wasi.files import File, FileSystem, Link, Node
 from fogbank.sandbox.wasi.memory import GuestMemory
-from fogbank.sandbox.wasi.process import EPOCH
 
 _FDSTAT = struct.Struct("<BxH4xQQ")
 _FILESTAT = struct.Struct("<QQB7xQQQQQ")
 _DIRENT = struct.Struct("<QQIB3x")
+_PRESTAT = struct.Struct("<II")
 _SIGN = 1 << 63
+_MOST_ADVICE = 5
+_DEVICE = 1
 
 
 def filestat(node: Node | None) -> bytes:
-    """Encode what is known of a node, or of a stream (None). Every time is the task's start."""
+    """Encode what is known of a node, or of a stream (None)."""
     if node is None:
         return _FILESTAT.pack(0, 0, FileType.UNKNOWN, 1, 0, EPOCH, EPOCH, EPOCH)
-    size = 0 if isinstance(node, Directory) else len(node.data)
-    return _FILESTAT.pack(1, node.inode, node.kind, 1, size, EPOCH, EPOCH, EPOCH)
+    size = 0
+    if isinstance(node, File):
+        size = len(node.data)
+    elif isinstance(node, Link):
+        size = len(node.target)
+    times = (node.accessed, node.modified, node.changed)
+    return _FILESTAT.pack(_DEVICE, node.inode, node.kind, node.names, size, *times)
 
 
 class FdCalls:
@@ -53,13 +73,15 @@ class FdCalls:
 
     def fd_advise(self, fd: int, _offset: int, _length: int, advice: int) -> None:
         """Take note of how a file will be used: memory has no use for it."""
-        self._descriptors.file(fd)
-        if advice > 5:
+        self._descriptors.file(fd, RIGHT_ADVISE)
+        if advice > _MOST_ADVICE:
             raise GuestError(Errno.INVAL)
 
     def fd_allocate(self, fd: int, offset: int, length: int) -> None:
         """Make sure that a file is at least so long."""
-        opened = self._descriptors.file(fd, RIGHT_WRITE)
+        opened = self._descriptors.file(fd, RIGHT_ALLOCATE)
+        if not length:
+            raise GuestError(Errno.INVAL)
         if offset + length > len(opened.node.data):
             self._files.resize(opened.node, offset + length)
 
@@ -69,53 +91,50 @@ class FdCalls:
 
     def fd_datasync(self, fd: int) -> None:
         """Nothing is behind memory that could lag."""
-        self._descriptors.get(fd)
+        self._descriptors.get(fd, RIGHT_DATASYNC)
 
     def fd_sync(self, fd: int) -> None:
         """Nothing is behind memory that could lag."""
-        self._descriptors.get(fd)
+        self._descriptors.get(fd, RIGHT_SYNC)
 
     def fd_fdstat_get(self, fd: int, result: int) -> None:
         """Write a descriptor's type, flags and rights."""
-        descriptor = self._descriptors.get(fd)
-        kind, flags, inheriting = FileType.UNKNOWN, 0, 0
-        if isinstance(descriptor, OpenDirectory):
-            kind, inheriting = FileType.DIRECTORY, descriptor.inheriting
-        elif isinstance(descriptor, OpenFile):
-            flags = descriptor.flags
-            kind = FileType.REGULAR_FILE if descriptor.node.inode else FileType.UNKNOWN
-        self._memory.write(result, _FDSTAT.pack(kind, flags, descriptor.rights, inheriting))
+        found = self._descriptors.get(fd)
+        stat = _FDSTAT.pack(found.kind, found.flags, found.rights, found.inheriting)
+        self._memory.write(result, stat)
 
     def fd_fdstat_set_flags(self, fd: int, flags: int) -> None:
         """Set a descriptor's flags, of which only APPEND has an effect."""
-        descriptor = self._descriptors.get(fd)
+        descriptor = self._descriptors.get(fd, RIGHT_SET_FLAGS)
         if flags & ~FD_FLAGS:
             raise GuestError(Errno.INVAL)
-        if isinstance(descriptor, OpenFile):
-            descriptor.flags = flags
+        descriptor.flags = flags
 
     def fd_fdstat_set_rights(self, fd: int, base: int, inheriting: int) -> None:
         """Give up rights; none can be gained."""
         descriptor = self._descriptors.get(fd)
-        if base & ~descriptor.rights:
+        if base & ~descriptor.rights or inheriting & ~descriptor.inheriting:
             raise GuestError(Errno.NOTCAPABLE)
-        if isinstance(descriptor, OpenDirectory):
-            if inheriting & ~descriptor.inheriting:
-                raise GuestError(Errno.NOTCAPABLE)
-            descriptor.inheriting = inheriting
-        descriptor.rights = base
+        descriptor.rights, descriptor.inheriting = base, inheriting
 
     def fd_filestat_get(self, fd: int, result: int) -> None:
         """Write what is known of the open file."""
-        self._memory.write(result, filestat(_node(self._descriptors.get(fd))))
+        self._memory.write(result, filestat(_node(self._descriptors.get(fd, RIGHT_STAT))))
 
     def fd_filestat_set_size(self, fd: int, size: int) -> None:
         """Cut or lengthen a file."""
-        self._files.resize(self._descriptors.file(fd, RIGHT_WRITE).node, size)
+        self._files.resize(self._descriptors.file(fd, RIGHT_SET_SIZE).node, size)
+
+    def fd_filestat_set_times(self, fd: int, accessed: int, modified: int, flags: int) -> None:
+        """Set the times of an open file or directory."""
+        node = _node(self._descriptors.get(fd, RIGHT_SET_TIMES))
+        if node is None:
+            raise GuestError(Errno.BADF)
+        self._files.set_times(node, accessed, modified, flags)
 
     def fd_prestat_get(self, fd: int, result: int) -> None:
         """Write the length of a directory's name that is open from the start."""
-        self._memory.write(result, struct.pack("<II", 0, len(self._preopened(fd))))
+        self._memory.write(result, _PRESTAT.pack(0, len(self._preopened(fd))))
 
     def fd_prestat_dir_name(self, fd: int, buffer: int, length: int) -> None:
         """Write that name."""
@@ -126,7 +145,7 @@ class FdCalls:
 
     def fd_read(self, fd: int, vectors: int, count: int, result: int) -> None:
         """Read from where the descriptor stands."""
-        opened = self._descriptors.file(fd, RIGHT_READ)
+        opened = self._descriptors.readable(fd)
         moved = self._scatter(opened, opened.offset, vectors, count)
         opened.offset += moved
         self._memory.write_u32(result, moved)
@@ -138,11 +157,10 @@ class FdCalls:
 
     def fd_write(self, fd: int, vectors: int, count: int, result: int) -> None:
         """Write where the descriptor stands."""
-        descriptor = self._descriptors.get(fd)
-        if isinstance(descriptor, Stream):
-            self._memory.write_u32(result, self._print(descriptor, vectors, count))
+        opened = self._descriptors.writable(fd)
+        if isinstance(opened, Sink):
+            self._memory.write_u32(result, self._print(opened.stream, vectors, count))
             return
-        opened = self._descriptors.file(fd, RIGHT_WRITE)
         append = opened.flags & FD_APPEND
         start = len(opened.node.data) if append else opened.offset
         moved = self._gather(opened, start, vectors, count)
@@ -156,16 +174,19 @@ class FdCalls:
 
     def fd_seek(self, fd: int, delta: int, whence: int, result: int) -> None:
         """Move the descriptor, and write where it stands."""
-        opened = self._descriptors.file(fd, RIGHT_SEEK)
-        bases = {
-            Whence.SET: 0,
-            Whence.CUR: opened.offset,
-            Whence.END: len(opened.node.data),
-        }
-        if whence not in bases:
+        # To ask for the position is to tell it.
+        asking = whence == WHENCE_CUR and not delta
+        opened = self._descriptors.file(fd, RIGHT_TELL if asking else RIGHT_SEEK)
+        if whence == WHENCE_SET:
+            base = 0
+        elif whence == WHENCE_CUR:
+            base = opened.offset
+        elif whence == WHENCE_END:
+            base = len(opened.node.data)
+        else:
             raise GuestError(Errno.INVAL)
         signed = delta - 2 * _SIGN if delta & _SIGN else delta
-        target = bases[Whence(whence)] + signed
+        target = base + signed
         if not 0 <= target < _SIGN:
             raise GuestError(Errno.INVAL)
         opened.offset = target
@@ -180,15 +201,14 @@ class FdCalls:
         self._descriptors.renumber(fd, target)
 
     def fd_readdir(self, fd: int, buffer: int, length: int, cookie: int, result: int) -> None:
-        """Write entries from number `cookie` on, the last one cut off where the buffer ends."""
-        directory = self._descriptors.directory(fd).node
+        """Write the entries after `cookie`, the last one cut off where the buffer ends."""
+        directory = self._descriptors.directory(fd, RIGHT_READDIR).node
         self._memory.span(buffer, length)
         out = bytearray()
-        for index, (name, node) in enumerate(self._files.listing(directory)):
+        for at, name, node in directory.listing(cookie):
             if len(out) >= length:
                 break
-            if index >= cookie:
-                out += _DIRENT.pack(index + 1, node.inode, len(name), node.kind) + name
+            out += _DIRENT.pack(at, node.inode, len(name), node.kind) + name
         self._memory.write(buffer, bytes(out[:length]))
         self._memory.write_u32(result, min(len(out), length))
 
@@ -199,37 +219,40 @@ class FdCalls:
         return descriptor.name
 
     def _scatter(self, opened: OpenFile, offset: int, vectors: int, count: int) -> int:
-        pairs = self._memory.vectors(vectors, count)
-        at = offset
-        for address, length in pairs:
-            chunk = opened.node.data[at : at + length]
+        at, data = offset, opened.node.data
+        for address, length in self._memory.vectors(vectors, count):
+            chunk = data[at : at + length]
             if not chunk:
-                break
-            self._memory.write(address, bytes(chunk))
+                if length:
+                    break
+                continue
+            self._memory.write(address, chunk)
             at += len(chunk)
-        return at - offset if at > offset else 0
+        return at - offset
 
     def _gather(self, opened: OpenFile, offset: int, vectors: int, count: int) -> int:
-        pairs = self._memory.vectors(vectors, count)
         at = offset
-        for address, length in pairs:
-            self._files.write(opened.node, at, self._memory.read(address, length))
+        for address, length in self._memory.vectors(vectors, count):
+            try:
+                self._files.write(opened.node, at, self._memory.read(address, length))
+            except GuestError:
+                if at == offset:
+                    raise
+                break
             at += length
         return at - offset
 
-    def _print(self, stream: Stream, vectors: int, count: int) -> int:
-        if not stream.rights:
-            raise GuestError(Errno.BADF)
+    def _print(self, stream: bytearray, vectors: int, count: int) -> int:
         moved = 0
         for address, length in self._memory.vectors(vectors, count):
             # One byte more than fits is enough to pass the limit.
             taken = min(length, self._output.room + 1)
-            self._output.write(stream.sink, self._memory.read(address, taken))
+            self._output.write(stream, self._memory.read(address, taken))
             moved += length
         return moved
 
 
 def _node(descriptor: Descriptor) -> Node | None:
-    if isinstance(descriptor, Stream) or not descriptor.node.inode:
+    if isinstance(descriptor, Source):
         return None
-    return descriptor.node
+    return descriptor.node if isinstance(descriptor, (OpenFile, OpenDirectory)) else None

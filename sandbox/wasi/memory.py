@@ -42,7 +42,7 @@ class GuestMemory:
         self._moved(length)
         return bytes(span)
 
-    def write(self, address: int, data: bytes | memoryview) -> None:
+    def write(self, address: int, data: bytes | bytearray) -> None:
         """Copy bytes into the guest."""
         span = self.span(address, len(data))
         self._moved(len(data))

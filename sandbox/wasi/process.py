@@ -2,25 +2,31 @@
 
 import hashlib
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fogbank.sandbox.wasi.abi import (
     CLOCK_ABSOLUTE,
     EVENT_CLOCK,
+    EVENT_HANGUP,
     EVENT_READ,
     EVENT_WRITE,
-    Clock,
+    RIGHT_POLL,
     Errno,
     GuestError,
 )
-from fogbank.sandbox.wasi.descriptors import Descriptors
+from fogbank.sandbox.wasi.clock import VirtualTime
+from fogbank.sandbox.wasi.descriptors import Descriptors, OpenDirectory, OpenFile, Source
 from fogbank.sandbox.wasi.memory import GuestMemory
 
-EPOCH = 1_735_689_600_000_000_000
-"""What the real-time clock shows when a task begins: 2025-01-01T00:00:00Z, in nanoseconds."""
 SUBSCRIPTIONS = 1024
-_MOST_TIME = 1 << 62
+SIGNALS = 30
+"""The signals of preview 1 are numbered from 1 to here."""
+_HARMLESS = frozenset({0, 16, 17, 22, 27})
+"""No signal, CHLD, CONT, URG, WINCH: they do nothing to a program that handles none."""
+_STOPPING = frozenset({18, 19, 20, 21})
+"""STOP, TSTP, TTIN, TTOU: nobody could make the program go on."""
+_KILLED = 128
+"""A program ended by a signal exits with its number above this, as shells have it."""
 _CLOCK_ID = struct.Struct("<I4xQQH")
 _EVENT = struct.Struct("<QHB5xQH6x")
 
@@ -33,36 +39,19 @@ class ProcExit(Exception):
         self.code = code
 
 
-class VirtualTime:
-    """Time as a task sees it: one nanosecond for each unit of fuel, and what it slept."""
-
-    def __init__(self, fuel_used: Callable[[], int]) -> None:
-        self._fuel_used = fuel_used
-        self._slept = 0
-
-    def now(self, clock: int) -> int:
-        """Return the time of `clock` in nanoseconds."""
-        if clock == Clock.REALTIME:
-            return EPOCH + self._fuel_used() + self._slept
-        if clock == Clock.MONOTONIC:
-            return self._fuel_used() + self._slept
-        if clock in {Clock.PROCESS_CPU, Clock.THREAD_CPU}:
-            return self._fuel_used()
-        raise GuestError(Errno.INVAL)
-
-    def sleep(self, nanoseconds: int) -> None:
-        """Let time pass at once."""
-        self._slept = min(self._slept + max(nanoseconds, 0), _MOST_TIME)
-
-
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """One subscription: ready now (`remaining` 0) or once `remaining` nanoseconds have passed."""
+    """One subscription: ready now (`remaining` 0) or once `remaining` nanoseconds have passed.
+
+    `size` and `flags` are what a descriptor's event tells: bytes to be read, whether no more come.
+    """
 
     userdata: int
     kind: int
-    errno: Errno
-    remaining: int
+    errno: Errno = Errno.SUCCESS
+    remaining: int = 0
+    size: int = 0
+    flags: int = 0
 
 
 class ProcessCalls:
@@ -73,32 +62,31 @@ class ProcessCalls:
         memory: GuestMemory,
         descriptors: Descriptors,
         time: VirtualTime,
-        strings: tuple[tuple[bytes, ...], tuple[bytes, ...]],
-        seed: bytes,
     ) -> None:
-        """Take arguments and environment as `strings`, each item ended by a NUL byte."""
+        """Begin without arguments and environment (`args`, `environ`; each ends in a NUL byte)."""
         self._memory = memory
         self._descriptors = descriptors
         self._time = time
-        self._args, self._environ = strings
-        self._seed = seed
-        self._draws = 0
+        self.args: tuple[bytes, ...] = ()
+        self.environ: tuple[bytes, ...] = ()
+        self.seed = b""
+        self.draws = 0
 
     def args_get(self, pointers: int, buffer: int) -> None:
         """Write the arguments, and where each begins."""
-        self._put_strings(self._args, pointers, buffer)
+        self._put_strings(self.args, pointers, buffer)
 
     def args_sizes_get(self, count: int, size: int) -> None:
         """Write how many arguments there are, and how many bytes."""
-        self._put_sizes(self._args, count, size)
+        self._put_sizes(self.args, count, size)
 
     def environ_get(self, pointers: int, buffer: int) -> None:
         """Write the environment, and where each variable begins."""
-        self._put_strings(self._environ, pointers, buffer)
+        self._put_strings(self.environ, pointers, buffer)
 
     def environ_sizes_get(self, count: int, size: int) -> None:
         """Write how many variables there are, and how many bytes."""
-        self._put_sizes(self._environ, count, size)
+        self._put_sizes(self.environ, count, size)
 
     def clock_res_get(self, clock: int, result: int) -> None:
         """Every clock counts single nanoseconds."""
@@ -112,8 +100,8 @@ class ProcessCalls:
     def random_get(self, buffer: int, length: int) -> None:
         """Write bytes that follow from the task's seed (spec/07 §7.1)."""
         self._memory.span(buffer, length)
-        label = b"fogbank sandbox random" + self._seed + struct.pack("<Q", self._draws)
-        self._draws += 1
+        label = b"fogbank sandbox random" + self.seed + struct.pack("<Q", self.draws)
+        self.draws += 1
         self._memory.write(buffer, hashlib.shake_256(label).digest(length))
 
     def sched_yield(self) -> None:
@@ -122,6 +110,33 @@ class ProcessCalls:
     def proc_exit(self, code: int) -> None:
         """End the program."""
         raise ProcExit(code)
+
+    def proc_raise(self, signal: int) -> None:
+        """Send the program a signal, which ends it unless that signal does nothing."""
+        if signal > SIGNALS:
+            raise GuestError(Errno.INVAL)
+        if signal in _STOPPING:
+            raise GuestError(Errno.NOTSUP)
+        if signal not in _HARMLESS:
+            raise ProcExit(_KILLED + signal)
+
+    def sock_accept(self, fd: int, _flags: int, _result: int) -> None:
+        """There are no sockets."""
+        self._no_socket(fd)
+
+    def sock_recv(
+        self, fd: int, _vectors: int, _count: int, _flags: int, _result: int, _result_flags: int
+    ) -> None:
+        """There are no sockets."""
+        self._no_socket(fd)
+
+    def sock_send(self, fd: int, _vectors: int, _count: int, _flags: int, _result: int) -> None:
+        """There are no sockets."""
+        self._no_socket(fd)
+
+    def sock_shutdown(self, fd: int, _how: int) -> None:
+        """There are no sockets."""
+        self._no_socket(fd)
 
     def poll_oneoff(self, subscriptions: int, events: int, count: int, result: int) -> None:
         """Wait for the first of some events; what would be waited for passes at once."""
@@ -133,28 +148,46 @@ class ProcessCalls:
         self._time.sleep(least)
         due = [wait for wait in waits if wait.remaining <= least]
         self._memory.span(events, 32 * count)
-        self._memory.write(
-            events, b"".join(_EVENT.pack(w.userdata, w.errno, w.kind, 0, 0) for w in due)
-        )
+        told = (_EVENT.pack(w.userdata, w.errno, w.kind, w.size, w.flags) for w in due)
+        self._memory.write(events, b"".join(told))
         self._memory.write_u32(result, len(due))
 
     def _subscribed(self, raw: bytes) -> _Wait:
         userdata, kind = struct.unpack_from("<QB", raw)
-        if kind == EVENT_CLOCK:
-            clock, timeout, _, flags = _CLOCK_ID.unpack_from(raw, 16)
-            try:
-                now = self._time.now(clock)
-            except GuestError as error:
-                return _Wait(userdata, kind, error.errno, 0)
-            past = now if flags & CLOCK_ABSOLUTE else 0
-            return _Wait(userdata, kind, Errno.SUCCESS, max(timeout - past, 0))
-        if kind not in {EVENT_READ, EVENT_WRITE}:
-            raise GuestError(Errno.INVAL)
         try:
-            self._descriptors.get(struct.unpack_from("<I", raw, 16)[0])
+            if kind == EVENT_CLOCK:
+                return _Wait(userdata, kind, remaining=self._remaining(raw))
+            if kind in {EVENT_READ, EVENT_WRITE}:
+                size, flags = self._ready(struct.unpack_from("<I", raw, 16)[0], kind)
+                return _Wait(userdata, kind, size=size, flags=flags)
         except GuestError as error:
-            return _Wait(userdata, kind, error.errno, 0)
-        return _Wait(userdata, kind, Errno.SUCCESS, 0)
+            return _Wait(userdata, kind, error.errno)
+        raise GuestError(Errno.INVAL)
+
+    def _remaining(self, raw: bytes) -> int:
+        """Return in how many nanoseconds a clock's subscription is due."""
+        clock, timeout, _, flags = _CLOCK_ID.unpack_from(raw, 16)
+        now = self._time.now(clock)
+        if flags & ~CLOCK_ABSOLUTE:
+            raise GuestError(Errno.INVAL)
+        past = now if flags & CLOCK_ABSOLUTE else 0
+        return int(max(timeout - past, 0))
+
+    def _ready(self, fd: int, kind: int) -> tuple[int, int]:
+        """Return how many bytes a descriptor has to be read, and flags: it is always ready."""
+        found = self._descriptors.get(fd, RIGHT_POLL)
+        if isinstance(found, OpenDirectory):
+            raise GuestError(Errno.BADF)
+        if kind == EVENT_WRITE or not isinstance(found, OpenFile):
+            return 0, 0
+        left = max(len(found.node.data) - found.offset, 0)
+        ended = isinstance(found, Source) and not left
+        return left, EVENT_HANGUP if ended else 0
+
+    def _no_socket(self, fd: int) -> None:
+        if isinstance(self._descriptors.get(fd), OpenDirectory):
+            raise GuestError(Errno.BADF)
+        raise GuestError(Errno.NOTSOCK)
 
     def _put_strings(self, strings: tuple[bytes, ...], pointers: int, buffer: int) -> None:
         self._memory.span(pointers, 4 * len(strings))

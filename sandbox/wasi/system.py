@@ -5,12 +5,13 @@ from typing import Protocol
 
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wasi.abi import NO_RESULT, SIGNATURES, Errno, GuestError
+from fogbank.sandbox.wasi.clock import VirtualTime
 from fogbank.sandbox.wasi.descriptors import Descriptors, Output
 from fogbank.sandbox.wasi.fd_calls import FdCalls
 from fogbank.sandbox.wasi.files import FileSystem
 from fogbank.sandbox.wasi.memory import GuestMemory
 from fogbank.sandbox.wasi.path_calls import PathCalls
-from fogbank.sandbox.wasi.process import ProcessCalls, VirtualTime
+from fogbank.sandbox.wasi.process import ProcessCalls
 
 CALL_FUEL = 10_000
 """Fuel that every host call costs."""
@@ -40,18 +41,15 @@ class System:
         self._guest = guest
         self._owed = 0
         self.output = Output(task.limits.output)
-        files = FileSystem(task.limits.memory, task.files, self._moved)
-        descriptors = Descriptors(files, task.stdin, self.output)
-        memory = GuestMemory(guest.memory, self._moved)
-        strings = (
-            tuple(arg.encode() + b"\0" for arg in task.args),
-            tuple(f"{name}={value}".encode() + b"\0" for name, value in task.env),
-        )
         time = VirtualTime(guest.fuel_used)
+        self._files = FileSystem(task.limits.memory, self._moved, time.real)
+        self._descriptors = Descriptors(self._files, self.output)
+        memory = GuestMemory(guest.memory, self._moved)
+        self._process = ProcessCalls(memory, self._descriptors, time)
         groups = (
-            ProcessCalls(memory, descriptors, time, strings, task.seed),
-            FdCalls(memory, descriptors, files, self.output),
-            PathCalls(memory, descriptors, files),
+            self._process,
+            FdCalls(memory, self._descriptors, self._files, self.output),
+            PathCalls(memory, self._descriptors, self._files),
         )
         self._calls: dict[str, Callable[..., None]] = {
             name: getattr(group, name)
@@ -59,6 +57,23 @@ class System:
             for name in SIGNATURES
             if hasattr(group, name)
         }
+        self.give(task)
+
+    def give(self, task: Task) -> None:
+        """Put a task's data where the program finds them: strings, seed, input, files, limits.
+
+        Besides the first time this may happen once more, in a copy of a program that has started
+        and has seen none of it yet: what it has made by then stays.
+        """
+        self.output.limit = task.limits.output
+        self._files.capacity = task.limits.memory
+        self._files.place(task.files)
+        self._descriptors.stdin.data = bytearray(task.stdin)
+        self._process.args = tuple(arg.encode() + b"\0" for arg in task.args)
+        self._process.environ = tuple(
+            f"{name}={value}".encode() + b"\0" for name, value in task.env
+        )
+        self._process.seed, self._process.draws = task.seed, 0
 
     def call(self, name: str, arguments: tuple[int, ...]) -> int | None:
         """Carry out one call: return its error number, or None where it has no result.

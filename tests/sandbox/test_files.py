@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fogbank.sandbox.wasi.abi import Errno, GuestError
-from fogbank.sandbox.wasi.files import NODES, Directory, File, FileSystem
+from fogbank.sandbox.wasi.clock import EPOCH
+from fogbank.sandbox.wasi.files import NODES, Directory, File, FileSystem, Link, Node
 
 
 def make(capacity: int = 1000) -> FileSystem:
-    return FileSystem(capacity, (("top", b"0123456789"), ("a/b/deep", b"xyz")))
+    files = FileSystem(capacity)
+    files.place((("top", b"0123456789"), ("a/b/deep", b"xyz")))
+    return files
 
 
 def failing(errno: Errno) -> "pytest.RaisesExc[GuestError]":
@@ -23,6 +26,16 @@ def read(files: FileSystem, path: bytes) -> bytes:
     node = files.find(files.root, path)
     assert isinstance(node, File)
     return bytes(node.data)
+
+
+def names(directory: Directory) -> list[bytes]:
+    return [name for _, name, _ in directory.listing()]
+
+
+def opened(files: FileSystem, path: bytes) -> File:
+    node = files.find(files.root, path)
+    assert isinstance(node, File)
+    return node
 
 
 def test_the_tasks_files_are_there() -> None:
@@ -76,7 +89,8 @@ def test_capacity_counts_every_byte_and_comes_back() -> None:
     with failing(Errno.NOSPC):
         files.resize(top, 1 << 62)
     files.unlink(files.root, b"top")
-    fresh = files.create(files.root, b"fresh", exclusive=True)
+    files.create(files.root, b"fresh", exclusive=True)
+    fresh = opened(files, b"fresh")
     files.write(fresh, 0, bytes(97))
     with failing(Errno.NOSPC):
         files.write(fresh, 97, b"x")
@@ -89,7 +103,8 @@ def test_an_open_file_outlives_its_name_and_keeps_its_bytes_counted() -> None:
     files.hold(top)
     files.unlink(files.root, b"top")
     assert top.data == b"0123456789"
-    other = files.create(files.root, b"other", exclusive=False)
+    files.create(files.root, b"other", exclusive=False)
+    other = opened(files, b"other")
     with failing(Errno.NOSPC):
         files.write(other, 0, b"x")
     files.release(top)
@@ -98,7 +113,7 @@ def test_an_open_file_outlives_its_name_and_keeps_its_bytes_counted() -> None:
 
 def test_the_number_of_nodes_is_bounded() -> None:
     files = FileSystem(10)
-    for number in range(NODES - 1):
+    for number in range(NODES):
         files.make_directory(files.root, b"%d" % number)
     with failing(Errno.NOSPC):
         files.make_directory(files.root, b"more")
@@ -106,6 +121,21 @@ def test_the_number_of_nodes_is_bounded() -> None:
         files.create(files.root, b"more", exclusive=False)
     files.remove_directory(files.root, b"0")
     files.create(files.root, b"more", exclusive=False)
+    with failing(Errno.NOSPC):
+        files.link(files.root, b"more", files.root, b"less", follow=False)
+    with failing(Errno.NOSPC):
+        files.make_link(b"more", files.root, b"less")
+
+
+def test_tmp_is_there_unless_the_task_has_a_file_of_that_name() -> None:
+    files = make()
+    assert isinstance(files.find(files.root, b"tmp"), Directory)
+    files.place((("tmp", b"file"),))
+    assert read(files, b"tmp") == b"file"
+    with failing(Errno.EXIST):
+        files.place((("top", b"again"),))
+    with failing(Errno.NOSPC):
+        files.place((("big", bytes(1001)),))
 
 
 def test_creating_and_removing() -> None:
@@ -135,7 +165,7 @@ def test_creating_and_removing() -> None:
     files.unlink(files.root, b"a/b/deep")
     files.remove_directory(files.root, b"a/b")
     files.remove_directory(files.root, b"a")
-    assert [name for name, _ in files.listing(files.root)] == [b".", b"..", b"top"]
+    assert names(files.root) == [b".", b"..", b"tmp", b"top"]
 
 
 def test_renaming() -> None:
@@ -162,46 +192,284 @@ def test_renaming() -> None:
             files.rename(root, old, root, new)
 
 
+def test_a_listing_goes_on_where_it_stood() -> None:
+    files = FileSystem(10)
+    for name in (b"a", b"b", b"c", b"d"):
+        files.make_directory(files.root, name)
+    cookies = {name: cookie for cookie, name, _ in files.root.listing()}
+    files.remove_directory(files.root, b"a")
+    files.remove_directory(files.root, b"c")
+    files.make_directory(files.root, b"e")
+    files.make_directory(files.root, b"a")
+    after = [name for _, name, _ in files.root.listing(cookies[b"b"])]
+    assert after == [b"d", b"e", b"a"]
+    assert [name for _, name, _ in files.root.listing(1)] == [b"..", b"tmp", b"b", *after]
+
+
+def test_what_was_removed_takes_nothing_in() -> None:
+    files = make()
+    files.make_directory(files.root, b"gone")
+    gone = files.find(files.root, b"gone")
+    assert isinstance(gone, Directory)
+    files.remove_directory(files.root, b"gone")
+    with failing(Errno.NOENT):
+        files.create(gone, b"x", exclusive=False)
+    with failing(Errno.NOENT):
+        files.rename(files.root, b"top", gone, b"x")
+    with failing(Errno.NOENT):
+        files.link(files.root, b"top", gone, b"x", follow=False)
+    with failing(Errno.NOTCAPABLE):
+        files.find(gone, b"..")
+    assert names(gone) == [b".", b".."]
+
+
+def test_hard_links_are_one_file_with_several_names() -> None:
+    files = make(20)
+    files.link(files.root, b"top", files.root, b"a/again", follow=False)
+    top = opened(files, b"top")
+    assert opened(files, b"a/again") is top
+    assert top.names == 2
+    files.rename(files.root, b"top", files.root, b"a/again")
+    assert read(files, b"top") == b"0123456789"
+    files.unlink(files.root, b"top")
+    files.create(files.root, b"other", exclusive=False)
+    with failing(Errno.NOSPC):
+        files.write(opened(files, b"other"), 0, bytes(8))
+    files.unlink(files.root, b"a/again")
+    files.write(opened(files, b"other"), 0, bytes(17))
+    for old, new, errno in (
+        (b"none", b"x", Errno.NOENT),
+        (b"a", b"x", Errno.PERM),
+        (b"other/", b"x", Errno.NOTDIR),
+        (b"other", b"a", Errno.EXIST),
+        (b"other", b"other", Errno.EXIST),
+        (b"other", b"x/", Errno.NOENT),
+        (b"other", b"other/", Errno.NOTDIR),
+    ):
+        with failing(errno):
+            files.link(files.root, old, files.root, new, follow=False)
+
+
+def test_symbolic_links_are_followed_from_where_they_stand() -> None:
+    files = make()
+    root = files.root
+    files.make_link(b"b/../b/deep", root, b"a/to_file")
+    files.make_link(b"a/./b/", root, b"to_directory")
+    assert read(files, b"a/to_file") == b"xyz"
+    assert read(files, b"to_directory/deep") == b"xyz"
+    assert read(files, b"to_directory/../to_file") == b"xyz"
+    assert isinstance(files.find(root, b"to_directory", follow=False), Link)
+    assert isinstance(files.find(root, b"to_directory/", follow=False), Directory)
+    assert files.readlink(root, b"to_directory") == b"a/./b/"
+    with failing(Errno.INVAL):
+        files.readlink(root, b"top")
+    with failing(Errno.NOTDIR):
+        files.find(root, b"a/to_file/")
+    with failing(Errno.NOTDIR):
+        files.remove_directory(root, b"to_directory")
+    with failing(Errno.NOTDIR):
+        files.unlink(root, b"to_directory/")
+    files.link(root, b"to_directory", root, b"both", follow=False)
+    assert files.readlink(root, b"both") == b"a/./b/"
+    files.link(root, b"a/to_file", root, b"hard", follow=True)
+    assert read(files, b"hard") == b"xyz"
+    files.rename(root, b"to_directory", root, b"top")
+    assert files.readlink(root, b"top") == b"a/./b/"
+    with failing(Errno.INVAL):
+        files.remove_directory(root, b"top/.")
+    with failing(Errno.ISDIR):
+        files.unlink(root, b"top/.")
+    files.unlink(root, b"top")
+    assert read(files, b"both/deep") == b"xyz"
+
+
+def test_links_that_lead_nowhere() -> None:
+    files = make()
+    root = files.root
+    files.make_link(b"fresh", root, b"dangling")
+    files.make_link(b"loop", root, b"loop")
+    files.make_link(b"../top", root, b"a/up")
+    files.make_link(b"../../top", root, b"a/too_far")
+    with failing(Errno.NOENT):
+        files.find(root, b"dangling")
+    with failing(Errno.LOOP):
+        files.find(root, b"loop")
+    with failing(Errno.LOOP):
+        files.find(root, b"loop/x")
+    assert read(files, b"a/up") == b"0123456789"
+    with failing(Errno.NOTCAPABLE):
+        files.find(root, b"a/too_far")
+    inner = files.find(root, b"a")
+    assert isinstance(inner, Directory)
+    with failing(Errno.NOTCAPABLE):
+        files.find(inner, b"up")
+    with failing(Errno.EXIST):
+        files.create(root, b"dangling", exclusive=True)
+    assert isinstance(files.create(root, b"dangling", exclusive=False, follow=False), Link)
+    files.create(root, b"dangling", exclusive=False)
+    assert read(files, b"fresh") == b""
+    for target, path, errno in (
+        (b"", b"x", Errno.NOENT),
+        (b"/", b"x", Errno.NOTCAPABLE),
+        (b"/top", b"x", Errno.NOTCAPABLE),
+        (b"a\0", b"x", Errno.INVAL),
+        (b"x" * 5000, b"x", Errno.NAMETOOLONG),
+        (b"y", b"top", Errno.EXIST),
+        (b"y", b"top/", Errno.NOTDIR),
+        (b"y", b"x/", Errno.NOENT),
+    ):
+        with failing(errno):
+            files.make_link(target, root, path)
+
+
+def test_chains_of_links_are_bounded_and_their_bytes_counted() -> None:
+    moved: list[int] = []
+    files = FileSystem(1000, moved.append)
+    files.create(files.root, b"l0", exclusive=True)
+    for number in range(41):
+        files.make_link(b"l%d" % number, files.root, b"l%d" % (number + 1))
+    assert files.find(files.root, b"l40") is files.find(files.root, b"l0")
+    assert sum(moved) == sum(len(b"l%d" % number) for number in range(40))
+    with failing(Errno.LOOP):
+        files.find(files.root, b"l41")
+    with failing(Errno.NOSPC):
+        files.make_link(b"/".join([b"x" * 250] * 4), files.root, b"big")
+
+
+def test_times_are_those_of_the_tasks_clock() -> None:
+    clock = [EPOCH + 5]
+    files = FileSystem(1000, now=lambda: clock[0])
+    files.place((("top", b"x"),))
+    top = opened(files, b"top")
+    assert (top.accessed, top.modified, top.changed) == (EPOCH, EPOCH, EPOCH)
+    files.write(top, 0, b"y")
+    assert (top.accessed, top.modified, top.changed) == (EPOCH, EPOCH + 5, EPOCH + 5)
+    clock[0] = EPOCH + 9
+    files.set_times(top, 1, 2, 1 | 4)
+    assert (top.accessed, top.modified, top.changed) == (1, 2, EPOCH + 9)
+    files.set_times(top, 1, 2, 2 | 8)
+    assert (top.accessed, top.modified) == (EPOCH + 9, EPOCH + 9)
+    files.set_times(top, 1, 2, 4)
+    assert (top.accessed, top.modified) == (EPOCH + 9, 2)
+    for flags in (1 | 2, 4 | 8, 16):
+        with failing(Errno.INVAL):
+            files.set_times(top, 0, 0, flags)
+    clock[0] = EPOCH + 11
+    files.unlink(files.root, b"top")
+    assert files.root.modified == EPOCH + 11
+
+
+PATHS = [b"a", b"a/b", b"a/b/c", b"d", b"./d/", b"a/..", b".", b"..", b"../secret", b"l", b"l/x"]
+TARGETS = [b"a", b"l", b"../l", b"..", b"../..", b"../secret", b"b/../..", b"d/", b"a/l"]
+ACTIONS = [
+    "find", "stat", "create", "mkdir", "unlink", "rmdir", "rename", "write", "cut", "link",
+    "symlink", "hold", "release", "times",
+]  # fmt: skip
+
+
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["find", "create", "mkdir", "unlink", "rmdir", "rename", "write"]),
-            st.sampled_from([b"a", b"a/b", b"a/b/c", b"../a", b"d", b"./d/", b"a/..", b"."]),
-            st.sampled_from([b"a", b"a/b", b"d", b"e/f", b"a/b/c"]),
+            st.sampled_from(ACTIONS),
+            st.sampled_from(PATHS),
+            st.sampled_from(PATHS),
+            st.sampled_from(TARGETS),
             st.integers(0, 60),
         ),
         max_size=40,
     )
 )
 def test_no_sequence_of_calls_escapes_or_outgrows(
-    steps: list[tuple[str, bytes, bytes, int]],
+    steps: list[tuple[str, bytes, bytes, bytes, int]],
 ) -> None:
-    files = FileSystem(50)
-    for kind, path, other, size in steps:
+    capacity = 50
+    files = FileSystem(capacity)
+    files.place((("secret", b"own"), ("inner/file", b"1")))
+    inner = files.find(files.root, b"inner")
+    assert isinstance(inner, Directory)
+    held: list[File] = []
+    for step in steps:
+        found = None
         with contextlib.suppress(GuestError):
-            act(files, kind, path, other, size)
-        sizes, nodes, pending = 0, 0, [files.root]
-        while pending:
-            for name, node in list(files.listing(pending.pop()))[2:]:
-                assert b"/" not in name
-                nodes += 1
-                if isinstance(node, File):
-                    sizes += len(node.data)
-                else:
-                    pending.append(node)
-        assert sizes <= 50
-        assert nodes <= len(steps) + 1
+            found = act(files, inner, held, step)
+        nodes, entries = everything(inner)
+        # Whatever a path leads to lies below the directory that it started from.
+        assert found is None or found in nodes
+        assert names(files.root) == [b".", b"..", b"tmp", b"secret", b"inner"]
+        assert read(files, b"secret") == b"own"
+        assert opened(files, b"secret").names == 1
+        for node in nodes:
+            assert node.names == entries.count(node) or node is inner
+        # What is used is what has a name or is open, and all the rest can be had.
+        kept = nodes | set(held)
+        used = sum(size(node) for node in kept) + len(b"own")
+        assert used <= capacity
+        check_room(files, capacity - used)
 
 
-def act(files: FileSystem, kind: str, path: bytes, other: bytes, size: int) -> None:
-    root = files.root
-    actions: dict[str, Callable[[], object]] = {
-        "find": lambda: files.find(root, path),
-        "create": lambda: files.create(root, path, exclusive=bool(size % 2)),
-        "mkdir": lambda: files.make_directory(root, path),
-        "unlink": lambda: files.unlink(root, path),
-        "rmdir": lambda: files.remove_directory(root, path),
-        "rename": lambda: files.rename(root, path, root, other),
-        "write": lambda: files.write(files.create(root, path, exclusive=False), size, b"x" * size),
+def act(
+    files: FileSystem,
+    inner: Directory,
+    held: list[File],
+    step: tuple[str, bytes, bytes, bytes, int],
+) -> Node | None:
+    kind, path, other, target, number = step
+    found: Node | None = None
+    if kind in {"find", "stat"}:
+        found = files.find(inner, path, follow=kind == "find")
+    elif kind in {"create", "write", "cut", "hold"}:
+        exclusive = bool(number % 2) and kind == "create"
+        found = files.create(inner, path, exclusive=exclusive, follow=bool(number % 3))
+        if isinstance(found, File) and kind == "write":
+            files.write(found, number, b"x" * number)
+        elif isinstance(found, File) and kind == "cut":
+            files.resize(found, number)
+        elif isinstance(found, File) and kind == "hold":
+            files.hold(found)
+            held.append(found)
+    elif kind == "release" and held:
+        files.release(held.pop(number % len(held)))
+    elif kind == "times":
+        files.set_times(files.find(inner, path), number, number, number % 16)
+    changes: dict[str, Callable[[], None]] = {
+        "mkdir": lambda: files.make_directory(inner, path),
+        "unlink": lambda: files.unlink(inner, path),
+        "rmdir": lambda: files.remove_directory(inner, path),
+        "rename": lambda: files.rename(inner, path, inner, other),
+        "link": lambda: files.link(inner, path, inner, other, follow=bool(number % 2)),
+        "symlink": lambda: files.make_link(target, inner, path),
     }
-    actions[kind]()
+    if kind in changes:
+        changes[kind]()
+    return found
+
+
+def everything(start: Directory) -> tuple[set[Node], list[Node]]:
+    """All nodes from `start` down, it included, and the node of each entry."""
+    nodes: set[Node] = {start}
+    entries: list[Node] = []
+    pending = [start]
+    while pending:
+        for name, node in pending.pop().entries.items():
+            assert b"/" not in name
+            assert name not in {b"", b".", b".."}
+            entries.append(node)
+            if isinstance(node, Directory):
+                pending.append(node)
+            nodes.add(node)
+    return nodes, entries
+
+
+def size(node: Node) -> int:
+    if isinstance(node, File):
+        return len(node.data)
+    return len(node.target) if isinstance(node, Link) else 0
+
+
+def check_room(files: FileSystem, room: int) -> None:
+    files.create(files.root, b"probe", exclusive=True)
+    probe = opened(files, b"probe")
+    with failing(Errno.NOSPC):
+        files.resize(probe, room + 1)
+    files.resize(probe, room)
+    files.unlink(files.root, b"probe")

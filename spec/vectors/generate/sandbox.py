@@ -18,7 +18,8 @@ import wasmtime
 
 CALL, BYTE = 10_000, 1
 EPOCH = 1_735_689_600_000_000_000
-SUCCESS, FAULT, NOENT, NOSYS = 0, 21, 44, 52
+SUCCESS, BADF, FAULT, LOOP, NOENT, NOTSOCK, NOTCAPABLE = 0, 8, 21, 32, 44, 57, 76
+DIRECTORY, REGULAR = 3, 4
 COMPLETED, OUT_OF_FUEL, TRAP, OUT_OF_MEMORY, OUTPUT_LIMIT, UNKNOWN_IMPORT, INVALID = (
     0, 1, 2, 3, 5, 6, 7,
 )  # fmt: skip
@@ -47,6 +48,9 @@ RANDOM = f'(import "{P1}" "random_get" (func $random (param i32 i32) (result i32
 CLOCK = f'(import "{P1}" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))'
 EXIT = f'(import "{P1}" "proc_exit" (func $exit (param i32)))'
 SOCKET = f'(import "{P1}" "sock_shutdown" (func $shutdown (param i32 i32) (result i32)))'
+SYMLINK = f'(import "{P1}" "path_symlink" (func $symlink (param i32 i32 i32 i32 i32) (result i32)))'
+READDIR = f'(import "{P1}" "fd_readdir" (func $readdir (param i32 i32 i32 i64 i32) (result i32)))'
+STAT = f'(import "{P1}" "fd_filestat_get" (func $stat (param i32 i32) (result i32)))'
 MEMORY = '(memory (export "memory") 1)'
 
 
@@ -67,6 +71,29 @@ def show(address: int, length: int) -> str:
 def check(call: str) -> str:
     """Instructions that exit with a call's error number if it is not 0."""
     return f"(local.set $e {call}) (if (local.get $e) (then (call $exit (local.get $e))))"
+
+
+def opening(address: int, length: int, *, create: bool = False) -> str:
+    """A call that opens a path to be read and written, following links; its number goes to 16."""
+    return (
+        f"(call $open (i32.const 3) (i32.const 1) (i32.const {address}) (i32.const {length})"
+        f" (i32.const {int(create)}) (i64.const 0x200042) (i64.const 0) (i32.const 0)"
+        " (i32.const 16))"
+    )
+
+
+def linking(target: bytes, name: bytes) -> str:
+    """A call that makes a symbolic link, of texts that lie one after the other at 32."""
+    return (
+        f"(call $symlink (i32.const 32) (i32.const {len(target)}) (i32.const 3)"
+        f" (i32.const {32 + len(target)}) (i32.const {len(name)}))"
+    )
+
+
+def following(target: bytes, name: bytes) -> tuple[str, str]:
+    """The imports and the body of a program that makes a link and opens it."""
+    made = check(linking(target, name)) + check(opening(32 + len(target), len(name)))
+    return OPEN + SYMLINK + EXIT, "(local $e i32)" + made
 
 
 PROGRAMS: tuple[tuple[str, int, str, Given], ...] = (
@@ -149,9 +176,83 @@ PROGRAMS: tuple[tuple[str, int, str, Given], ...] = (
         Given(),
     ),
     (
-        "calls what is defined but does nothing, and exits with ENOSYS",
+        "shuts standard input down as a socket, and exits with ENOTSOCK",
+        COMPLETED,
+        module(SOCKET + EXIT, "(call $exit (call $shutdown (i32.const 0) (i32.const 0)))"),
+        Given(),
+    ),
+    (
+        "shuts a directory down as a socket, and exits with EBADF",
         COMPLETED,
         module(SOCKET + EXIT, "(call $exit (call $shutdown (i32.const 3) (i32.const 0)))"),
+        Given(),
+    ),
+    (
+        "reads a file through a symbolic link, whose bytes are paid when it is followed",
+        COMPLETED,
+        module(
+            READ + WRITE + following(b"data/a.b", b"l")[0],
+            following(b"data/a.b", b"l")[1]
+            + "(i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 1000))"
+            + check(
+                "(call $read (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 12))"
+            )
+            + "(i32.store (i32.const 4) (i32.load (i32.const 12)))"
+            "(drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))",
+            '(data (i32.const 32) "data/a.bl")',
+        ),
+        Given(files={"data/a.b": b"file content"}),
+    ),
+    (
+        "follows a link to itself, and exits with ELOOP",
+        COMPLETED,
+        module(*following(b"l", b"l"), '(data (i32.const 32) "ll")'),
+        Given(),
+    ),
+    (
+        "follows a link that leaves its root, and exits with ENOTCAPABLE",
+        COMPLETED,
+        module(*following(b"tmp/../../l", b"l"), '(data (i32.const 32) "tmp/../../ll")'),
+        Given(),
+    ),
+    (
+        "lists its root directory",
+        COMPLETED,
+        module(
+            READDIR + WRITE,
+            "(drop (call $readdir (i32.const 3) (i32.const 64) (i32.const 1000) (i64.const 0)"
+            " (i32.const 16)))"
+            "(i32.store (i32.const 0) (i32.const 64))"
+            "(i32.store (i32.const 4) (i32.load (i32.const 16)))"
+            "(drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))",
+        ),
+        Given(files={"data/a.b": b"file content", "z": b""}),
+    ),
+    (
+        "lists its root directory after the second entry, into a buffer that is too small",
+        COMPLETED,
+        module(
+            READDIR + WRITE,
+            "(drop (call $readdir (i32.const 3) (i32.const 64) (i32.const 30) (i64.const 2)"
+            " (i32.const 16)))" + show(64, 30),
+        ),
+        Given(files={"z": b""}),
+    ),
+    (
+        "makes a file, and prints what is known of it: its times are those of the calls",
+        COMPLETED,
+        module(
+            OPEN + WRITE + STAT + EXIT,
+            "(local $e i32)"
+            + check(opening(32, 1, create=True))
+            + "(i32.store (i32.const 0) (i32.const 32)) (i32.store (i32.const 4) (i32.const 5))"
+            + check(
+                "(call $write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8))"
+            )
+            + check("(call $stat (i32.load (i32.const 16)) (i32.const 64))")
+            + show(64, 64),
+            '(data (i32.const 32) "hello")',
+        ),
         Given(),
     ),
     (
@@ -223,6 +324,7 @@ class Host:
     def __init__(self, given: Given, store: wasmtime.Store) -> None:
         self.given, self.store = given, store
         self.open: dict[int, list[Any]] = {0: [given.stdin, 0]}
+        self.links: dict[str, str] = {}
         self.draws = 0
         self.stdout = b""
         self.moved = 0
@@ -241,9 +343,15 @@ class Host:
         self.moved += len(data)
         self.memory.write(self.store, bytearray(data), at)
 
-    def fd_write(self, _fd: int, vectors: int, _count: int, result: int) -> int:
-        """Write one buffer to stdout."""
+    def fd_write(self, fd: int, vectors: int, _count: int, result: int) -> int:
+        """Write one buffer to stdout, or to the file that was made."""
         at, length = struct.unpack("<II", self.get(vectors, 8))
+        if fd != 1:
+            self.open[fd][0] += self.get(at, length)
+            self.open[fd][2] = EPOCH + self.used()
+            self.moved += length
+            self.put(result, struct.pack("<I", length))
+            return SUCCESS
         room = self.given.output - len(self.stdout)
         self.stdout += self.get(at, min(length, room + 1))[:room]
         if length > room:
@@ -254,7 +362,7 @@ class Host:
     def fd_read(self, fd: int, vectors: int, _count: int, result: int) -> int:
         """Read into one buffer."""
         at, length = struct.unpack("<II", self.get(vectors, 8))
-        data, offset = self.open[fd]
+        data, offset = self.open[fd][:2]
         part = data[offset : offset + length]
         self.open[fd][1] += len(part)
         if part:
@@ -264,12 +372,55 @@ class Host:
 
     def path_open(self, *arguments: int) -> int:
         """Open a file of the task below the root."""
-        _, _, at, length, _, _, _, _, result = arguments
+        _, follow, at, length, create, _, _, _, result = arguments
         path = self.get(at, length).decode()
-        if path not in self.given.files:
+        for _ in range(41):
+            if path.startswith("tmp/../../"):
+                return NOTCAPABLE
+            if not follow or path not in self.links:
+                break
+            self.moved += len(self.links[path])
+            path = self.links[path]
+        if path in self.links:
+            self.moved -= len(path)
+            return LOOP
+        now = EPOCH + self.used()
+        if create:
+            self.open[4] = [b"", 0, now, now]
+        elif path in self.given.files:
+            self.open[4] = [self.given.files[path], 0, EPOCH, EPOCH]
+        else:
             return NOENT
-        self.open[4] = [self.given.files[path], 0]
         self.put(result, struct.pack("<I", 4))
+        return SUCCESS
+
+    def path_symlink(self, target: int, size: int, _fd: int, at: int, length: int) -> int:
+        """Make a symbolic link in the root."""
+        path = self.get(at, length).decode()
+        self.links[path] = self.get(target, size).decode()
+        return SUCCESS
+
+    def fd_readdir(self, _fd: int, at: int, size: int, cookie: int, result: int) -> int:
+        """List the root: spec/07 §7.3. Nodes are numbered in the order in which they are made."""
+        entries, number = [(".", 1, DIRECTORY), ("..", 1, DIRECTORY), ("tmp", 2, DIRECTORY)], 2
+        for path in self.given.files:
+            folder, slash, _ = path.partition("/")
+            entries.append((folder, number + 1, DIRECTORY if slash else REGULAR))
+            number += 2 if slash else 1
+        listed = b"".join(
+            struct.pack("<QQIB3x", index, inode, len(name), kind) + name.encode()
+            for index, (name, inode, kind) in enumerate(entries, 1)
+            if index > cookie
+        )[:size]
+        self.put(at, listed)
+        self.put(result, struct.pack("<I", len(listed)))
+        return SUCCESS
+
+    def fd_filestat_get(self, fd: int, at: int) -> int:
+        """Tell of the one file that was made, after the root and /tmp."""
+        data, _, modified, accessed = self.open[fd]
+        times = (accessed, modified, modified)
+        self.put(at, struct.pack("<QQB7xQQQQQ", 1, 3, REGULAR, 1, len(data), *times))
         return SUCCESS
 
     def random_get(self, at: int, count: int) -> int:
@@ -290,9 +441,9 @@ class Host:
         """End the program."""
         raise Ended(COMPLETED, code & 0xFFFF_FFFF)
 
-    def sock_shutdown(self, *_: int) -> int:
-        """One of the calls that do nothing."""
-        return NOSYS
+    def sock_shutdown(self, fd: int, _how: int) -> int:
+        """There are no sockets."""
+        return BADF if fd == 3 else NOTSOCK
 
     def metered(self, call: Callable[..., int | None]) -> Callable[..., int | None]:
         """Take the price of a call after it was carried out; one that ends the program is free."""
