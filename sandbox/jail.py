@@ -8,6 +8,7 @@ MANDATORY = ("no_new_privs", "rlimits", "seccomp")
 OPTIONAL = (
     "unprivileged_uid",
     "no_capabilities",
+    "landlock",
     "user_namespace",
     "mount_namespace",
     "empty_root",

@@ -27,6 +27,7 @@ _NAMESPACES = (
     ("uts_namespace", kernel.CLONE_NEWUTS),
     ("pid_namespace", kernel.CLONE_NEWPID),
 )
+_INNER = "empty"
 _NEW_ROOT = ("/tmp", "/mnt", "/proc", "/var")  # noqa: S108 -- a place to mount on, in private
 
 
@@ -91,12 +92,18 @@ def close_all_but(channel: int) -> None:
     os.closerange(CHANNEL + 1, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 16))
 
 
-def confine(extent: Extent, cpu_seconds: int, filtering: Filter) -> None:
-    """Bind this process for good. Raises `LayerMissing`."""
+def confine(extent: Extent, cpu_seconds: int, filtering: Filter) -> tuple[Layer, ...]:
+    """Bind this process for good, and return the layers. Raises `LayerMissing`.
+
+    From then on it can open nothing, its channel's number included, and so can wait for its
+    channel by reading alone: poll and select want room for descriptors.
+    """
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     die_with_parent()
+    # A domain of its own, so that it is shut off from other jailed processes too.
+    layers = [_try("landlock", kernel.enter_landlock_domain)]
     for name, action in (
         ("rlimits", partial(set_rlimits, extent, cpu_seconds)),
         ("seccomp", filtering.load),
@@ -105,6 +112,8 @@ def confine(extent: Extent, cpu_seconds: int, filtering: Filter) -> None:
             action()
         except (OSError, ValueError) as error:
             raise LayerMissing(Layer(name, active=False, detail=str(error))) from None
+        layers.append(Layer(name, active=True))
+    return tuple(layers)
 
 
 def set_rlimits(extent: Extent, cpu_seconds: int) -> None:
@@ -113,7 +122,8 @@ def set_rlimits(extent: Extent, cpu_seconds: int) -> None:
         (resource.RLIMIT_AS, extent.addresses),
         (resource.RLIMIT_DATA, extent.data),
         (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_NOFILE, CHANNEL + 1),
+        # Not even one in the channel's place, once that is closed.
+        (resource.RLIMIT_NOFILE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
@@ -169,7 +179,11 @@ def _empty_root() -> None:
     os.chdir(place)
     kernel.pivot_root_here()
     os.chdir("/")
+    Path(_INNER).mkdir(0o555)
     kernel.mount("none", "/", None, flags | kernel.MS_REMOUNT | kernel.MS_RDONLY, None)
+    # Who is not at the root of its mounts can make no user namespace, and be mighty in that.
+    os.chroot(_INNER)
+    os.chdir("/")
 
 
 def _become_nobody() -> None:

@@ -110,21 +110,20 @@ class Launcher:
         jail_shell.confine(extent, bounds.compile_cpu, self._filter)
         serve_compiler(self._engine)
 
-    def _confine_job(self) -> None:
+    def _confine_job(self) -> tuple[Layer, ...]:
         bounds = self._bounds
         extent = self._own.plus(bounds.job_addresses, bounds.job_data)
-        jail_shell.confine(extent, bounds.job_cpu, self._filter)
+        return jail_shell.confine(extent, bounds.job_cpu, self._filter)
 
     def _jailed_trial(self, channel: int) -> None:
         jail_shell.close_all_but(channel)
-        layers = [Layer("rlimits", active=True), Layer("seccomp", active=True)]
         try:
-            self._confine_job()
+            layers = self._confine_job()
         except jail_shell.LayerMissing as missing:
-            layers = [missing.layer]
+            layers = (missing.layer,)
         else:
             self._try_out()
-        os.write(jail_shell.CHANNEL, JailReport(tuple(layers)).encode())
+        os.write(jail_shell.CHANNEL, JailReport(layers).encode())
 
     def _try_out(self) -> None:
         self._runner.load(compile_module(self._engine, bytes(wasmtime.wat2wasm(_SELF_TEST))))

@@ -39,6 +39,8 @@ class Filter:
         self._library = _library()
         try:
             self._filter = self._library.SyscallFilter(defaction=self._library.KILL_PROCESS)
+            # Calls as programs of other architectures make them (x32, i386) end it likewise.
+            self._filter.set_attr(self._library.Attr.ACT_BADARCH, self._library.KILL_PROCESS)
             for name in COMMON:
                 self._filter.add_rule(self._library.ALLOW, name)
         except OSError as error:

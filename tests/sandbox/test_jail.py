@@ -59,7 +59,7 @@ def test_without_the_filter_the_other_layers_hold(escapes: dict[str, Any]) -> No
 
 def test_every_layer_is_reported_by_a_known_name(escapes: dict[str, Any]) -> None:
     names = [name for name, _ in escapes["layers"]]
-    assert set(names) == set(MANDATORY + OPTIONAL) - {"seccomp", "rlimits"}
+    assert set(names) == set(MANDATORY + OPTIONAL) - {"seccomp", "rlimits", "landlock"}
     assert len(names) == len(set(names))
 
 
@@ -84,6 +84,8 @@ def kernel_without(
     monkeypatch.setattr(jail_shell, "_enter_user_namespace", call("user namespace"))
     monkeypatch.setattr(jail_shell, "_become_nobody", call("become nobody"))
     monkeypatch.setattr(os, "chdir", call("chdir"))
+    monkeypatch.setattr(os, "chroot", call("chroot"))
+    monkeypatch.setattr(Path, "mkdir", call("mkdir"))
     monkeypatch.setattr(os, "geteuid", lambda: euid)
     yield calls
 
@@ -97,7 +99,7 @@ def test_root_leaves_the_namespaces_before_it_becomes_nobody(
 ) -> None:
     with kernel_without(monkeypatch, 0) as calls:
         assert [name for name, active in states().items() if not active] == ["user_namespace"]
-    assert calls.index("become nobody") > calls.index("pivot_root_here")
+    assert calls.index("become nobody") > calls.index("chroot") > calls.index("pivot_root_here")
     assert "user namespace" not in calls
 
 
@@ -114,7 +116,7 @@ def test_nothing_is_mounted_in_the_machines_own_namespace(monkeypatch: pytest.Mo
         found = states()
     assert not found["empty_root"]
     assert not found["mount_namespace"]
-    assert "mount" not in calls
+    assert not {"mount", "mkdir", "chroot"} & set(calls)
 
 
 def test_a_kernel_without_namespaces_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
