@@ -44,7 +44,8 @@ async def run_task(
 ) -> TaskResult:
     """Run one task of `module` at the other end of `stream`, and close the stream.
 
-    `module` may be a runtime that the worker holds. Raises `JobRefused` or `JobInterrupted`. Cancelling ends the task at the worker.
+    `module` may be a runtime that the worker holds. Raises `JobRefused` or `JobInterrupted`.
+    Cancelling ends the task at the worker.
     """
     async with open_job_session(stream, module, patience) as job:
         return await job.run(task, on_state)

@@ -5,18 +5,22 @@ it reads the first byte.
 """
 
 import os
+import time
 
 import wasmtime
 
 from fogbank.sandbox import wire
 from fogbank.sandbox.jail_shell import CHANNEL
 from fogbank.sandbox.limits import MODULE_SIZE
+from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.module_check import compile_module
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, clean
 from fogbank.sandbox.runner import Runner
 from fogbank.sandbox.wire import Frame
 
 _CHUNK = 1 << 20
+_PROGRESS_SECONDS = 0.1
+"""How often a running task is heard of, at most."""
 _TRUSTED = (1 << 32) - 1
 """The sandbox itself is on the other side: what it sends is bounded there."""
 
@@ -47,7 +51,39 @@ def serve_job(runner: Runner) -> None:
     del received
     _send(Frame.LOADED, b"")
     while (received := _receive({Frame.TASK: _TRUSTED})) is not None:
-        _send(Frame.RESULT, wire.encode_result(runner.run(wire.decode_task(received[1]))))
+        task, granted = wire.decode_task(received[1])
+        _send(Frame.RESULT, wire.encode_result(runner.run(task, granted, ChannelLine())))
+
+
+class ChannelLine:
+    """A task's line to the sandbox (`meter.Line`), over this process's channel.
+
+    The clocks here time messages and nothing else: no program sees them.
+    """
+
+    def __init__(self) -> None:
+        self._cpu = time.process_time()
+        self._next = time.monotonic() + _PROGRESS_SECONDS
+
+    def progress(self, fuel: int) -> None:
+        """Say how far the task is, now and then."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _PROGRESS_SECONDS
+            _send(Frame.PROGRESS, self._reading(fuel))
+
+    def pause(self, fuel: int) -> int:
+        """Say that the task waits, and wait for a grant."""
+        _send(Frame.PAUSED, self._reading(fuel))
+        received = _receive({Frame.GRANT: wire.GRANT_SIZE})
+        if received is None:
+            # The sandbox is gone; there is nobody to run for.
+            os._exit(0)
+        self._next = time.monotonic() + _PROGRESS_SECONDS
+        return wire.decode_grant(received[1])
+
+    def _reading(self, fuel: int) -> bytes:
+        return wire.encode_reading(Reading(fuel, time.process_time() - self._cpu))
 
 
 def _refuse(outcome: Outcome, reason: str) -> None:

@@ -77,6 +77,9 @@ class SandboxConfig:
 
     `processes`: jobs at the same time. `spares`: jailed processes kept ready for the next jobs.
     `ceilings`: the most that a task may ask for. `compiling`: the bounds of one compilation.
+    `floor`: fuel per second of CPU time below which a task is too slow, 0 for none; code that waits
+    for memory at each step reaches more than twice the default. `pause_seconds`: how long a task
+    whose granted fuel is used up waits for more.
     """
 
     processes: int = 2
@@ -85,6 +88,8 @@ class SandboxConfig:
         default=Limits(fuel=1 << 44, memory=1 << 30, wall_seconds=900.0, output=64 << 20)
     )
     compiling: CompileLimits = field(default=CompileLimits())
+    floor: int = 50_000_000
+    pause_seconds: float = 300.0
 
     def check(self) -> None:
         """Raise `LimitError` unless the numbers make a sandbox."""
@@ -92,6 +97,8 @@ class SandboxConfig:
             raise LimitError("a sandbox needs at least one process")
         if self.spares < 0:
             raise LimitError("the number of spare processes cannot be negative")
+        if self.floor < 0:
+            raise LimitError("the speed floor cannot be negative: 0 is none")
         self.ceilings.check()
 
     @property

@@ -54,9 +54,10 @@ REFUSALS = frozenset(
 class Result:
     """What a task left behind.
 
-    `exit_code` is the program's own, None if it did not exit. `fuel` is what it used (0 where the
-    process was killed and nobody knows). `reason` is a sentence for a person, empty when there is
-    nothing to say. `seconds` is real time.
+    `exit_code` is the program's own, None if it did not exit. `fuel` is what it used; where it
+    was killed, what it had used when it was last heard of; 0 where the worker failed. `reason` is a
+    sentence for a person, empty when there is nothing to say. `seconds` is the real time that it
+    ran, without waiting for fuel.
     """
 
     outcome: Outcome

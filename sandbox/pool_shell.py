@@ -26,8 +26,10 @@ from fogbank.sandbox.process_shell import open_starter
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.runtimes.store_shell import RuntimeRefused, RuntimeStore
 from fogbank.sandbox.stock_shell import Stock
+from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wat import is_wasm
+from fogbank.sandbox.watch_shell import Watch
 from fogbank.sandbox.wire import Control, Frame, WireError
 
 _EXHAUSTED = frozenset({signal.SIGXCPU, signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV})
@@ -146,23 +148,29 @@ class Job:
         self._cpu_left = 0.0
         self._lock = trio.Lock()
 
-    async def run(self, task: Task) -> Result:
+    async def run(self, task: Task, supply: Supply | None = None) -> Result:
         """Run the program once, in a fresh instance. Tasks run one after the other.
 
-        Raises `TaskError` or `LimitError` if the task itself asks for what is not granted; never
-        for anything that the program does. Cancelling ends the program.
+        It may use the fuel that `supply` grants, and pauses where that ends; without one, all that
+        its limit allows. Raises `TaskError` or `LimitError` if the task itself asks for what is not
+        granted; never for anything that the program does. Cancelling ends the program: what it had
+        used is then the last reading of `supply`.
         """
         task.check(self._config.ceilings)
         async with self._lock:
-            started = trio.current_time()
             try:
                 await self.prepare(task.limits.wall_seconds)
             except ModuleRefused as refusal:
                 return Result(refusal.outcome, reason=refusal.reason)
-            result = await self._run(task)
-            if result.outcome in {Outcome.TIMEOUT, Outcome.HOST_FAILURE}:
-                await self.close()
-            return replace(result, seconds=trio.current_time() - started)
+            if self._process is None:
+                return Result(Outcome.HOST_FAILURE, reason="the job has no process")
+            watch = Watch(self._config, self._process, task, supply or Supply())
+            try:
+                return replace(await watch.run(), seconds=watch.seconds)
+            finally:
+                self._cpu_left -= math.ceil(watch.seconds)
+                if not watch.has_answered:
+                    await self.close()
 
     async def prepare(self, seconds: float = 0.0) -> None:
         """Make sure that a process with the module is there, and may run so many seconds more.
@@ -194,33 +202,6 @@ class Job:
         if process is not None:
             await process.end()
 
-    async def _run(self, task: Task) -> Result:
-        process = self._process
-        if process is None:
-            return Result(Outcome.HOST_FAILURE, reason="the job has no process")
-        limits = task.limits
-        started = trio.current_time()
-        try:
-            with trio.move_on_after(limits.wall_seconds):
-                await process.send(Frame.TASK, wire.encode_task(task))
-                _, body = await process.receive({Frame.RESULT: wire.result_bound(limits)})
-                return wire.decode_result(body, limits)
-            return Result(
-                Outcome.TIMEOUT,
-                reason=f"the task did not end within its {limits.wall_seconds:g} s",
-            )
-        except ProcessDied as death:
-            return _after_death(death)
-        except WireError as error:
-            return Result(
-                Outcome.HOST_FAILURE, reason=f"the task's process answered with nonsense: {error}"
-            )
-        except trio.Cancelled:
-            await self.close()
-            raise
-        finally:
-            self._cpu_left -= math.ceil(trio.current_time() - started)
-
 
 async def _expect(process: Process, kind: Frame, most: int) -> bytes:
     """Receive a frame of `kind`, or raise the `ModuleRefused` that comes in its place."""
@@ -228,15 +209,6 @@ async def _expect(process: Process, kind: Frame, most: int) -> bytes:
     if received is Frame.REFUSED:
         raise wire.decode_refusal(body)
     return body
-
-
-def _after_death(death: ProcessDied) -> Result:
-    if death.signal == signal.SIGXCPU:
-        return Result(Outcome.TIMEOUT, reason="the task used more CPU time than a process may")
-    if death.signal in {signal.SIGABRT, signal.SIGKILL}:
-        reason = "the task's process was ended, most likely for lack of memory on the worker"
-        return Result(Outcome.HOST_FAILURE, reason=reason)
-    return Result(Outcome.HOST_FAILURE, reason=f"the task's process ended: {death}")
 
 
 @asynccontextmanager

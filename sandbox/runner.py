@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 import wasmtime
 
+from fogbank.sandbox import fuel_yield
+from fogbank.sandbox.execution import Execution, OutOfFuel, Unbound
 from fogbank.sandbox.limits import PAGE, Limits
+from fogbank.sandbox.meter import Line, Silent
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wasi.abi import MODULE, NO_RESULT, SIGNATURES
@@ -20,53 +23,6 @@ TABLE_ELEMENTS = 1 << 20
 _SPENT = "the fuel limit is used up: grant the task more, or give it less to do"
 _NEAR = 16
 """A failing end within 1/16 of the memory limit counts as out of memory."""
-
-
-class OutOfFuel(Exception):
-    """A host call cost more fuel than was left."""
-
-
-class _Unbound(Exception):
-    """The module called the host from its start section, before it had a memory to speak of."""
-
-
-class _Execution:
-    """One running instance, as the system sees it (`wasi.system.Guest`)."""
-
-    def __init__(self, store: wasmtime.Store, fuel: int) -> None:
-        self._store = store
-        self._fuel = fuel
-        self._memory: wasmtime.Memory | None = None
-        self._view = memoryview(bytearray())
-
-    def bind(self, memory: wasmtime.Memory) -> None:
-        """Make the instance's memory known, once there is one."""
-        self._memory = memory
-
-    def memory(self) -> memoryview:
-        """Return the memory as it is now. It can have moved only if it has grown."""
-        if self._memory is None:
-            raise _Unbound
-        size = self.memory_size()
-        if size != len(self._view):
-            self._view = memoryview(self._memory.get_buffer_ptr(self._store, size)).cast("B")
-        return self._view
-
-    def memory_size(self) -> int:
-        """Return the memory's present size in bytes."""
-        return 0 if self._memory is None else self._memory.data_len(self._store)
-
-    def fuel_used(self) -> int:
-        """Return the fuel used so far."""
-        return self._fuel - self._store.get_fuel()
-
-    def charge(self, fuel: int) -> None:
-        """Take fuel away, or end the program with none left."""
-        left = self._store.get_fuel()
-        if left < fuel:
-            self._store.set_fuel(0)
-            raise OutOfFuel
-        self._store.set_fuel(left - fuel)
 
 
 class Runner:
@@ -84,22 +40,27 @@ class Runner:
         """Take compiled code, made by this sandbox's own compiler. Raises `WasmtimeError`."""
         self._module = wasmtime.Module.deserialize(self._engine, artifact)
 
-    def run(self, task: Task) -> Result:
-        """Run the program once. Nothing that it does raises here."""
+    def run(self, task: Task, granted: int | None = None, line: Line | None = None) -> Result:
+        """Run the program once. Nothing that it does raises here.
+
+        `granted`: the fuel that it may use before it has to ask for more over `line`; if None, all.
+        """
         if self._module is None:
             return Result(Outcome.HOST_FAILURE, reason="no module was loaded")
         limits = task.limits
         store = wasmtime.Store(self._engine)
         try:
-            store.set_fuel(limits.fuel)
             store.set_limits(limits.memory, TABLE_ELEMENTS, 1, TABLES, 1)
-            execution = _Execution(store, limits.fuel)
+            now = limits.fuel if granted is None else granted
+            execution = Execution(store, limits.fuel, now, line or Silent())
             self._system = System(task, execution)
             outcome, code, reason = self._execute(self._module, store, execution, limits)
+            used = limits.fuel if outcome is Outcome.OUT_OF_FUEL else execution.fuel_used()
+            execution.settle(used)
             return Result(
                 outcome,
                 code,
-                limits.fuel if outcome is Outcome.OUT_OF_FUEL else execution.fuel_used(),
+                used,
                 bytes(self._system.output.stdout),
                 bytes(self._system.output.stderr),
                 reason,
@@ -113,7 +74,7 @@ class Runner:
     def _entry(self, name: str) -> Callable[..., int | None]:
         def enter(*arguments: int) -> int | None:
             if self._system is None:
-                raise _Unbound
+                raise Unbound
             return self._system.call(name, arguments)
 
         return enter
@@ -122,7 +83,7 @@ class Runner:
         self,
         module: wasmtime.Module,
         store: wasmtime.Store,
-        execution: _Execution,
+        execution: Execution,
         limits: Limits,
     ) -> tuple[Outcome, int | None, str]:
         least = memory_minimum(module)
@@ -133,13 +94,13 @@ class Runner:
                 f"the module needs {least} bytes of memory to start; the limit is {limits.memory}",
             )
         try:
-            instance = self._linker.instantiate(store, module)
+            instance = fuel_yield.instantiate(self._linker, store, module, execution.look)
             exports = instance.exports(store)
             memory, start = exports["memory"], exports["_start"]
             if not isinstance(memory, wasmtime.Memory) or not isinstance(start, wasmtime.Func):
                 return Outcome.INVALID_MODULE, None, "the module lacks memory or _start"
             execution.bind(memory)
-            start(store)
+            fuel_yield.call(store, start, execution.look)
         except Exception as error:  # noqa: BLE001 -- whatever ends the guest becomes an outcome
             outcome, code, reason = _ending(error)
         else:
@@ -174,7 +135,7 @@ def _ending(error: Exception) -> tuple[Outcome, int | None, str]:  # noqa: PLR09
             return Outcome.OUT_OF_FUEL, None, _SPENT
         case OutputLimit():
             return Outcome.OUTPUT_LIMIT, None, "the program wrote more than its output limit allows"
-        case _Unbound():
+        case Unbound():
             return Outcome.TRAP, None, "the module called the host from its start section"
         case wasmtime.Trap():
             if error.trap_code is wasmtime.TrapCode.OUT_OF_FUEL:

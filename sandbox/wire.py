@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result, clean
 from fogbank.sandbox.task import SEED_SIZE, Task
 
@@ -18,6 +19,13 @@ _BLOB = struct.Struct(">I")
 _LIMITS = struct.Struct(">QQdQIII")
 _RESULT = struct.Struct(">BBIQ")
 _CONTROL = struct.Struct(">BIi")
+_READING = struct.Struct(">QQ")
+_FUEL = struct.Struct(">Q")
+READING_SIZE = _READING.size
+GRANT_SIZE = _FUEL.size
+_MICROSECONDS = 1_000_000
+_CPU_MOST = 1 << 50
+"""Microseconds of CPU time, decades, beyond which a reading is nonsense."""
 REASON_SIZE = 4096
 REPORT = b"\x00"
 """Begins the launcher's first packet: what the jail consists of."""
@@ -62,6 +70,12 @@ class Frame(enum.IntEnum):
     """To a job's process: run this."""
     RESULT = 6
     """From a job's process: how it ended."""
+    PROGRESS = 7
+    """From a job's process: a reading of the running task's meter."""
+    PAUSED = 8
+    """From a job's process: such a reading, and that it waits for a grant."""
+    GRANT = 9
+    """To a job's process that waits: how much fuel the task may have used from now on."""
 
 
 class Control(enum.IntEnum):
@@ -118,8 +132,35 @@ def decode_packet(data: bytes) -> Packet:
         raise WireError(f"a control packet of kind {kind}") from None
 
 
-def encode_task(task: Task) -> bytes:
-    """Encode a task."""
+def encode_reading(reading: Reading) -> bytes:
+    """Encode a reading; whether the task is paused is told by the kind of frame."""
+    return _READING.pack(reading.fuel, round(reading.cpu_seconds * _MICROSECONDS))
+
+
+def decode_reading(kind: Frame, body: bytes) -> Reading:
+    """Decode a reading that came in a PROGRESS or PAUSED."""
+    if len(body) != _READING.size:
+        raise WireError(f"a reading of {len(body)} bytes")
+    fuel, microseconds = _READING.unpack(body)
+    if microseconds > _CPU_MOST:
+        raise WireError("a reading after decades of CPU time")
+    return Reading(fuel, microseconds / _MICROSECONDS, kind is Frame.PAUSED)
+
+
+def encode_grant(fuel: int) -> bytes:
+    """Encode what a task may use in all from now on."""
+    return _FUEL.pack(fuel)
+
+
+def decode_grant(body: bytes) -> int:
+    """Decode a grant."""
+    if len(body) != _FUEL.size:
+        raise WireError(f"a grant of {len(body)} bytes")
+    return int(_FUEL.unpack(body)[0])
+
+
+def encode_task(task: Task, granted: int) -> bytes:
+    """Encode a task, and how much fuel is granted to it at first."""
     limits = task.limits
     head = _LIMITS.pack(
         limits.fuel,
@@ -136,12 +177,14 @@ def encode_task(task: Task) -> bytes:
     for path, data in task.files:
         blobs += [path.encode(), data]
     blobs.append(task.stdin)
-    return head + task.seed + b"".join(_BLOB.pack(len(blob)) + blob for blob in blobs)
+    blobs_encoded = b"".join(_BLOB.pack(len(blob)) + blob for blob in blobs)
+    return _FUEL.pack(granted) + head + task.seed + blobs_encoded
 
 
-def decode_task(body: bytes) -> Task:
-    """Decode a task."""
+def decode_task(body: bytes) -> tuple[Task, int]:
+    """Decode a task, and the fuel granted to it at first."""
     reader = _Reader(body)
+    (granted,) = reader.unpack(_FUEL)
     fuel, memory, wall, output, args, env, files = reader.unpack(_LIMITS)
     seed = bytes(reader.take(SEED_SIZE))
     task = Task(
@@ -153,7 +196,7 @@ def decode_task(body: bytes) -> Task:
         seed=seed,
     )
     reader.finish()
-    return task
+    return task, granted
 
 
 def encode_result(result: Result) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fogbank.sandbox.jail import MANDATORY, JailReport, Layer, SandboxUnavailable, decode_report
 from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.process_shell import _read_report
 from fogbank.sandbox.task import SEED_SIZE, Task
@@ -15,10 +16,12 @@ from fogbank.sandbox.wire import (
     Packet,
     WireError,
     decode_packet,
+    decode_reading,
     decode_refusal,
     decode_result,
     decode_task,
     encode_packet,
+    encode_reading,
     encode_refusal,
     encode_result,
     encode_task,
@@ -64,9 +67,17 @@ SANDBOX = [
     Decoder(
         "task",
         decode_task,
-        encode_task(TASK),
+        encode_task(TASK, 1),
         WireError,
-        again=encode_task,
+        again=lambda decoded: encode_task(*decoded),
+        form=Form.BYTES,
+    ),
+    Decoder(
+        "reading of a meter",
+        lambda b: decode_reading(Frame.PROGRESS, b),
+        encode_reading(Reading(1 << 40, 0.5)),
+        WireError,
+        again=encode_reading,
         form=Form.BYTES,
     ),
     Decoder(

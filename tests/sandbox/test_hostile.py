@@ -14,9 +14,11 @@ from fogbank.sandbox import wire
 from fogbank.sandbox.forks_shell import Forks, Process
 from fogbank.sandbox.jail import JailReport
 from fogbank.sandbox.limits import Limits, SandboxConfig
+from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.pool_shell import Job, Sandbox
 from fogbank.sandbox.stock_shell import Stock
+from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wire import Frame
 from tests.sandbox import programs
@@ -59,11 +61,19 @@ class Impostor:
             await other.aclose()
 
 
-async def run(said: bytes, *, closing: bool = True) -> Result:
+def reading(fuel: int, cpu_seconds: float = 0.0, kind: Frame = Frame.PROGRESS) -> bytes:
+    return wire.frame(kind, wire.encode_reading(Reading(fuel, cpu_seconds)))
+
+
+def ended(fuel: int) -> bytes:
+    return wire.frame(Frame.RESULT, wire.encode_result(Result(Outcome.COMPLETED, 0, fuel)))
+
+
+async def run(said: bytes, *, closing: bool = True, supply: Supply | None = None) -> Result:
     """What a job makes of a process that says this."""
     impostor = Impostor(said, closing)
     job = Job(SandboxConfig(), cast(Stock, impostor), b"code")
-    result = await job.run(TASK)
+    result = await job.run(TASK, supply)
     await job.close()
     await impostor.close()
     assert impostor.killed == len(impostor.others)
@@ -108,15 +118,94 @@ async def test_an_honest_process_is_believed() -> None:
         + wire.frame(
             Frame.RESULT, wire.encode_result(Result(Outcome.COMPLETED, 0, 0, stdout=bytes(1001)))
         ),
-        LOADED + wire.frame(Frame.RESULT, wire.encode_result(Result(Outcome.COMPLETED, 0, 1001))),
+        LOADED + ended(1001),
+        LOADED + wire.frame(Frame.PROGRESS, b"short"),
+        LOADED + reading(1001),
+        LOADED + reading(5) + reading(4),
+        LOADED + reading(5, 2.0) + reading(5, 1.0),
+        LOADED + reading(5) + ended(4),
+        LOADED + reading(5) * 100 + ended(5),
+        LOADED + reading(1000, kind=Frame.PAUSED) + ended(1000),
+        LOADED + reading(5, kind=Frame.PAUSED) + ended(5),
+        LOADED + wire.frame(Frame.GRANT, wire.encode_grant(1)),
     ],
-    ids=range(16),
+    ids=range(25),
 )
 async def test_nonsense_is_the_hosts_failure(said: bytes) -> None:
     result = await run(said)
     assert result.outcome is Outcome.HOST_FAILURE
     assert result.reason
     assert (result.stdout, result.exit_code, result.fuel) == (b"", None, 0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        LOADED + ended(501),
+        LOADED + reading(501),
+        LOADED + reading(499, kind=Frame.PAUSED),
+        LOADED + reading(500, kind=Frame.PAUSED) + reading(601, kind=Frame.PAUSED),
+        LOADED + reading(500, kind=Frame.PAUSED) + ended(499),
+        LOADED + reading(500, kind=Frame.PAUSED) + ended(601),
+    ],
+    ids=range(6),
+)
+async def test_a_process_cannot_use_or_wait_for_what_was_not_granted(said: bytes) -> None:
+    supply = Supply(500, lambda heard: supply.grant(600) if heard.is_paused else None)
+    result = await run(said, supply=supply)
+    assert (result.outcome, result.fuel) == (Outcome.HOST_FAILURE, 0)
+
+
+async def test_what_a_process_says_of_its_fuel_is_passed_on() -> None:
+    heard: list[Reading] = []
+    said = LOADED + reading(3, 0.5) + reading(3, 0.5) + reading(9, 1.0) + ended(10)
+    assert (await run(said, supply=Supply(on_reading=heard.append))).fuel == 10
+    assert heard == [Reading(3, 0.5), Reading(3, 0.5), Reading(9, 1.0)]
+
+
+async def test_a_killed_tasks_fuel_is_what_was_last_heard(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    result = await run(LOADED + reading(7), closing=False)
+    assert (result.outcome, result.fuel, result.seconds) == (Outcome.TIMEOUT, 7, 5.0)
+
+
+async def test_a_task_below_the_floor_is_ended_with_words_that_say_so() -> None:
+    result = await run(LOADED + reading(400, 5.9) + reading(500, 12.0), closing=False)
+    assert (result.outcome, result.fuel, result.exit_code) == (Outcome.TOO_SLOW, 500, None)
+    assert "floor" in result.reason
+
+
+async def test_the_time_of_a_pause_is_nobodys(autojump_clock: trio.abc.Clock) -> None:
+    """A task of 5 s waits for 200 s, and then for longer than anybody waits."""
+    heard: list[Reading] = []
+    supply = Supply(500, heard.append)
+    impostor = Impostor(LOADED + reading(500, kind=Frame.PAUSED), closing=False)
+    job = Job(SandboxConfig(), cast(Stock, impostor), b"code")
+    results: list[Result] = []
+
+    async def watched() -> None:
+        results.append(await job.run(TASK, supply))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched)
+        await trio.sleep(200)
+        assert heard == [Reading(500, is_paused=True)]
+        (other,) = impostor.others
+        received = bytearray()
+        supply.grant(499)
+        supply.grant(700)
+        grant = wire.frame(Frame.GRANT, wire.encode_grant(700))
+        while not received.endswith(grant):
+            received += await other.receive_some()
+        await trio.sleep(4)
+        assert not results
+        await other.send_all(reading(700, kind=Frame.PAUSED))
+    (result,) = results
+    assert (result.outcome, result.fuel) == (Outcome.OUT_OF_FUEL, 700)
+    assert "no more was granted within 300 s" in result.reason
+    assert result.seconds == pytest.approx(4)
+    await impostor.close()
 
 
 @pytest.mark.parametrize(

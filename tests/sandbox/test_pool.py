@@ -15,8 +15,10 @@ import trio.testing
 
 from fogbank.sandbox.jail import MANDATORY, SandboxUnavailable
 from fogbank.sandbox.limits import MODULE_SIZE, CompileLimits, LimitError, Limits, SandboxConfig
+from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import ModuleRefused, Outcome
 from fogbank.sandbox.pool_shell import Job, Sandbox, open_sandbox
+from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task, TaskError
 from tests.sandbox import programs
 
@@ -176,6 +178,65 @@ async def test_cancelling_ends_the_process_and_the_job_goes_on(sandbox: Sandbox)
             await job.run(FOREVER)
         assert scope.cancelled_caught
         await wait_gone(pidfds)
+        assert (await job.run(TASK)).succeeded
+
+
+FILL = programs.command(
+    "(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 268435456)) (br 0))", memory="4096"
+)
+LONG_CALL = programs.command(
+    "(loop (drop (call $random_get (i32.const 0) (i32.const 67108864))) (br 0))",
+    "random_get",
+    memory="1024",
+)
+
+
+@pytest.mark.parametrize("module", [FILL, LONG_CALL], ids=["fill", "host call"])
+async def test_cancelling_ends_what_never_looks_up(sandbox: Sandbox, module: bytes) -> None:
+    """Neither an instruction on all of a large memory nor a long call of the host is waited for."""
+    task = replace(ENDLESS, limits=replace(ENDLESS.limits, memory=1 << 28))
+    async with sandbox.open_job(module) as job:
+        pidfds = watch([await jailed(sandbox, job)])
+        with trio.move_on_after(0.2) as scope:
+            await job.run(task)
+        assert scope.cancelled_caught
+        await wait_gone(pidfds)
+
+
+async def test_a_task_pauses_in_the_jail_and_goes_on_as_if_nothing_were(sandbox: Sandbox) -> None:
+    limits = replace(SMALL, output=1 << 20)
+    task = Task(stdin=bytes(200_000), limits=limits)
+    async with sandbox.open_job(programs.ECHO) as job:
+        plain = await job.run(task)
+        pauses: list[int] = []
+
+        def on_reading(reading: Reading) -> None:
+            if reading.is_paused:
+                pauses.append(reading.fuel)
+                supply.grant(reading.fuel + 50_000)
+
+        supply = Supply(50_000, on_reading)
+        paused = await job.run(task, supply)
+    assert replace(paused, seconds=0.0) == replace(plain, seconds=0.0)
+    assert pauses == list(range(50_000, plain.fuel, 50_000))
+    assert len(pauses) > 5
+
+
+async def test_a_running_task_is_heard_of_and_a_cancelled_one_was(sandbox: Sandbox) -> None:
+    async with sandbox.open_job(LOOP_IF_TOLD) as job:
+        heard: list[Reading] = []
+        with trio.CancelScope() as scope:
+
+            def on_reading(reading: Reading) -> None:
+                heard.append(reading)
+                if len(heard) == 3:
+                    scope.cancel()
+
+            supply = Supply(on_reading=on_reading)
+            await job.run(FOREVER, supply)
+        assert scope.cancelled_caught
+        assert 0 < heard[0].fuel < heard[1].fuel < heard[2].fuel == supply.reading.fuel
+        assert 0 < heard[0].cpu_seconds <= heard[1].cpu_seconds <= heard[2].cpu_seconds
         assert (await job.run(TASK)).succeeded
 
 

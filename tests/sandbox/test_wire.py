@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fogbank.sandbox import wire
 from fogbank.sandbox.jail import MANDATORY, JailReport, Layer, SandboxUnavailable, decode_report
 from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wire import Control, Frame, Packet, WireError
@@ -27,7 +28,7 @@ def test_a_task_survives_its_encoding() -> None:
         limits=Limits(5, 65536, 0.5, 9),
         seed=bytes(range(32)),
     )
-    assert wire.decode_task(wire.encode_task(task)) == task
+    assert wire.decode_task(wire.encode_task(task, 3)) == (task, 3)
 
 
 @pytest.mark.parametrize(
@@ -73,11 +74,25 @@ def test_a_result_is_taken_whole_or_not_at_all() -> None:
         wire.decode_result(encoded + b"\0", LIMITS)
 
 
+@given(st.integers(0, 2**50), st.integers(0, 2**50), st.booleans())
+def test_a_reading_and_a_grant_survive_their_encoding(
+    fuel: int, microseconds: int, paused: bool
+) -> None:
+    reading = Reading(fuel, microseconds / 1e6, paused)
+    body = wire.encode_reading(reading)
+    assert len(body) == wire.READING_SIZE
+    decoded = wire.decode_reading(Frame.PAUSED if paused else Frame.PROGRESS, body)
+    assert decoded == reading
+    assert wire.decode_grant(wire.encode_grant(fuel)) == fuel
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_result_or_a_wire_error(body: bytes) -> None:
     for decode in (
         lambda: wire.decode_result(body, LIMITS),
         lambda: wire.decode_task(body),
+        lambda: wire.decode_reading(Frame.PAUSED, body),
+        lambda: wire.decode_grant(body),
         lambda: wire.decode_refusal(body),
         lambda: wire.decode_packet(body),
     ):
