@@ -26,14 +26,17 @@ class Execution:
         self._memory: wasmtime.Memory | None = None
         self._view = memoryview(bytearray())
         self._step = 0
-        self._allow(0, Meter(limit, granted, line))
+        self.begin(limit, granted, line)
 
-    def allow(self, limit: int, granted: int, line: Line) -> None:
-        """Give the program other limits from here on; what it has used counts.
+    def begin(self, limit: int, granted: int, line: Line) -> None:
+        """Count the program's fuel from here on, up to `limit`.
 
         A host call may do this, for a process that goes on with a task after it was forked.
         """
-        self._allow(self.fuel_used(), Meter(limit, granted, line))
+        self._meter = Meter(limit, granted, line)
+        self._low = 0
+        self._store.set_fuel(limit)
+        self.look()
 
     def bind(self, memory: wasmtime.Memory) -> None:
         """Make the instance's memory known, once there is one."""
@@ -79,12 +82,3 @@ class Execution:
     def settle(self, used: int) -> None:
         """Wait until all that the program has used, now that it has ended, has been granted."""
         self._meter.settle(used)
-
-    def _allow(self, used: int, meter: Meter) -> None:
-        self._meter = meter
-        self._low = 0
-        if used > meter.limit:
-            self._store.set_fuel(0)
-            raise OutOfFuel
-        self._store.set_fuel(meter.limit - used)
-        self.look()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fogbank.sandbox import fuel_yield, meter
 from fogbank.sandbox.engine import make_engine
+from fogbank.sandbox.execution import Execution
 from fogbank.sandbox.floor import STRIKES, WINDOW, SpeedFloor
 from fogbank.sandbox.fuel_yield import BindingChanged
 from fogbank.sandbox.limits import Limits
@@ -150,6 +151,35 @@ def test_the_next_look_is_never_behind_the_grants_end(
         used = min(used + use, limit)
     counted.settle(used)
     assert counted.granted >= used
+
+
+def test_a_count_may_begin_anew_inside_a_host_call() -> None:
+    """What a process does that was forked there, and goes on with another task."""
+    store = wasmtime.Store(ENGINE)
+    line = Giver([400] * 100)
+    execution = Execution(store, 10 * INTERVAL, 10 * INTERVAL, Silent())
+    linker = wasmtime.Linker(ENGINE)
+
+    def begin() -> None:
+        execution.begin(LIMIT, 400, line)
+        execution.charge(150)
+
+    linker.define_func("h", "f", wasmtime.FuncType([], []), begin)
+    text = """(module (import "h" "f" (func $f)) (func (export "f") (local i32)
+        (loop $a (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+         (br_if $a (i32.lt_u (local.get 0) (i32.const 100000))))
+        (call $f)
+        (loop $b (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+         (br_if $b (i32.gt_u (local.get 0) (i32.const 99000))))))"""
+    instance = fuel_yield.instantiate(
+        linker, store, wasmtime.Module(ENGINE, text), execution.look
+    ).exports(store)
+    function = instance["f"]
+    assert isinstance(function, wasmtime.Func)
+    fuel_yield.call(store, function, execution.look)
+    used = execution.fuel_used()
+    assert 7000 < used < 9000
+    assert line.paused == list(range(400, used, 400))
 
 
 def test_a_line_that_grants_nothing_is_a_failure_of_the_host() -> None:
