@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -184,13 +185,22 @@ class CircuitSet(Generic[_C]):
             self._circuits.pop().close()
 
     async def to_worker(
-        self, topology: Topology, *, worker: NodeId | None = None, engine: str | None = None
+        self,
+        topology: Topology,
+        *,
+        worker: NodeId | None = None,
+        engine: str | None = None,
+        runtime: bytes | None = None,
+        exclude: frozenset[NodeId] = frozenset(),
     ) -> BuiltCircuit[_C]:
-        """Build a new circuit to a worker: a given one, or one drawn by weight.
+        """Build a new circuit to a worker: a given one, or one drawn by weight that fits.
 
-        Raises `NoPath`, or `CircuitUnavailable` once the budget is spent.
+        It fits if it is of the engine class, holds the runtime and is not excluded. Raises
+        `NoPath`, or `CircuitUnavailable` once the budget is spent.
         """
-        choice = _WorkerChoice(topology, self._builder.chooser, worker, engine)
+        draw = partial(choose_worker, topology, self._builder.chooser)
+        draw = partial(draw, engine=engine, runtime=runtime)
+        choice = _WorkerChoice(topology, self._builder.chooser, worker, draw, exclude)
         return await self._build(topology, choice.path)
 
     async def to_authority(self, topology: Topology, authority: NodeId) -> BuiltCircuit[_C]:
@@ -247,14 +257,19 @@ class _WorkerChoice:
     """Which worker each attempt goes to: one not yet tried, if it is free to choose."""
 
     def __init__(
-        self, topology: Topology, chooser: Chooser, worker: NodeId | None, engine: str | None
+        self,
+        topology: Topology,
+        chooser: Chooser,
+        worker: NodeId | None,
+        draw: Callable[..., Entry],
+        exclude: frozenset[NodeId],
     ) -> None:
         self._topology = topology
         self._chooser = chooser
-        self._engine = engine
+        self._draw = draw
         self._fixed = self._entry(worker) if worker is not None else None
         self._tried: frozenset[NodeId] = frozenset()
-        self._barred: frozenset[NodeId] = frozenset()
+        self._barred = exclude
 
     def _entry(self, worker: NodeId) -> Entry:
         for entry in self._topology.workers.items:
@@ -282,15 +297,14 @@ class _WorkerChoice:
                 return path
 
     def _next(self) -> Entry:
-        topology, chooser, engine = self._topology, self._chooser, self._engine
         excluded = self._tried | self._barred
         if self._tried:
             try:
-                return choose_worker(topology, chooser, engine=engine, exclude=excluded)
+                return self._draw(exclude=excluded)
             except NoPath:
                 # All were tried once: begin again.
                 self._tried = frozenset()
-        return choose_worker(topology, chooser, engine=engine, exclude=self._barred)
+        return self._draw(exclude=self._barred)
 
 
 def _unavailable(trouble: Sequence[str], *, offline: bool) -> CircuitUnavailable:

@@ -100,16 +100,18 @@ def choose_worker(
     chooser: Chooser,
     *,
     engine: str | None = None,
+    runtime: bytes | None = None,
     exclude: frozenset[NodeId] = frozenset(),
 ) -> Entry:
-    """Draw a worker by weight, of an engine class if one is required (spec/06 §3).
+    """Draw a worker by weight, of an engine class and with a runtime if required (spec/06 §3).
 
-    Raises `NoPath` if there is none.
+    `runtime` is the SHA-256 of its module. Raises `NoPath` if there is none.
     """
     everyone = topology.workers
 
     def fits(entry: Entry) -> bool:
-        return engine in {None, entry.engine}
+        held = runtime is None or runtime in entry.runtimes
+        return held and engine in {None, entry.engine}
 
     chosen = everyone.draw_where(
         lambda entry: fits(entry) and entry.identity not in exclude, chooser
@@ -118,6 +120,11 @@ def choose_worker(
         return chosen
     if any(map(fits, everyone.items)):
         raise NoPath("none of the workers could be reached: try again in a while")
+    if everyone.items and runtime is not None:
+        raise NoPath(
+            "no worker that fits holds the runtime that is required: wait for the next consensus, "
+            "or give it to a worker of yours with `fog worker runtime add`"
+        )
     if everyone.items:
         raise NoPath(
             f"no worker is of the engine class {engine!r}: run the job without requiring one, or "

@@ -33,7 +33,7 @@ NEW_BURST = 4096.0
 """New identities that may publish: rate and burst, known ones and agreed votes not counted."""
 _FIRST_RETRY = 1 / 8
 """A failed probe is repeated after this share of an interval, then after twice that, and so on."""
-_LEAST_GAP = 1 / 60
+LEAST_GAP = 1 / 60
 """Share of an interval that must lie between two new descriptors of one node."""
 
 
@@ -168,7 +168,7 @@ class NodeTable:
             return False
         if descriptor.published <= node.descriptor.published:
             raise ProtocolError("a newer descriptor of this node is known")
-        if now < node.accepted + _LEAST_GAP * self._network.timing.interval:
+        if now < node.accepted + LEAST_GAP * self._network.timing.interval:
             raise ProtocolError("this node publishes too often: wait a while")
         fresh = self._fresh(node, now)
         moved = (

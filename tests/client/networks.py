@@ -66,6 +66,7 @@ def worker(
     families: tuple[bytes, ...] = (),
     engine: str = "wasmtime-1",
     fuel_rate: int = 1_000_000_000,
+    runtimes: tuple[bytes, ...] = (),
 ) -> Entry:
     return Entry(
         identity=identity(f"worker {number}"),
@@ -77,6 +78,7 @@ def worker(
         services=("job",),
         fuel_rate=fuel_rate,
         engine=engine,
+        runtimes=runtimes,
     )
 
 

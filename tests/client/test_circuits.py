@@ -290,6 +290,20 @@ async def test_a_worker_without_a_path_is_passed_over_for_another(tmp_path: Path
         await circuits.to_worker(alone)
 
 
+async def test_a_worker_holds_the_runtime_and_is_not_excluded(tmp_path: Path) -> None:
+    held = b"r" * 32
+    workers = [networks.worker(n, runtimes=(held,) if n < 2 else ()) for n in range(4)]
+    here = setting(tmp_path, [*map(networks.relay, range(6)), *workers])
+    gone = frozenset({workers[0].identity})
+    with here.builder.circuits() as circuits:
+        for _ in range(5):
+            built = await circuits.to_worker(here.topology, runtime=held, exclude=gone)
+            assert built.path.end == workers[1]
+        gone |= {workers[1].identity}
+        with pytest.raises(NoPath, match="none of the workers"):
+            await circuits.to_worker(here.topology, runtime=held, exclude=gone)
+
+
 async def test_giving_up_says_nothing_of_the_guard(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

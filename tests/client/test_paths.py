@@ -201,6 +201,23 @@ def test_workers_are_drawn_by_fuel_rate_and_engine() -> None:
     assert choose_worker(topology, chooser, exclude=excluded) == slow
 
 
+def test_a_worker_that_holds_a_runtime_is_drawn() -> None:
+    python, lua = b"p" * 32, b"l" * 32
+    both = networks.worker(0, runtimes=(python, lua))
+    one = networks.worker(1, runtimes=(python,), engine="wasmtime-2")
+    none = networks.worker(2, fuel_rate=10**12)
+    topology = networks.topology([both, one, none])
+    chooser = SeededChooser("runtimes")
+    drawn = {choose_worker(topology, chooser, runtime=python).nickname for _ in range(100)}
+    assert drawn == {"worker0", "worker1"}
+    assert choose_worker(topology, chooser, runtime=lua) == both
+    assert choose_worker(topology, chooser, runtime=python, engine="wasmtime-2") == one
+    with pytest.raises(NoPath, match="fog worker runtime add"):
+        choose_worker(topology, chooser, runtime=lua, engine="wasmtime-2")
+    with pytest.raises(NoPath, match="none of the workers"):
+        choose_worker(topology, chooser, runtime=lua, exclude=frozenset({both.identity}))
+
+
 def test_hops_have_the_addresses_of_the_consensus_and_a_worker_has_none() -> None:
     entries = networks.small_network()
     topology = networks.topology(entries)

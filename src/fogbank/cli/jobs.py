@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fogbank.cli.home import user_home
-from fogbank.cli.output import emit, emit_errors, errors_in_words, note
-from fogbank.cli.programs import check_names, limits_of, read_files, read_module
+from fogbank.cli.output import emit, emit_errors, errors_in_words, note, read_bounded
+from fogbank.cli.programs import check_names, limits_of, read_files, read_module, runtime_of
 
 _STDIN_SECONDS = 3.0
 _STDIN_NOTE = "waiting for standard input to end; if there is none, add </dev/null"
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from fogbank.client.exit_codes import Ending
     from fogbank.nodes.home import Home
     from fogbank.relay.job.client_session import TaskResult
+    from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
     from fogbank.sandbox.task import Task
 
 
 def run(
     program: Annotated[
-        Path, typer.Argument(metavar="PROGRAM", help="A WASI preview 1 program, .wasm or .wat.")
+        Path,
+        typer.Argument(
+            metavar="PROGRAM",
+            help="A WASI preview 1 program, .wasm or .wat, or a script, .py or .js.",
+        ),
     ],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[-- ARGS]", help="The program's arguments.")
@@ -43,6 +48,10 @@ def run(
         str | None, typer.Option(help="Memory, at most: 64M, 1G, or a number of MiB.")
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds of real time, at most.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="Run PROGRAM as a script of this runtime, whatever its name ends in."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens.")] = False,
 ) -> None:
@@ -53,9 +62,10 @@ def run(
         from fogbank.client.exit_codes import ending_of
 
         # Standard input may be slow: what can be found wrong before it is read, is.
-        module = read_module(program)
-        task = _task(program, arguments or [], files or [], (fuel, memory, timeout))
-        result, path = trio.run(_run, user_home(), module, task, verbose)
+        script = runtime_of(program, runtime)
+        sent = read_module(program) if script is None else script
+        task = _task(program, script, arguments or [], files or [], (fuel, memory, timeout))
+        result, path = trio.run(_run, user_home(), sent, task, verbose)
         ending = ending_of(result.outcome, result.exit_code, result.reason)
         if as_json:
             emit(json.dumps(_report(result, path, ending.code)))
@@ -69,6 +79,7 @@ def run(
 
 def _task(
     program: Path,
+    script: RuntimeSpec | None,
     arguments: list[str],
     files: list[Path],
     wanted: tuple[str | None, str | None, float | None],
@@ -76,9 +87,11 @@ def _task(
     """Put the task together; raises `ValueError` or `OSError` with what is wrong."""
     from fogbank.sandbox.task import INPUT_SIZE, Task
 
-    check_names(files)
+    check_names(files, script)
     limits = limits_of(*wanted)
     contents = read_files(files)
+    if script is not None:
+        contents = ((script.entry, read_bounded(program, INPUT_SIZE)), *contents)
     stdin = _read_stdin(INPUT_SIZE)
     task = Task(args=(program.name, *arguments), files=contents, stdin=stdin, limits=limits)
     task.check()
@@ -102,9 +115,9 @@ def _read_stdin(most: int) -> bytes:
 
 
 async def _run(
-    home: Home, module: bytes, task: Task, verbose: bool
+    home: Home, program: bytes | RuntimeSpec, task: Task, verbose: bool
 ) -> tuple[TaskResult, tuple[str, ...]]:
-    from fogbank.client.job_shell import run_task
+    from fogbank.nodes.jobs import run_job
     from fogbank.nodes.user import open_user
     from fogbank.relay.job.messages import TaskState
 
@@ -115,9 +128,8 @@ async def _run(
     def on_state(state: TaskState) -> None:
         say(f"{state.state.name.lower()} {state.reason}".rstrip())
 
-    async with open_user(home, note) as user, user.worker_stream() as (stream, path):
-        say(f"circuit: {' → '.join(path)}")
-        return await run_task(stream, module, task, on_state), path
+    async with open_user(home, note) as user:
+        return await run_job(user, program, task, say, on_state)
 
 
 def _report(result: TaskResult, path: tuple[str, ...], code: int) -> dict[str, object]:

@@ -10,6 +10,23 @@ from fogbank.cli.sizes import parse_fuel, parse_memory
 
 if TYPE_CHECKING:
     from fogbank.sandbox.limits import Limits
+    from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
+
+
+def runtime_of(program: Path, name: str | None) -> RuntimeSpec | None:
+    """Return the runtime that the program is a script for, by name if one is given.
+
+    None if it is a module; raises `ValueError` if there is no such runtime.
+    """
+    from fogbank.sandbox.runtimes.catalogue import CATALOGUE, by_name, by_suffix
+
+    if name is None:
+        return by_suffix(program.name)
+    runtime = by_name(name)
+    if runtime is None:
+        known = ", ".join(each.name for each in CATALOGUE)
+        raise ValueError(f"there is no runtime {name!r}: this release knows {known}")
+    return runtime
 
 
 def read_module(program: Path) -> bytes:
@@ -40,11 +57,13 @@ def limits_of(fuel: str | None, memory: str | None, timeout: float | None) -> Li
     return limits
 
 
-def check_names(files: list[Path]) -> None:
-    """Raise `ValueError` if two of the files have one name."""
+def check_names(files: list[Path], script: RuntimeSpec | None = None) -> None:
+    """Raise `ValueError` if two of the files have one name, or one has a script's own."""
     names = [path.name for path in files]
     if len(set(names)) != len(names):
         raise ValueError("two of the files have the same name: the program sees names only")
+    if script is not None and script.entry in names:
+        raise ValueError(f"the script is sent as {script.entry}: give that file another name")
 
 
 def read_files(files: list[Path]) -> tuple[tuple[str, bytes], ...]:

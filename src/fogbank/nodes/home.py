@@ -7,6 +7,7 @@ network.toml    the network it is in; network.N.toml is its version N, if that w
 consensus       the last consensus
 authority.db    an authority's journal
 status.json     what the node last told of itself
+runtimes/       the runtimes that a worker holds
 """
 
 from __future__ import annotations
@@ -177,6 +178,11 @@ class Home:
     def database(self) -> Path:
         """Where an authority keeps its journal."""
         return self.folder / "authority.db"
+
+    @property
+    def runtimes_folder(self) -> Path:
+        """The runtimes that a worker holds."""
+        return self.folder / "runtimes"
 
     @property
     def status_file(self) -> Path:

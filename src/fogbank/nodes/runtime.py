@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from math import inf
 from typing import TypeAlias
 
 import trio
@@ -19,6 +20,7 @@ from fogbank.directory.descriptor import Description, make_descriptor
 from fogbank.directory.exchange import RefusedError
 from fogbank.directory.exchange_shell import publish
 from fogbank.directory.network import AuthorityPin, NetworkDocument
+from fogbank.directory.nodes import LEAST_GAP
 from fogbank.directory.schedule import interval_at
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
@@ -131,6 +133,7 @@ class Publisher:
         self._network = network
         self._store = store
         self._description = description
+        self._last = -inf
         self._families: tuple[Signed, ...] = home.families()
         self._renewed = trio.Event()
         self._published: dict[NodeId, Publication] = {}
@@ -149,6 +152,11 @@ class Publisher:
     def published(self) -> tuple[Publication, ...]:
         """What became of the last try with each authority."""
         return tuple(self._published[each] for each in sorted(self._published))
+
+    def describe_as(self, description: Description) -> None:
+        """Publish at once, or as soon as authorities take it: the node has changed."""
+        self._description = description
+        self._renewed.set()
 
     def renewed_keys(self) -> None:
         """Publish at once: keys have changed."""
@@ -173,6 +181,9 @@ class Publisher:
     async def run(self, to: OpenStream) -> None:
         """Publish for as long as the node runs; `to` opens a stream to an authority."""
         while True:
+            # Authorities take no two descriptors in a row; twice their gap is for delays.
+            await trio.sleep_until(self._last + 2 * LEAST_GAP * self._network.timing.interval)
+            self._last = trio.current_time()
             self._renewed = trio.Event()
             descriptor = self.describe()
             waiting = {pin.identity for pin in self._network.engaged(self._clock())}

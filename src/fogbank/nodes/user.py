@@ -52,15 +52,24 @@ class User:
 
     @asynccontextmanager
     async def worker_stream(
-        self, worker: NodeId | None = None
+        self,
+        worker: NodeId | None = None,
+        *,
+        runtime: bytes | None = None,
+        tried: set[NodeId] | None = None,
     ) -> AsyncIterator[tuple[CircuitStream, tuple[str, ...]]]:
         """Open a `job` stream to a worker, or to one drawn, over a circuit that no other job uses.
 
-        Gives the stream and the nicknames on its path; the circuit ends with the block. Raises
-        `NoPath` or `CircuitUnavailable`.
+        One is drawn that holds the runtime with this digest and is not among those `tried`, to
+        which it is added. Gives the stream and the nicknames on its path; the circuit ends with
+        the block. Raises `NoPath` or `CircuitUnavailable`.
         """
+        known = tried if tried is not None else set()
         with self._builder.circuits() as circuits:
-            built = await circuits.to_worker(self.topology, worker=worker)
+            built = await circuits.to_worker(
+                self.topology, worker=worker, runtime=runtime, exclude=frozenset(known)
+            )
+            known.add(built.path.end.identity)
             yield await built.circuit.open_stream(JOB_SERVICE), built.path.nicknames
 
 

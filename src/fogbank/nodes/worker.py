@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -14,6 +15,7 @@ from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, Role
 from fogbank.nodes.contact_links import ContactLinks
 from fogbank.nodes.environment import Environment
+from fogbank.nodes.held_runtimes import HeldRuntimes, Store
 from fogbank.nodes.home import Home, Settings
 from fogbank.nodes.runtime import (
     Publisher,
@@ -33,6 +35,7 @@ from fogbank.sandbox.engine import engine_class
 from fogbank.sandbox.jail import JailReport
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
+from fogbank.sandbox.runtimes.store_shell import RuntimeStore
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +47,10 @@ async def run_worker(home: Home, *, eof: bool) -> None:
     config = SandboxConfig(
         settings.cores, settings.cores, ceilings_of(settings), defaults.compiling
     )
-    async with open_sandbox(config) as sandbox:
+    store = RuntimeStore(home.runtimes_folder)
+    async with open_sandbox(config, store) as sandbox:
         _log_jail(sandbox.report)
-        worker = WorkerNode(home, sandbox, engine_class())
+        worker = WorkerNode(home, sandbox, engine_class(), store=store)
         await run_until_told(partial(run_with_status, home, worker.run, worker.observe), eof=eof)
 
 
@@ -68,10 +72,18 @@ def _log_jail(report: JailReport) -> None:
 
 
 class WorkerNode:
-    """The parts of a worker; `runner` runs its jobs, as of the engine class `engine`."""
+    """The parts of a worker; `runner` runs its jobs, as of the engine class `engine`.
+
+    `store` is where the runner has its runtimes.
+    """
 
     def __init__(
-        self, home: Home, runner: Runner, engine: str, environment: Environment | None = None
+        self,
+        home: Home,
+        runner: Runner,
+        engine: str,
+        environment: Environment | None = None,
+        store: Store | None = None,
     ) -> None:
         machine = environment or Environment()
         settings, self._versions = home.settings(), Versions(home)
@@ -79,7 +91,10 @@ class WorkerNode:
         self._clock = machine.clock
         self._store = home.keys(machine.clock())
         limits = JobLimits(places=settings.cores)
-        self.jobs = JobService(runner, engine, ceilings_of(settings), limits)
+        self._runtimes = HeldRuntimes(store)
+        self.jobs = JobService(
+            runner, engine, ceilings_of(settings), limits, lambda: self._runtimes.digests
+        )
         """What its circuits end in."""
         config = NodeConfig(
             network.network_id,
@@ -89,15 +104,16 @@ class WorkerNode:
             clock=machine.clock,
             random=machine.random,
         )
-        description = Description(
+        self._description = Description(
             settings.nickname,
             Role.WORKER,
             services=(JOB_SERVICE,),
             engine=engine,
             memory=settings.memory,
             cores=settings.cores,
+            runtimes=self._runtimes.digests,
         )
-        self._publisher = Publisher(home, network, self._store, description, machine)
+        self._publisher = Publisher(home, network, self._store, self._description, machine)
         self.node = machine.node(config)
         """Its place in the onion network."""
         self._contacts = ContactLinks(self.node, self._store.identity, machine.chooser)
@@ -132,6 +148,10 @@ class WorkerNode:
     def _on_consensus(self, _data: bytes, consensus: Consensus) -> None:
         self._contacts.update(consensus)
 
+    def _on_runtimes(self) -> None:
+        described = replace(self._description, runtimes=self._runtimes.digests)
+        self._publisher.describe_as(described)
+
     async def run(self) -> None:
         """Work until cancelled."""
         streams = authority_streams(lambda: self._versions.network, self._opener)
@@ -140,5 +160,6 @@ class WorkerNode:
             self._cache.load()
             nursery.start_soon(self._contacts.run)
             nursery.start_soon(self._publisher.run, streams)
+            nursery.start_soon(self._runtimes.watch, self._on_runtimes)
             nursery.start_soon(partial(self._cache.keep_new, self._opener, soon=True))
             nursery.start_soon(renew_keys, self._store, self._clock, self._publisher.renewed_keys)
