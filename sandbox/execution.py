@@ -3,6 +3,7 @@
 import wasmtime
 
 from fogbank.sandbox import fuel_yield
+from fogbank.sandbox.host_calls import Gauge
 from fogbank.sandbox.meter import Line, Meter
 
 
@@ -23,6 +24,7 @@ class Execution:
 
     def __init__(self, store: wasmtime.Store, limit: int, granted: int, line: Line) -> None:
         self._store = store
+        self._gauge = Gauge(store)
         self._memory: wasmtime.Memory | None = None
         self._view = memoryview(bytearray())
         self._step = 0
@@ -35,38 +37,39 @@ class Execution:
         """
         self._meter = Meter(limit, granted, line)
         self._low = 0
-        self._store.set_fuel(limit)
+        self._gauge.set(limit)
         self.look()
 
     def bind(self, memory: wasmtime.Memory) -> None:
         """Make the instance's memory known, once there is one."""
         self._memory = memory
+        self._gauge.watch(memory)
 
     def memory(self) -> memoryview:
         """Return the memory as it is now. It can have moved only if it has grown."""
         if self._memory is None:
             raise Unbound
-        size = self.memory_size()
+        size = self._gauge.memory_size()
         if size != len(self._view):
             self._view = memoryview(self._memory.get_buffer_ptr(self._store, size)).cast("B")
         return self._view
 
     def memory_size(self) -> int:
         """Return the memory's present size in bytes."""
-        return 0 if self._memory is None else self._memory.data_len(self._store)
+        return self._gauge.memory_size()
 
     def fuel_used(self) -> int:
         """Return the fuel used so far."""
-        return self._meter.limit - self._store.get_fuel()
+        return self._meter.limit - self._gauge.read()
 
     def charge(self, fuel: int) -> None:
         """Take fuel away, or end the program with none left; wait if more must be granted."""
-        left = self._store.get_fuel()
+        left = self._gauge.read()
         if left < fuel:
-            self._store.set_fuel(0)
+            self._gauge.set(0)
             raise OutOfFuel
         left -= fuel
-        self._store.set_fuel(left)
+        self._gauge.set(left)
         if left <= self._low:
             self.look()
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import wasmtime
 
-from fogbank.sandbox import fuel_yield, jail_shell, wire
+from fogbank.sandbox import fuel_yield, host_calls, jail_shell, wire
 from fogbank.sandbox.bounds import Bounds
 from fogbank.sandbox.child_shell import serve_compiler, serve_job
 from fogbank.sandbox.engine import WASMTIME, make_engine
@@ -53,6 +53,7 @@ class Launcher:
         self._runner = Runner(self._engine)
         try:
             fuel_yield.self_test(self._engine)
+            host_calls.self_test(self._engine)
         except fuel_yield.BindingChanged as change:
             raise SandboxUnavailable(f"{change}: install wasmtime {WASMTIME} again") from None
         self._try_out()

@@ -3,17 +3,16 @@
 Runs inside a jailed process; the module and the task may both be hostile.
 """
 
-from collections.abc import Callable
-
 import wasmtime
 
 from fogbank.sandbox import fuel_yield
 from fogbank.sandbox.execution import Execution, OutOfFuel, Unbound
+from fogbank.sandbox.host_calls import HostCalls
 from fogbank.sandbox.limits import PAGE, Limits
 from fogbank.sandbox.meter import Line, Silent
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.task import Task
-from fogbank.sandbox.wasi.abi import MODULE, NO_RESULT, SIGNATURES
+from fogbank.sandbox.wasi.abi import MODULE
 from fogbank.sandbox.wasi.descriptors import OutputLimit
 from fogbank.sandbox.wasi.process import ProcExit
 from fogbank.sandbox.wasi.system import System
@@ -31,10 +30,8 @@ class Runner:
     def __init__(self, engine: wasmtime.Engine) -> None:
         self._engine = engine
         self._module: wasmtime.Module | None = None
-        self._system: System | None = None
         self._linker = wasmtime.Linker(engine)
-        for name in SIGNATURES:
-            self._linker.define_func(MODULE, name, function_type(name), self._entry(name))
+        self._host = HostCalls(self._linker, MODULE)
 
     def load(self, artifact: bytes) -> None:
         """Take compiled code, made by this sandbox's own compiler. Raises `WasmtimeError`."""
@@ -53,7 +50,8 @@ class Runner:
             store.set_limits(limits.memory, TABLE_ELEMENTS, 1, TABLES, 1)
             now = limits.fuel if granted is None else granted
             execution = Execution(store, limits.fuel, now, line or Silent())
-            self._system = System(task, execution)
+            system = System(task, execution)
+            self._host.call = system.call
             outcome, code, reason = self._execute(self._module, store, execution, limits)
             used = limits.fuel if outcome is Outcome.OUT_OF_FUEL else execution.fuel_used()
             execution.settle(used)
@@ -61,23 +59,15 @@ class Runner:
                 outcome,
                 code,
                 used,
-                bytes(self._system.output.stdout),
-                bytes(self._system.output.stderr),
+                bytes(system.output.stdout),
+                bytes(system.output.stderr),
                 reason,
             )
         except Exception as error:  # noqa: BLE001 -- one task's failure must not end the job's process
             return Result(Outcome.HOST_FAILURE, reason=f"the worker failed: {type(error).__name__}")
         finally:
-            self._system = None
+            self._host.forget()
             store.close()
-
-    def _entry(self, name: str) -> Callable[..., int | None]:
-        def enter(*arguments: int) -> int | None:
-            if self._system is None:
-                raise Unbound
-            return self._system.call(name, arguments)
-
-        return enter
 
     def _execute(
         self,
@@ -110,13 +100,6 @@ class Runner:
             words = f"the program failed with its memory at the limit of {limits.memory} bytes"
             return Outcome.OUT_OF_MEMORY, code, f"{words}: {reason}" if reason else words
         return outcome, code, reason
-
-
-def function_type(name: str) -> wasmtime.FuncType:
-    """Return the type of one of WASI's functions."""
-    kinds = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
-    results = [] if name in NO_RESULT else [wasmtime.ValType.i32()]
-    return wasmtime.FuncType([kinds[kind]() for kind in SIGNATURES[name]], results)
 
 
 def memory_minimum(module: wasmtime.Module) -> int:

@@ -174,5 +174,5 @@ class GuestError(Exception):
     """A call's failure, which the guest sees as an error number."""
 
     def __init__(self, errno: Errno) -> None:
-        super().__init__(errno.name)
+        super().__init__(errno)
         self.errno = errno

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from fogbank.sandbox.wasi.abi import Errno, FileType, GuestError
 
 PATH_SIZE = 4096
 NAME_SIZE = 255
+_EMPTY = frozenset({b"", b"."})
 _FIRST_COOKIE = 3
 """The cookies 1 and 2 are those of "." and ".."."""
 
@@ -81,8 +82,7 @@ class Directory(Node):
                 yield at, name, node
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a path leads: to `name` in `directory`, and what stands there.
 
     `name` is None where the path ends in "." or ".." and so names the directory itself, which is
@@ -99,18 +99,19 @@ def split(path: bytes) -> tuple[list[bytes], bool]:
     """Take a relative path apart, without "." and empty parts; and say whether it ended in one."""
     if not path:
         raise GuestError(Errno.NOENT)
+    if path.isalnum() and len(path) <= NAME_SIZE:
+        return [path], False
     if b"\0" in path:
         raise GuestError(Errno.INVAL)
     if path.startswith(b"/"):
         raise GuestError(Errno.NOTCAPABLE)
     if len(path) > PATH_SIZE:
         raise GuestError(Errno.NAMETOOLONG)
-    parts = path.split(b"/")
-    slash = parts[-1] in {b"", b"."}
-    parts = [part for part in parts if part not in {b"", b"."}]
-    if any(len(part) > NAME_SIZE for part in parts):
+    raw = path.split(b"/")
+    parts = [part for part in raw if part not in _EMPTY]
+    if parts and len(max(parts, key=len)) > NAME_SIZE:
         raise GuestError(Errno.NAMETOOLONG)
-    return parts, slash
+    return parts, raw[-1] in _EMPTY
 
 
 def as_directory(node: Node | None) -> Directory:

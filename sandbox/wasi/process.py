@@ -2,7 +2,9 @@
 
 import hashlib
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from fogbank.sandbox.wasi.abi import (
     CLOCK_ABSOLUTE,
@@ -54,6 +56,16 @@ class _Wait:
     flags: int = 0
 
 
+class Strings:
+    """Arguments or environment as a program gets them: each ended by a NUL byte, on end."""
+
+    def __init__(self, strings: Iterable[str] = ()) -> None:
+        encoded = [string.encode() + b"\0" for string in strings]
+        ends = tuple(accumulate(map(len, encoded)))
+        self.joined = b"".join(encoded)
+        self.starts = (0, *ends)[: len(encoded)]
+
+
 class ProcessCalls:
     """The calls of this module, as methods named like them."""
 
@@ -63,12 +75,12 @@ class ProcessCalls:
         descriptors: Descriptors,
         time: VirtualTime,
     ) -> None:
-        """Begin without arguments and environment (`args`, `environ`; each ends in a NUL byte)."""
+        """Begin with no arguments, environment and seed; whoever has them sets them."""
         self._memory = memory
         self._descriptors = descriptors
         self._time = time
-        self.args: tuple[bytes, ...] = ()
-        self.environ: tuple[bytes, ...] = ()
+        self.args = Strings()
+        self.environ = Strings()
         self.seed = b""
         self.draws = 0
 
@@ -189,15 +201,12 @@ class ProcessCalls:
             raise GuestError(Errno.BADF)
         raise GuestError(Errno.NOTSOCK)
 
-    def _put_strings(self, strings: tuple[bytes, ...], pointers: int, buffer: int) -> None:
-        self._memory.span(pointers, 4 * len(strings))
-        self._memory.write(buffer, b"".join(strings))
-        starts, at = bytearray(), buffer
-        for string in strings:
-            starts += struct.pack("<I", at)
-            at += len(string)
-        self._memory.write(pointers, bytes(starts))
+    def _put_strings(self, strings: Strings, pointers: int, buffer: int) -> None:
+        self._memory.span(pointers, 4 * len(strings.starts))
+        self._memory.write(buffer, strings.joined)
+        addresses = (buffer + start for start in strings.starts)
+        self._memory.write(pointers, struct.pack(f"<{len(strings.starts)}I", *addresses))
 
-    def _put_sizes(self, strings: tuple[bytes, ...], count: int, size: int) -> None:
-        self._memory.write_u32(count, len(strings))
-        self._memory.write_u32(size, sum(len(string) for string in strings))
+    def _put_sizes(self, strings: Strings, count: int, size: int) -> None:
+        self._memory.write_u32(count, len(strings.starts))
+        self._memory.write_u32(size, len(strings.joined))

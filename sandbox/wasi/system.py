@@ -1,24 +1,20 @@
 """The whole of preview 1 for one task: which calls there are, and what each costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fogbank.sandbox.task import Task
-from fogbank.sandbox.wasi.abi import NO_RESULT, SIGNATURES, Errno, GuestError
+from fogbank.sandbox.wasi.abi import SIGNATURES, GuestError
 from fogbank.sandbox.wasi.clock import VirtualTime
 from fogbank.sandbox.wasi.descriptors import Descriptors, Output
 from fogbank.sandbox.wasi.fd_calls import FdCalls
 from fogbank.sandbox.wasi.files import FileSystem
 from fogbank.sandbox.wasi.memory import GuestMemory
 from fogbank.sandbox.wasi.path_calls import PathCalls
-from fogbank.sandbox.wasi.process import ProcessCalls
+from fogbank.sandbox.wasi.process import ProcessCalls, Strings
 
 CALL_FUEL = 10_000
 """Fuel that every host call costs."""
-BYTE_FUEL = 1
-"""Fuel for each byte that a host call copies into or out of the guest, or adds to a file."""
-_SETTLE = 1 << 20
-_MASKS = {"i": 0xFFFF_FFFF, "I": 0xFFFF_FFFF_FFFF_FFFF}
 
 
 class Guest(Protocol):
@@ -39,23 +35,19 @@ class System:
 
     def __init__(self, task: Task, guest: Guest) -> None:
         self._guest = guest
-        self._owed = 0
         self.output = Output(task.limits.output)
         time = VirtualTime(guest.fuel_used)
-        self._files = FileSystem(task.limits.memory, self._moved, time.real)
+        self._memory = memory = GuestMemory(guest.memory, self._settle)
+        self._files = FileSystem(task.limits.memory, memory.count, time.real)
         self._descriptors = Descriptors(self._files, self.output)
-        memory = GuestMemory(guest.memory, self._moved)
         self._process = ProcessCalls(memory, self._descriptors, time)
-        groups = (
-            self._process,
-            FdCalls(memory, self._descriptors, self._files, self.output),
-            PathCalls(memory, self._descriptors, self._files),
-        )
+        groups = {
+            "fd": FdCalls(memory, self._descriptors, self._files, self.output),
+            "path": PathCalls(memory, self._descriptors, self._files),
+        }
         self._calls: dict[str, Callable[..., None]] = {
-            name: getattr(group, name)
-            for group in groups
+            name: getattr(groups.get(name.partition("_")[0], self._process), name)
             for name in SIGNATURES
-            if hasattr(group, name)
         }
         self.give(task)
 
@@ -69,39 +61,25 @@ class System:
         self._files.capacity = task.limits.memory
         self._files.place(task.files)
         self._descriptors.stdin.data = bytearray(task.stdin)
-        self._process.args = tuple(arg.encode() + b"\0" for arg in task.args)
-        self._process.environ = tuple(
-            f"{name}={value}".encode() + b"\0" for name, value in task.env
-        )
+        self._process.args = Strings(task.args)
+        self._process.environ = Strings(f"{name}={value}" for name, value in task.env)
         self._process.seed, self._process.draws = task.seed, 0
 
-    def call(self, name: str, arguments: tuple[int, ...]) -> int | None:
-        """Carry out one call: return its error number, or None where it has no result.
+    def call(self, name: str, arguments: Sequence[int]) -> int:
+        """Carry out one call, with unsigned arguments, and return its error number.
 
         Raises `ProcExit`, `OutputLimit`, or what the guest's `charge` raises: the program ends.
         """
-        self._owed = CALL_FUEL
-        masked = (
-            value & _MASKS[kind] for value, kind in zip(arguments, SIGNATURES[name], strict=True)
-        )
-        errno = Errno.SUCCESS
-        function = self._calls.get(name)
-        if function is None:
-            errno = Errno.NOSYS
-        else:
-            try:
-                function(*masked)
-            except GuestError as error:
-                errno = error.errno
-        self._settle()
-        return None if name in NO_RESULT else int(errno)
-
-    def _moved(self, count: int) -> None:
-        """Count bytes; large amounts are paid before they are copied."""
-        self._owed += count * BYTE_FUEL
-        if self._owed >= _SETTLE:
-            self._settle()
+        memory = self._memory
+        memory.begin(CALL_FUEL)
+        errno = 0
+        try:
+            self._calls[name](*arguments)
+        except GuestError as error:
+            errno = int(error.errno)
+        self._guest.charge(memory.owed)
+        return errno
 
     def _settle(self) -> None:
-        owed, self._owed = self._owed, 0
+        owed, self._memory.owed = self._memory.owed, 0
         self._guest.charge(owed)

@@ -92,7 +92,9 @@ def guest_calls(data: bytes) -> int:
             part = data[at + 1 : at + 1 + layout.size].ljust(layout.size, b"\0")
             at += 1 + layout.size
             number += 1
-            system.call(name, layout.unpack(part))
+            numbers = layout.unpack(part)
+            sizes = [1 << (64 if kind == "I" else 32) for kind in SIGNATURES[name]]
+            system.call(name, [number % size for number, size in zip(numbers, sizes, strict=True)])
     except (ProcExit, OutputLimit):
         raise GuestEnded from None
     assert len(system.output.stdout) + len(system.output.stderr) <= TASK.limits.output
