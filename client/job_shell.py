@@ -28,7 +28,10 @@ from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 
 OnState: TypeAlias = Callable[[TaskState], None]
-"""Hears where a task is, and (as task 0) where its module is; must not raise."""
+"""Hears where a task is, and (as task 0) where its module is; must not raise.
+
+A task that runs is heard of once a second at most, with the fuel that it has used.
+"""
 
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _VERDICT_SECONDS: Final = 5.0
@@ -110,10 +113,14 @@ class JobSession:
         """What the worker grants; None until it said so."""
         return self._session.offer
 
-    async def run(self, task: Task, on_state: OnState | None = None) -> TaskResult:
+    async def run(
+        self, task: Task, on_state: OnState | None = None, granted: int | None = None
+    ) -> TaskResult:
         """Run one task and return how it ended; waits while the worker has no room for it.
 
-        Raises `JobRefused` or `JobInterrupted`. Cancelling ends the task at the worker.
+        It may use the fuel `granted`, and pauses until `grant` gives it more; if None, all that its
+        limit allows. Raises `JobRefused` or `JobInterrupted`. Cancelling ends the task at the
+        worker.
         """
         # One at a time waits for room, in order of asking; the others need not look each time.
         async with self._entry:
@@ -121,7 +128,7 @@ class JobSession:
                 await self._changed.wait()
             if self._why is not None:
                 return _unpack(self._verdict())
-            number = self._session.send_task(task)
+            number = self._session.send_task(task, granted)
         answer = self._answers[number] = _Answer(on_state)
         self._wake()
         try:
@@ -131,6 +138,11 @@ class JobSession:
             self._session.cancel(number)
             self._wake()
         return _unpack(answer.value or self._verdict())
+
+    def grant(self, task: int, fuel: int) -> None:
+        """Let the task, named as `on_state` hears of it, use `fuel` in all."""
+        self._session.grant(task, fuel)
+        self._wake()
 
     async def submit(self, module: bytes | RuntimeId) -> None:
         """Send the module, or name the runtime, once the worker has made its offer."""

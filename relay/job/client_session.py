@@ -20,6 +20,7 @@ from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
     FromWorker,
+    Grant,
     Hello,
     ModuleHead,
     Offer,
@@ -73,13 +74,34 @@ ClientEvent: TypeAlias = Offer | Accepted | TaskState | TaskDone | Refused
 
 @dataclass(slots=True)
 class _Pending:
-    """A task that is not answered."""
+    """A task that is not answered.
+
+    `fuel`: the least that it has used, as was told. `ran`: seconds that it ran before `since`.
+    `pauses`: how many there may be, one for each grant that was less than the limit.
+    """
 
     limits: Limits
     input_size: int
+    granted: int
+    pauses: int
     progress: Progress = Progress.NOT_SENT
+    fuel: int = 0
     since: float = 0.0
+    ran: float = 0.0
+    is_paused: bool = False
     is_cancelled: bool = False
+
+    def take(self, message: TaskState, now: float) -> None:
+        """Take in where the task is."""
+        running = message.state is not State.QUEUED
+        if message.state is State.PAUSED:
+            self.pauses -= 1
+            self.ran += now - self.since
+        elif self.is_paused or self.progress < Progress.RUNNING:
+            self.since = now
+        self.is_paused = message.state is State.PAUSED
+        self.progress = Progress.RUNNING if running else Progress.QUEUED
+        self.fuel = message.fuel or self.fuel
 
 
 class ClientSession:
@@ -122,10 +144,20 @@ class ClientSession:
             return self._active_at + patience.offer_seconds
         for task in self._pending.values():
             if task.progress is Progress.RUNNING:
-                return task.since + task.limits.wall_seconds + patience.slack_seconds
+                return self._deadline_of(task)
         if self._pending or (self._module_sent and not self._accepted):
             return self._active_at + patience.word_seconds
         return None
+
+    def _deadline_of(self, task: _Pending) -> float | None:
+        """Return when a running task must have ended, or a paused one go on."""
+        if not task.is_paused:
+            left = task.limits.wall_seconds - task.ran
+            return task.since + left + self._patience.slack_seconds
+        if task.granted <= task.fuel:
+            # It waits for this very side.
+            return None
+        return self._active_at + self._patience.word_seconds
 
     def data_to_send(self) -> list[bytes]:
         """Return what waits to be sent, in order, and forget it."""
@@ -171,8 +203,11 @@ class ClientSession:
         fits = held + _input_size(task) <= offer.input_size
         return not self._pending or (len(self._pending) < offer.tasks and fits)
 
-    def send_task(self, task: Task) -> int:
-        """Send a task and return its id; raise `JobRefused` if it will not be taken."""
+    def send_task(self, task: Task, granted: int | None = None) -> int:
+        """Send a task and return its id; raise `JobRefused` if it will not be taken.
+
+        `granted`: the fuel that it may use until it is granted more; None for all.
+        """
         offer = self._need_offer()
         try:
             task.check(offer.ceilings)
@@ -185,14 +220,18 @@ class ClientSession:
             raise JobRefused(Cause.LIMITS, reason)
         if self.refusal is not None or not self._module_sent:
             raise ValueError("a task needs a session with a module")
-        head = _head_of(task, self._last_id + 1)
+        all_fuel = task.limits.fuel
+        first = all_fuel if granted is None else min(granted, all_fuel)
+        head = _head_of(task, self._last_id + 1, first)
         if len(head.encode()) > MESSAGE_SIZE:
             reason = (
                 "arguments, environment and paths have more than 64 KiB: put what is long in a file"
             )
             raise JobRefused(Cause.TASK, reason, here=True)
         self._last_id = head.id
-        self._pending[head.id] = _Pending(task.limits, head.input_size)
+        self._pending[head.id] = _Pending(
+            task.limits, head.input_size, first, int(first < all_fuel)
+        )
         self._going_out.append(head.id)
         self._say(head, task.stdin, *(data for _, data in task.files))
         return head.id
@@ -203,6 +242,16 @@ class ClientSession:
         if pending is not None and not pending.is_cancelled:
             pending.is_cancelled = True
             self._say(Cancel(task))
+
+    def grant(self, task: int, fuel: int) -> None:
+        """Let a task use `fuel` in all; does nothing for one that is answered, or may already."""
+        pending = self._pending.get(task)
+        if pending is not None:
+            fuel = min(fuel, pending.limits.fuel)
+            if fuel > pending.granted and not pending.is_cancelled:
+                pending.granted = fuel
+                pending.pauses += fuel < pending.limits.fuel
+                self._say(Grant(task, fuel))
 
     def interruption(self, task: int, why: str) -> JobInterrupted:
         """Say what is known of a task if the session ends now, because of `why`."""
@@ -262,12 +311,21 @@ class ClientSession:
             self._require(not back or message.state is State.RUNNING, "a module that goes back")
             return
         pending = self._pending.get(message.task)
-        self._require(pending is not None, "the state of a task that is not there")
-        if message.state is State.RUNNING:
+        if pending is None:
+            raise ProtocolError("in a job's session: the state of a task that is not there")
+        runs = pending.progress is Progress.RUNNING
+        if message.fuel is None:
+            self._require(not runs, "a task that goes back")
+            return
+        self._require(pending.fuel <= message.fuel <= pending.granted, "a meter that cannot be")
+        if message.state is State.PAUSED:
+            self._require(runs and not pending.is_paused, "a pause of what does not run")
+            self._require(pending.pauses > 0, "more pauses than grants")
+        elif not runs:
             running = any(other.progress >= Progress.RUNNING for other in self._pending.values())
             self._require(self._accepted and not running, "a task that cannot run now")
-        elif pending is not None:
-            self._require(pending.progress < Progress.RUNNING, "a task that goes back")
+        elif pending.is_paused:
+            self._require(pending.granted > pending.fuel, "a task that goes on with no grant")
 
     def _admit_result(self, message: ResultHead) -> None:
         pending = self._pending.get(message.task)
@@ -278,7 +336,9 @@ class ClientSession:
         else:
             running = pending.progress is Progress.RUNNING
             self._require(running, "the result of a task that was not running")
-        self._require(message.fuel <= pending.limits.fuel, "more fuel than there was")
+        self._require(message.fuel <= pending.granted, "more fuel than was granted")
+        known = message.fuel >= pending.fuel or message.outcome is Outcome.HOST_FAILURE
+        self._require(known, "less fuel than was told before")
         size = message.stdout + message.stderr
         self._require(size <= pending.limits.output, "more output than may be")
 
@@ -306,10 +366,7 @@ class ClientSession:
         if message.task == 0:
             self._module_state = message.state
             return
-        pending = self._pending[message.task]
-        running = message.state is State.RUNNING
-        pending.progress = Progress.RUNNING if running else Progress.QUEUED
-        pending.since = now
+        self._pending[message.task].take(message, now)
 
     def verdict(self, task: int = 0) -> TaskResult | JobError:
         """Return what the session's refusal means for a task, or for one that was yet to come."""
@@ -344,9 +401,11 @@ def _input_size(task: Task) -> int:
     return len(task.stdin) + sum(len(data) for _, data in task.files)
 
 
-def _head_of(task: Task, number: int) -> TaskHead:
+def _head_of(task: Task, number: int, granted: int) -> TaskHead:
     files = tuple((path, len(data)) for path, data in task.files)
-    return TaskHead(number, task.args, task.env, files, len(task.stdin), task.limits, task.seed)
+    first = granted if granted < task.limits.fuel else None
+    size = len(task.stdin)
+    return TaskHead(number, task.args, task.env, files, size, task.limits, task.seed, first)
 
 
 def _result(head: ResultHead, stdout: bytes, stderr: bytes) -> TaskResult:

@@ -7,6 +7,8 @@ from typing import Final
 
 TASK_OVERHEAD: Final = 256 << 10
 """Bytes that a held task counts beyond its input: its strings, and what keeps them."""
+PROGRESS_SECONDS: Final = 1.0
+"""Seconds between two words on a running task's fuel, at least."""
 REPEAT_SECONDS: Final = 60.0
 """Seconds after which a worker repeats that a session waits for a place."""
 

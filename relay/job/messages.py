@@ -20,7 +20,7 @@ from fogbank.sandbox.limits import CEILINGS, MODULE_SIZE, PAGE, Limits
 from fogbank.sandbox.outcome import REASON_CHARACTERS, REFUSALS, Outcome
 from fogbank.sandbox.task import FILES_COUNT, INPUT_SIZE, PATH_SIZE, SEED_SIZE
 
-VERSION: Final = 1
+VERSION: Final = 2
 MESSAGE_SIZE: Final = 65536
 """The longest message, in bytes, without its attachments."""
 HASH_SIZE: Final = 32
@@ -31,6 +31,7 @@ _ENGINE_SIZE: Final = 128
 _VERSIONS: Final = 16
 _COUNT_MAX: Final = 2**32 - 1
 _RUN_TIME_MAX: Final = 31
+_FUEL_BITS: Final = 6
 _STRINGS_COUNT: Final = 4096
 _RUNTIMES: Final = 32
 
@@ -53,13 +54,15 @@ class Kind(IntEnum):
     STATE = 7
     RESULT = 8
     CANCEL = 9
+    GRANT = 16
 
 
 class State(IntEnum):
-    """Where a task is. Version 1 has these; its ends are results and refusals."""
+    """Where a task is. This version has these; its ends are results and refusals."""
 
     QUEUED = 1
     RUNNING = 2
+    PAUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class Offer:
     """What a worker grants one session.
 
     `ceilings`: the most that a task may ask for. `module`, `input_size`: bytes. `tasks`: how many
-    may be unanswered. `runtimes`: digests of those held here.
+    may be unanswered. `runtimes`: digests of those held here. `floor`: fuel per second of CPU time,
+    0 for none.
     """
 
     engine: str
@@ -98,6 +102,7 @@ class Offer:
     tasks: int
     load: Load
     runtimes: tuple[bytes, ...] = ()
+    floor: int = 0
     version: int = VERSION
     attachments: ClassVar[tuple[int, ...]] = ()
 
@@ -106,7 +111,7 @@ class Offer:
         load = {1: self.load.places, 2: self.load.taken, 3: self.load.waiting}
         fields: dict[int, Value] = {0: Kind.OFFER, 1: self.version, 2: self.engine, 7: load}
         fields |= {3: _limits_value(self.ceilings), 4: self.module, 5: self.input_size}
-        return encode({**fields, 6: self.tasks, 8: self.runtimes})
+        return encode({**fields, 6: self.tasks, 8: self.runtimes, 9: self.floor})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class TaskHead:
-    """A task without its bytes: `files` are pairs of a path and a length."""
+    """A task without its bytes: `files` are pairs of a path and a length.
+
+    `granted`: fuel that it may use at first; None if all that its limit allows.
+    """
 
     id: int
     args: tuple[str, ...]
@@ -174,6 +182,7 @@ class TaskHead:
     stdin: int
     limits: Limits
     seed: bytes
+    granted: int | None = None
 
     @property
     def attachments(self) -> tuple[int, ...]:
@@ -190,22 +199,29 @@ class TaskHead:
         fields: dict[int, Value] = {0: Kind.TASK, 1: self.id, 2: list(self.args)}
         fields[3] = [list(pair) for pair in self.env]
         fields[4] = [list(pair) for pair in self.files]
+        if self.granted is not None:
+            fields[13] = self.granted
         limits = _limits_value(self.limits)
         return encode({**fields, 5: self.stdin, 6: limits, 7: self.seed})
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """Where the task `task` is, or the module (0), and why."""
+    """Where the task `task` is, or the module (0), and why.
+
+    `fuel`: what the task has used so far, there while it runs or is paused.
+    """
 
     task: int
     state: State
     reason: str = ""
+    fuel: int | None = None
     attachments: ClassVar[tuple[int, ...]] = ()
 
     def encode(self) -> bytes:
         """Encode."""
-        return encode({0: Kind.STATE, 1: self.task, 2: self.state, 3: self.reason})
+        fields: dict[int, Value] = {0: Kind.STATE, 1: self.task, 2: self.state, 3: self.reason}
+        return encode(fields if self.fuel is None else {**fields, 4: self.fuel})
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +266,20 @@ class Cancel:
         return encode({0: Kind.CANCEL, 1: self.task})
 
 
-FromClient: TypeAlias = Hello | ModuleHead | TaskHead | Cancel
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Let the task `task` use `fuel` in all."""
+
+    task: int
+    fuel: int
+    attachments: ClassVar[tuple[int, ...]] = ()
+
+    def encode(self) -> bytes:
+        """Encode."""
+        return encode({0: Kind.GRANT, 1: self.task, 2: self.fuel})
+
+
+FromClient: TypeAlias = Hello | ModuleHead | TaskHead | Cancel | Grant
 FromWorker: TypeAlias = Offer | Accepted | Refused | TaskState | ResultHead
 
 
@@ -267,6 +296,12 @@ def decode_from_worker(data: bytes) -> FromWorker:
 def run_time_bucket(seconds: float) -> int:
     """Return the least e from 0 to 31 with `seconds` below 2^e ms, the run time that is told."""
     return min(int(seconds * 1000).bit_length(), _RUN_TIME_MAX)
+
+
+def told_fuel(fuel: int) -> int:
+    """Return the fuel that is told of a running task: its 6 highest bits, the others 0."""
+    lower = max(fuel.bit_length() - _FUEL_BITS, 0)
+    return fuel >> lower << lower
 
 
 def wire_exit_code(code: int) -> int:
@@ -302,6 +337,7 @@ def _read_offer(record: Record) -> Offer:
         tasks=record.uint(6, _COUNT_MAX, 1),
         load=Load(*(load.uint(key, _COUNT_MAX) for key in (1, 2, 3))),
         runtimes=record.array(8, _RUNTIMES, bytes_item(HASH_SIZE, HASH_SIZE)),
+        floor=record.uint(9, CEILINGS.fuel),
     )
     load.done()
     return offer
@@ -340,7 +376,10 @@ def _read_task(record: Record) -> TaskHead:
         stdin=record.uint(5, INPUT_SIZE),
         limits=_read_limits(record.record(6)),
         seed=record.fixed(7, SEED_SIZE),
+        granted=record.uint(13, CEILINGS.fuel) if record.has(13) else None,
     )
+    if head.granted is not None and head.granted >= head.limits.fuel:
+        raise ProtocolError("a task that says apart that all its fuel is granted")
     if head.input_size > INPUT_SIZE:
         raise ProtocolError(f"a task with {head.input_size} bytes of input is over the limit")
     return head
@@ -349,7 +388,12 @@ def _read_task(record: Record) -> TaskHead:
 def _read_state(record: Record) -> TaskState:
     task = record.uint(1, TASK_ID_MAX)
     state = _member(State, record.uint(2, _COUNT_MAX))
-    return TaskState(task, state, _read_reason(record, 3))
+    fuel = record.uint(4, CEILINGS.fuel) if record.has(4) else None
+    if (fuel is not None) != (task > 0 and state is not State.QUEUED):
+        raise ProtocolError("a state's fuel does not fit it")
+    if task == 0 and state is State.PAUSED:
+        raise ProtocolError("a module cannot be paused")
+    return TaskState(task, state, _read_reason(record, 3), fuel)
 
 
 def _read_result(record: Record) -> ResultHead:
@@ -372,11 +416,16 @@ def _read_cancel(record: Record) -> Cancel:
     return Cancel(record.uint(1, TASK_ID_MAX, 1))
 
 
+def _read_grant(record: Record) -> Grant:
+    return Grant(record.uint(1, TASK_ID_MAX, 1), record.uint(2, CEILINGS.fuel, 1))
+
+
 _FROM_CLIENT: dict[int, Callable[[Record], FromClient]] = {
     Kind.HELLO: _read_hello,
     Kind.MODULE: _read_module,
     Kind.TASK: _read_task,
     Kind.CANCEL: _read_cancel,
+    Kind.GRANT: _read_grant,
 }
 _FROM_WORKER: dict[int, Callable[[Record], FromWorker]] = {
     Kind.OFFER: _read_offer,

@@ -21,6 +21,7 @@ from fogbank.relay.job.messages import Load, Offer, Refused
 from fogbank.relay.job.places_shell import Places
 from fogbank.relay.job.worker_session import (
     CancelRunning,
+    GrantRunning,
     ModuleArrived,
     TaskArrived,
     WorkerEvent,
@@ -29,8 +30,10 @@ from fogbank.relay.job.worker_session import (
 from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.jail import SandboxUnavailable
 from fogbank.sandbox.limits import MODULE_SIZE, LimitError, Limits
+from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
+from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task, TaskError
 
 LINGER_SECONDS: Final = 10.0
@@ -40,8 +43,11 @@ _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 class Job(Protocol):
     """One module, or runtime, that is ready to run."""
 
-    async def run(self, task: Task) -> Result:
-        """Run it once; cancelling ends the program. Raises `TaskError` or `LimitError`."""
+    async def run(self, task: Task, supply: Supply) -> Result:
+        """Run it once, with the fuel that `supply` grants, and tell that how far it is.
+
+        Cancelling ends the program. Raises `TaskError` or `LimitError`.
+        """
 
 
 class Runner(Protocol):
@@ -59,6 +65,7 @@ class JobService:
 
     `engine` names the engine class, `ceilings` the most that a task may ask for. Each place should
     be one that the runner has too. `runtimes` gives the digests of those that it holds just then.
+    `floor` is what the runner ends a task for that is slower, fuel per second of CPU time.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class JobService:
         ceilings: Limits,
         limits: JobLimits | None = None,
         runtimes: Callable[[], tuple[bytes, ...]] = tuple,
+        floor: int = 0,
     ) -> None:
         self.runner = runner
         self.limits = limits or JobLimits()
@@ -76,6 +84,7 @@ class JobService:
         self._engine = engine
         self._ceilings = ceilings
         self._runtimes = runtimes
+        self._floor = floor
         self._sessions = 0
 
     @property
@@ -87,7 +96,7 @@ class JobService:
         """Return what a new session is told."""
         limits = self.limits
         sizes = MODULE_SIZE, limits.input_size, limits.tasks
-        return Offer(self._engine, self._ceilings, *sizes, self.load, self._runtimes())
+        return Offer(self._engine, self._ceilings, *sizes, self.load, self._runtimes(), self._floor)
 
     async def __call__(self, stream: Stream, _origin: object) -> None:
         """Serve one session until it ends; the caller ends the stream, or resets it on an error."""
@@ -104,7 +113,7 @@ class JobService:
 
 
 class _Connection:
-    """One session and its stream: one task listens, one works."""
+    """One session and its stream: one task listens, one works, one tells of the work meanwhile."""
 
     def __init__(self, service: JobService, stream: Stream) -> None:
         self._service = service
@@ -117,6 +126,8 @@ class _Connection:
         self._module: bytes | RuntimeId | None = None
         self._listening = trio.CancelScope()
         self._task_scope = trio.CancelScope()
+        self._supply = Supply()
+        self._news = trio.Event()
         self._failure: Exception | None = None
 
     async def serve(self) -> None:
@@ -125,6 +136,7 @@ class _Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._part, self._listen, nursery.cancel_scope)
                 nursery.start_soon(self._part, self._work, nursery.cancel_scope)
+                nursery.start_soon(self._part, self._tell, nursery.cancel_scope)
             if self._failure is not None:
                 raise self._failure
             if self._session.is_over:
@@ -136,7 +148,7 @@ class _Connection:
             self._session.close()
 
     async def _part(self, part: Callable[[], Awaitable[None]], whole: trio.CancelScope) -> None:
-        """Run one of the two; its end is the other's."""
+        """Run one of the three; its end is the others'."""
         try:
             await part()
         except (RelayError, *_GONE) as error:
@@ -182,6 +194,8 @@ class _Connection:
                 self._wake()
             case CancelRunning():
                 self._task_scope.cancel()
+            case GrantRunning(fuel):
+                self._supply.grant(fuel)
 
     def _wake(self) -> None:
         self._changed.set()
@@ -226,20 +240,39 @@ class _Connection:
         session = self._session
         changed = self._changed
         self._task_scope = trio.CancelScope()
-        task = session.start_task()
+        started = session.start_task(trio.current_time())
         self._set_deadline()
-        await self._flush()
-        if task is None:
+        if started is None:
+            await self._flush()
             await changed.wait()
             return
-        result = Result(Outcome.CANCELLED, reason="ended at its owner's wish")
+        task, granted = started
+        # Before it is told that the task runs: a grant or the end of it may be the answer.
+        supply = self._supply = Supply(granted, self._on_reading)
+        await self._flush()
+        result = None
         try:
             with self._task_scope:
-                result = await job.run(task)
+                result = await job.run(task, supply)
         except (TaskError, LimitError) as error:
             session.refuse_task(Cause.TASK, str(error), trio.current_time())
-        else:
-            session.finish_task(result, trio.current_time())
+            return
+        if result is None:
+            used, reason = supply.reading.fuel, "ended at its owner's wish"
+            result = Result(Outcome.CANCELLED, fuel=used, reason=reason)
+        session.finish_task(result, trio.current_time())
+
+    def _on_reading(self, reading: Reading) -> None:
+        tell = self._session.tell_pause if reading.is_paused else self._session.tell_progress
+        tell(reading.fuel, trio.current_time())
+        self._news.set()
+
+    async def _tell(self) -> None:
+        """Send what a running task's meter gives to say."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            await self._flush()
 
     async def _flush(self) -> None:
         """Send what the session has to say."""

@@ -18,11 +18,12 @@ from typing import TypeAlias
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
-from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits
+from fogbank.relay.job.limits import PROGRESS_SECONDS, TASK_OVERHEAD, Budget, JobLimits
 from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
     FromClient,
+    Grant,
     Hello,
     ModuleHead,
     Offer,
@@ -33,6 +34,7 @@ from fogbank.relay.job.messages import (
     TaskState,
     decode_from_client,
     run_time_bucket,
+    told_fuel,
     wire_exit_code,
 )
 from fogbank.sandbox.limits import LimitError
@@ -72,16 +74,27 @@ class CancelRunning:
     """The client wants the running task ended."""
 
 
-WorkerEvent: TypeAlias = ModuleArrived | TaskArrived | CancelRunning
-
-
 @dataclass(frozen=True, slots=True)
+class GrantRunning:
+    """The running task may use so much fuel in all."""
+
+    fuel: int
+
+
+WorkerEvent: TypeAlias = ModuleArrived | TaskArrived | CancelRunning | GrantRunning
+
+
+@dataclass(slots=True)
 class _Held:
-    """A task that waits or runs, and what it counts."""
+    """A task that waits or runs, and what it counts; the fuel granted, and when that was told."""
 
     id: int
     task: Task
     input_size: int
+    granted: int
+    told: int = 0
+    told_at: float = 0.0
+    is_paused: bool = False
 
 
 class WorkerSession:
@@ -165,13 +178,28 @@ class WorkerSession:
             self._quiet_since = now
             self._say(Accepted())
 
-    def start_task(self) -> Task | None:
-        """Return the next task to run, if there is one and none is running."""
+    def start_task(self, now: float) -> tuple[Task, int] | None:
+        """Return the next task to run and the fuel granted to it, if there is one to start now."""
         if self.phase is not Phase.OPEN or self._running is not None or not self._waiting:
             return None
         held = self._running = self._waiting.popleft()
-        self._say(TaskState(held.id, State.RUNNING))
-        return held.task
+        held.told_at = now
+        self._say(TaskState(held.id, State.RUNNING, fuel=0))
+        return held.task, held.granted
+
+    def tell_progress(self, fuel: int, now: float) -> None:
+        """The running task has used so much; the client hears of it now and then."""
+        held = self._running
+        if held is not None and now - held.told_at >= PROGRESS_SECONDS:
+            held.told, held.told_at = max(held.told, told_fuel(fuel)), now
+            self._say(TaskState(held.id, State.RUNNING, fuel=held.told))
+
+    def tell_pause(self, fuel: int, now: float) -> None:
+        """The running task has used up the `fuel` granted; it goes on when more is."""
+        held = self._running
+        if held is not None and held.granted <= fuel and not held.is_paused:
+            held.told, held.told_at, held.is_paused = fuel, now, True
+            self._say(TaskState(held.id, State.PAUSED, "its granted fuel is used up", fuel))
 
     def finish_task(self, result: Result, now: float) -> None:
         """The running task has ended so."""
@@ -214,7 +242,8 @@ class WorkerSession:
             self._last_id = message.id
             return self._admit_task(message)
         else:
-            self._require(message.task <= self._last_id, "the end of a task that was never sent")
+            known = message.task <= self._last_id
+            self._require(known, "the end of, or fuel for, a task that was never sent")
         return None
 
     def _take(self, message: FromClient, blobs: Blobs | None) -> list[WorkerEvent]:
@@ -223,6 +252,8 @@ class WorkerSession:
             self._greet(message)
         elif isinstance(message, Cancel):
             return self._cancel(message.task)
+        elif isinstance(message, Grant):
+            return self._grant(message)
         elif isinstance(message, ModuleHead) and message.is_runtime and not self.is_over:
             self.phase = Phase.WAITING
             return [ModuleArrived(RuntimeId(message.sha256))]
@@ -289,7 +320,8 @@ class WorkerSession:
         paths = (path for path, _ in message.files)
         files = tuple(zip(paths, contents, strict=True))
         task = Task(message.args, message.env, files, stdin, message.limits, message.seed)
-        held = _Held(message.id, task, message.input_size)
+        granted = task.limits.fuel if message.granted is None else message.granted
+        held = _Held(message.id, task, message.input_size, granted)
         try:
             task.check(self._offer.ceilings)
         except (TaskError, LimitError) as error:
@@ -303,6 +335,23 @@ class WorkerSession:
             self._say(TaskState(held.id, State.QUEUED, f"{ahead} of this job's tasks come first"))
         self._waiting.append(held)
         return [TaskArrived()]
+
+    def _grant(self, grant: Grant) -> list[WorkerEvent]:
+        held = self._running
+        if held is None or held.id != grant.task:
+            held = next((one for one in self._waiting if one.id == grant.task), None)
+        if held is None:
+            # It was answered before this arrived.
+            return []
+        fits = held.granted < grant.fuel <= held.task.limits.fuel
+        self._require(fits, "a grant that does not grow, or is over the limit")
+        held.granted = grant.fuel
+        if held is not self._running:
+            return []
+        if held.is_paused:
+            held.is_paused = False
+            self._say(TaskState(held.id, State.RUNNING, fuel=held.told))
+        return [GrantRunning(grant.fuel)]
 
     def _cancel(self, task: int) -> list[WorkerEvent]:
         if self._running is not None and self._running.id == task:
@@ -354,7 +403,7 @@ def _result_head(held: _Held, result: Result) -> ResultHead:
         task=held.id,
         outcome=outcome,
         exit_code=code,
-        fuel=min(result.fuel, held.task.limits.fuel),
+        fuel=min(result.fuel, held.granted),
         run_time=run_time_bucket(result.seconds),
         stdout=len(result.stdout),
         stderr=len(result.stderr),

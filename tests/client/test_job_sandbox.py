@@ -7,11 +7,13 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
+from fogbank.client.exit_codes import ending_of
 from fogbank.client.job_shell import open_job_session, run_task
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.limits import JobLimits
-from fogbank.relay.job.messages import TaskState
+from fogbank.relay.job.messages import State, TaskState
 from fogbank.relay.job.service_shell import JobService
+from fogbank.sandbox import floor
 from fogbank.sandbox.engine import engine_class
 from fogbank.sandbox.limits import CompileLimits, Limits, SandboxConfig
 from fogbank.sandbox.outcome import Outcome
@@ -78,6 +80,38 @@ async def test_each_outcome_arrives(
     assert result.outcome is outcome
     assert result.exit_code is None
     assert result.reason
+
+
+async def test_a_task_is_granted_its_fuel_in_parts(service: JobService) -> None:
+    task = Task(stdin=bytes(40_000), limits=SMALL)
+    plain = await run(service, programs.ECHO, task)
+    near, far = memory_stream_pair()
+    pauses: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, service, far)
+        async with open_job_session(near, programs.ECHO) as job:
+
+            def hear(state: TaskState) -> None:
+                if state.state is State.PAUSED and state.fuel is not None:
+                    pauses.append(state.fuel)
+                    job.grant(state.task, state.fuel + 30_000)
+
+            parts = await job.run(task, hear, granted=30_000)
+    assert replace(parts, run_time_ms=0) == replace(plain, run_time_ms=0)
+    assert pauses == list(range(30_000, plain.fuel, 30_000))
+    assert len(pauses) > 2
+
+
+async def test_a_task_below_the_floor_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "WINDOW", 0.1)
+    async with open_sandbox(replace(CONFIG, floor=1 << 50)) as sandbox:
+        slow = JobService(sandbox, engine_class(), CONFIG.ceilings, floor=1 << 50)
+        assert slow.offer().floor == 1 << 50
+        result = await run(slow, programs.LOOP, Task(limits=ENDLESS))
+    assert result.outcome is Outcome.TOO_SLOW
+    assert 0 < result.fuel < ENDLESS.fuel
+    assert "floor" in result.reason
+    assert ending_of(result.outcome, reason=result.reason).code == 119
 
 
 async def test_a_client_that_goes_away_ends_its_program_and_frees_its_place(

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from fogbank.client.job_shell import open_job_session, run_task
 from fogbank.relay.errors import CircuitDestroyed, ProtocolError
-from fogbank.relay.job.client_session import TaskResult
+from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
 from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.frames import frame
 from fogbank.relay.job.limits import Patience
@@ -24,6 +25,7 @@ from fogbank.relay.job.messages import (
     ResultHead,
     State,
     TaskState,
+    told_fuel,
 )
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import REFUSALS, Outcome
@@ -77,6 +79,76 @@ async def test_each_outcome_arrives_as_itself(outcome: Outcome, autojump_clock: 
     assert result.outcome is outcome
     assert result.exit_code == (0 if outcome is Outcome.COMPLETED else None)
     assert result.reason == f"it is {outcome.name}"
+
+
+async def test_progress_is_heard_of_at_most_once_a_second(autojump_clock: MockClock) -> None:
+    told: list[tuple[float, int | None]] = []
+
+    def hear(state: TaskState) -> None:
+        if state.task:
+            told.append((trio.current_time(), state.fuel))
+
+    async with connected(FakeRunner()) as stream:
+        result = await run_task(stream, MODULE, task("count", "45"), hear)
+    assert (result.outcome, result.fuel) == (Outcome.COMPLETED, 450)
+    _, (begun, first), *rest = told
+    assert first == 0
+    fuels = [fuel or 0 for _, fuel in rest]
+    assert fuels == [told_fuel(fuel) for fuel in fuels]
+    assert fuels == pytest.approx([100, 200, 300, 400], abs=10)
+    assert all(after - before >= 1 for (before, _), (after, _) in pairwise([(begun, 0), *rest]))
+
+
+async def test_a_task_pauses_until_it_is_granted_more(autojump_clock: MockClock) -> None:
+    """It is granted 100 of 450, more after a minute, then all of it before it needs it."""
+    states: list[TaskState] = []
+
+    async def grant_late(number: int) -> None:
+        await trio.sleep(60)
+        job.grant(number, 205)
+
+    def hear(state: TaskState) -> None:
+        states.append(state)
+        if state.state is State.PAUSED and state.fuel == 100:
+            nursery.start_soon(grant_late, state.task)
+        elif state.state is State.PAUSED:
+            job.grant(state.task, 1 << 40)
+
+    async with (
+        connected(FakeRunner()) as stream,
+        open_job_session(stream, MODULE) as job,
+        trio.open_nursery() as nursery,
+    ):
+        result = await job.run(task("count", "45"), hear, granted=100)
+    assert (result.outcome, result.fuel) == (Outcome.COMPLETED, 450)
+    at_work = [(state.state, state.fuel) for state in states if state.fuel is not None]
+    pauses = [index for index, (state, _) in enumerate(at_work) if state is State.PAUSED]
+    assert [at_work[index][1] for index in pauses] == [100, 205]
+    assert [at_work[index + 1] for index in pauses] == [(State.RUNNING, 100), (State.RUNNING, 205)]
+
+
+async def test_a_cancelled_task_tells_the_fuel_that_it_had_used(autojump_clock: MockClock) -> None:
+    near, far = memory_stream_pair()
+    service = make_service(FakeRunner())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, service, far)
+        session = ClientSession(Patience(), 0.0)
+        results: list[TaskResult] = []
+        while not results:
+            for part in session.data_to_send():
+                await near.send_all(part)
+            for event in session.receive(await near.receive_some(), trio.current_time()):
+                match event:
+                    case Offer():
+                        session.send_module(MODULE)
+                        session.send_task(task("count", "45"))
+                    case TaskState(fuel=int(fuel)) if fuel >= 192:
+                        session.cancel(1)
+                    case TaskDone(_, TaskResult() as result):
+                        results.append(result)
+        await near.aclose()
+    assert results[0].outcome is Outcome.CANCELLED
+    assert 192 <= results[0].fuel < 250
 
 
 @pytest.mark.parametrize("outcome", sorted(REFUSALS))
@@ -195,7 +267,7 @@ WORDS: list[tuple[bytes, Progress]] = [
     (frame(TaskState(0, State.RUNNING)), Progress.SENT),
     (frame(TaskState(1, State.QUEUED)), Progress.QUEUED),
     (frame(Accepted()), Progress.QUEUED),
-    (frame(TaskState(1, State.RUNNING)), Progress.RUNNING),
+    (frame(TaskState(1, State.RUNNING, fuel=0)), Progress.RUNNING),
     (frame(RESULT), Progress.ARRIVING),
 ]
 Ending = Callable[[Any], Awaitable[None]]

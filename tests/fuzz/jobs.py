@@ -13,6 +13,7 @@ from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
 from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
+    Grant,
     Hello,
     Load,
     ModuleHead,
@@ -27,6 +28,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.relay.job.worker_session import (
     CancelRunning,
+    GrantRunning,
     ModuleArrived,
     Phase,
     WorkerEvent,
@@ -45,12 +47,21 @@ MODULE = b"aaaa"
 MODULE_HEAD = ModuleHead(
     bytes.fromhex("61be55a8e2f6b4e172338bddf184d6dbee29c98853e0a0485ecee7f27b9af0b4"), len(MODULE)
 )
-FROM_CLIENT: list[Message] = [Hello(), ModuleHead(bytes(32), 4), NAMED, TASK, Cancel(1)]
+FROM_CLIENT: list[Message] = [
+    Hello(),
+    ModuleHead(bytes(32), 4),
+    NAMED,
+    TASK,
+    replace(TASK, granted=7),
+    Cancel(1),
+    Grant(1, 9),
+]
 FROM_WORKER: list[Message] = [
     OFFER,
     Accepted(),
     Refused(Cause.MODULE, "why", None, Outcome.INVALID_MODULE),
-    TaskState(1, State.RUNNING, "why"),
+    TaskState(1, State.RUNNING, "why", 7),
+    TaskState(1, State.PAUSED, "why", 7),
     RESULT,
 ]
 
@@ -122,15 +133,19 @@ def _work(session: WorkerSession, event: WorkerEvent, count: int) -> None:
         case ModuleArrived():
             session.queue_module("why")
             session.load_module()
+        case GrantRunning(fuel):
+            session.tell_progress(fuel - 1, 3.0)
         case CancelRunning():
             session.finish_task(Result(Outcome.CANCELLED), 1.0)
         case _ if session.phase is Phase.LOADING:
             session.accept_module(1.0)
         case _ if count % 3 == 0:
             session.finish_task(Result(Outcome.COMPLETED, 0, 1, b"o", b"e"), 1.0)
+        case _ if count % 5 == 0:
+            session.tell_pause(1, 1.0)
         case _ if count % 7 == 0:
             session.refuse_task(Cause.BUSY, "why", 1.0)
-    session.start_task()
+    session.start_task(1.0)
 
 
 def client_session(data: bytes) -> list[ClientEvent]:
@@ -157,7 +172,7 @@ def _ask(session: ClientSession) -> None:
         for _ in range(min(2, offer.tasks)):
             task = Task(limits=small)
             if session.has_room_for(task) and _fits(small, offer.ceilings):
-                session.send_task(task)
+                session.grant(session.send_task(task, 3), 1000)
 
 
 def _fits(limits: Limits, ceilings: Limits) -> bool:
@@ -175,7 +190,9 @@ _ANSWERS: list[Message] = [
     TaskState(0, State.QUEUED, "why"),
     TaskState(0, State.RUNNING, "why"),
     Accepted(),
-    TaskState(1, State.RUNNING, ""),
+    TaskState(1, State.RUNNING, "", 0),
+    TaskState(1, State.PAUSED, "", 3),
+    TaskState(1, State.RUNNING, "", 3),
     RESULT,
     Refused(Cause.BUSY, "why", 2, None),
 ]
@@ -201,9 +218,9 @@ SESSIONS = [
         worker_session,
         framed([Hello(), MODULE_HEAD, *SMALL_TASKS, Cancel(2), Cancel(1), Cancel(3)]),
         more=(
-            framed([Hello((1, 2)), MODULE_HEAD, TASK]),
+            framed([Hello((1, 2)), MODULE_HEAD, replace(TASK, granted=1), Grant(1, 9)]),
             framed([Hello(), NAMED, *SMALL_TASKS[:2]]),
-            framed([Hello((2,))]),
+            framed([Hello((1,))]),
         ),
         exact=False,
         form=Form.FRAMES,

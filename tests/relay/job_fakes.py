@@ -9,8 +9,10 @@ import trio
 from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.service_shell import JobService
 from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
+from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task
 
 MODULE = b"\0asm of a test"
@@ -59,16 +61,16 @@ class FakeJob:
     def __init__(self, runner: FakeRunner) -> None:
         self._runner = runner
 
-    async def run(self, task: Task) -> Result:
+    async def run(self, task: Task, supply: Supply) -> Result:
         try:
-            return await self._run(task)
+            return await self._run(task, supply)
         except trio.Cancelled:
             self._runner.killed.append(task.args)
             raise
         finally:
             self._runner.ran.append(task.args)
 
-    async def _run(self, task: Task) -> Result:
+    async def _run(self, task: Task, supply: Supply) -> Result:
         match task.args:
             case ("sleep", seconds):
                 await trio.sleep(float(seconds))
@@ -79,6 +81,16 @@ class FakeJob:
                 return Result(Outcome.COMPLETED, int(code), 1)
             case ("end", name):
                 return Result(Outcome[name], reason=f"it is {name}")
+            case ("count", tenths):
+                # Ten units of fuel a tenth of a second, and a word on it each time.
+                for done in range(1, int(tenths) + 1):
+                    await trio.sleep(0.1)
+                    used = 10 * done
+                    while used > supply.granted:
+                        supply.hear(Reading(supply.granted, is_paused=True))
+                        await supply.beyond(supply.granted)
+                    supply.hear(Reading(used))
+                return Result(Outcome.COMPLETED, 0, 10 * int(tenths))
             case ("bug",):
                 raise ZeroDivisionError
         raise AssertionError(task.args)

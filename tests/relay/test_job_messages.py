@@ -3,6 +3,7 @@
 import json
 import runpy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fogbank.relay.job.messages import (
     MESSAGE_SIZE,
     Accepted,
     Cancel,
+    Grant,
     Hello,
     Load,
     ModuleHead,
@@ -29,6 +31,7 @@ from fogbank.relay.job.messages import (
     decode_from_client,
     decode_from_worker,
     run_time_bucket,
+    told_fuel,
     wire_exit_code,
 )
 from fogbank.sandbox.limits import CEILINGS, MODULE_SIZE, PAGE, Limits
@@ -64,6 +67,7 @@ results = st.builds(
     st.integers(0, 1000),
     reasons,
 )
+EMPTY_TASK = TaskHead(1, (), (), (), 0, CEILINGS, bytes(32))
 from_client = st.one_of(
     st.builds(
         Hello,
@@ -80,7 +84,15 @@ from_client = st.one_of(
         limits,
         st.binary(min_size=32, max_size=32),
     ),
+    st.builds(
+        lambda granted, wanted: replace(
+            EMPTY_TASK, limits=replace(wanted, fuel=granted + 1), granted=granted
+        ),
+        st.integers(0, CEILINGS.fuel - 1),
+        limits,
+    ),
     st.builds(Cancel, ids),
+    st.builds(Grant, ids, st.integers(1, CEILINGS.fuel)),
 )
 from_worker = st.one_of(
     st.builds(
@@ -92,6 +104,7 @@ from_worker = st.one_of(
         st.integers(1, 1000),
         st.builds(Load, st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
         st.lists(st.binary(min_size=32, max_size=32), max_size=32).map(tuple),
+        st.integers(0, CEILINGS.fuel),
     ),
     st.just(Accepted()),
     st.builds(Refused, st.sampled_from([Cause.VERSION, Cause.BUSY, Cause.SILENT]), reasons),
@@ -99,7 +112,15 @@ from_worker = st.one_of(
     st.builds(
         Refused, st.just(Cause.MODULE), reasons, st.none(), st.sampled_from(sorted(REFUSALS))
     ),
-    st.builds(TaskState, st.integers(0, 2**32 - 1), st.sampled_from(State), reasons),
+    st.builds(TaskState, st.integers(0, 2**32 - 1), st.just(State.QUEUED), reasons),
+    st.builds(TaskState, st.just(0), st.just(State.RUNNING), reasons),
+    st.builds(
+        TaskState,
+        ids,
+        st.sampled_from([State.RUNNING, State.PAUSED]),
+        reasons,
+        st.integers(0, CEILINGS.fuel),
+    ),
     results,
 )
 
@@ -132,6 +153,14 @@ def test_a_message_with_one_fault_is_refused(side: str, why: str, message: str) 
 @given(from_client)
 def test_what_a_client_says_survives_the_way(message: Any) -> None:
     assert decode_from_client(message.encode()) == message
+
+
+@given(st.integers(0, CEILINGS.fuel))
+def test_fuel_is_told_by_its_6_highest_bits(fuel: int) -> None:
+    told = told_fuel(fuel)
+    assert told <= fuel < told + max(told // 32, 1)
+    assert told_fuel(told) == told
+    assert told.bit_count() <= 6
 
 
 @given(from_worker)
@@ -182,7 +211,7 @@ def test_frames_are_the_same_in_any_portions(data: st.DataObject) -> None:
             seen.append((message, blobs.take(), blobs.sha256))
         stream = stream[size:]
     assert frames.is_between
-    assert [type(message) for message, _, _ in seen] == [Hello, ModuleHead, TaskHead]
+    assert [type(message) for message, _, _ in seen] == [Hello, ModuleHead, TaskHead, Grant]
     module = seen[1][0]
     assert isinstance(module, ModuleHead)
     assert (seen[1][1], seen[1][2]) == ((b"\0asm\x01\0\0\0",), module.sha256)

@@ -130,9 +130,9 @@ async def test_a_session_from_hello_to_result(autojump_clock: MockClock) -> None
         await client.say(task(1, "echo", stdin=b"abc"), task(2, "exit", "7"))
         said = [compiling, *[await client.hear() for _ in range(7)]]
         assert [one.task for one in said[1:3]] == [1, 2]
-        assert said[3:5] == [Accepted(), TaskState(1, State.RUNNING)]
+        assert said[3:5] == [Accepted(), TaskState(1, State.RUNNING, fuel=0)]
         assert said[5] == ResultHead(1, Outcome.COMPLETED, 0, 1, 0, 3, 4, "")
-        assert said[6] == TaskState(2, State.RUNNING)
+        assert said[6] == TaskState(2, State.RUNNING, fuel=0)
         assert (said[7].task, said[7].exit_code) == (2, 7)
         await client.stream.aclose()
         assert await client.ended() == ""

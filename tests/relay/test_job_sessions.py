@@ -17,6 +17,7 @@ from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
 from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
+    Grant,
     Hello,
     Load,
     ModuleHead,
@@ -30,6 +31,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.relay.job.worker_session import (
     CancelRunning,
+    GrantRunning,
     ModuleArrived,
     Phase,
     TaskArrived,
@@ -51,8 +53,12 @@ ANNOUNCED = ModuleHead(hashlib.sha256(MODULE).digest(), len(MODULE))
 NAMED = ModuleHead(RUNTIME.digest, 0)
 
 
+GRANTED = 500
+"""What tasks are granted of their 1000 of fuel at first."""
+
+
 def head(number: int, stdin: int = 0, limits: Limits = SMALL) -> TaskHead:
-    return TaskHead(number, ("program",), (), (), stdin, limits, bytes(32))
+    return TaskHead(number, ("program",), (), (), stdin, limits, bytes(32), GRANTED)
 
 
 def result_head(number: int, **changes: Any) -> ResultHead:
@@ -81,7 +87,7 @@ def worker_in(phase: Phase, budget: Budget | None = None) -> WorkerSession:
         session.load_module()
     if phase >= Phase.OPEN:
         session.accept_module(0.0)
-        session.start_task()
+        session.start_task(0.0)
     session.data_to_send()
     assert session.phase is phase
     return session
@@ -93,6 +99,11 @@ FROM_CLIENT: dict[str, tuple[bytes, set[Phase]]] = {
     "module by runtime": (frame(NAMED), {Phase.GREETED}),
     "task": (frame(head(2)), {Phase.WAITING, Phase.LOADING, Phase.OPEN}),
     "cancel": (frame(Cancel(1)), {Phase.WAITING, Phase.LOADING, Phase.OPEN}),
+    "grant": (frame(Grant(1, GRANTED + 1)), {Phase.WAITING, Phase.LOADING, Phase.OPEN}),
+    "a grant of all": (frame(Grant(1, 1000)), {Phase.WAITING, Phase.LOADING, Phase.OPEN}),
+    "a grant that does not grow": (frame(Grant(1, GRANTED)), set()),
+    "a grant over the limit": (frame(Grant(1, 1001)), set()),
+    "an unknown grant": (frame(Grant(2, 600)), set()),
     "an id that does not grow": (frame(head(1)), set()),
     "an unknown cancel": (frame(Cancel(2)), set()),
     "another module's hash": (frame(ANNOUNCED) + b"x" * len(MODULE), set()),
@@ -139,17 +150,16 @@ def test_a_runtime_that_is_not_offered_is_refused_at_once() -> None:
 
 def test_tasks_wait_in_order_and_run_one_at_a_time() -> None:
     session = worker_in(Phase.WAITING)
-    assert session.start_task() is None
+    assert session.start_task(0.0) is None
     assert session.receive(frame(head(2, 3)) + b"abc", 0.0) == [TaskArrived()]
     session.load_module()
     session.accept_module(0.0)
-    first = session.start_task()
-    assert first == Task(limits=SMALL)
-    assert session.start_task() is None
+    assert session.start_task(0.0) == (Task(limits=SMALL), GRANTED)
+    assert session.start_task(0.0) is None
     session.finish_task(Result(Outcome.COMPLETED, 300, 5, b"out", b"err", seconds=0.003), 1.0)
-    second = session.start_task()
+    second = session.start_task(0.0)
     assert second is not None
-    assert second.stdin == b"abc"
+    assert second[0].stdin == b"abc"
     said = heard(session.data_to_send())
     queued = TaskState(2, State.QUEUED, "the module is not ready yet")
     result = result_head(1, exit_code=44, fuel=5, run_time=2, stdout=3, stderr=3)
@@ -157,9 +167,9 @@ def test_tasks_wait_in_order_and_run_one_at_a_time() -> None:
         (queued, ()),
         (TaskState(0, State.RUNNING, "the module is being compiled"), ()),
         (Accepted(), ()),
-        (TaskState(1, State.RUNNING), ()),
+        (TaskState(1, State.RUNNING, fuel=0), ()),
         (result, (b"out", b"err")),
-        (TaskState(2, State.RUNNING), ()),
+        (TaskState(2, State.RUNNING, fuel=0), ()),
     ]
 
 
@@ -168,7 +178,7 @@ def test_an_exit_code_is_told_of_completed_tasks_only(outcome: Outcome) -> None:
     session = worker_in(Phase.OPEN)
     session.finish_task(Result(outcome, 1, 5000), 1.0)
     [(message, _)] = heard(session.data_to_send())
-    assert (message.outcome, message.exit_code, message.fuel) == (outcome, None, 1000)
+    assert (message.outcome, message.exit_code, message.fuel) == (outcome, None, GRANTED)
 
 
 def test_cancelling_a_waiting_a_running_and_an_answered_task() -> None:
@@ -183,7 +193,7 @@ def test_cancelling_a_waiting_a_running_and_an_answered_task() -> None:
     session.data_to_send()
     assert session.receive(frame(Cancel(1)) + frame(Cancel(2)), 0.0) == []
     assert session.data_to_send() == []
-    assert session.start_task() is None
+    assert session.start_task(0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -234,7 +244,7 @@ def test_a_worker_without_memory_refuses_and_gives_back_what_it_held() -> None:
 
 def test_an_unknown_version_and_a_large_module_end_the_session() -> None:
     session = worker_in(Phase.OPENED)
-    session.receive(frame(Hello((2, 3))), 0.0)
+    session.receive(frame(Hello((1, 3))), 0.0)
     assert session.is_over
     assert heard(session.data_to_send())[0][0].cause is Cause.VERSION
     session = worker_in(Phase.GREETED)
@@ -271,7 +281,7 @@ def test_nothing_more_is_said_after_a_session_was_refused() -> None:
     session.queue_module("")
     session.load_module()
     session.accept_module(0.0)
-    assert session.start_task() is None
+    assert session.start_task(0.0) is None
     said = [message for message, _ in heard(session.data_to_send())]
     assert said == [Refused(Cause.SILENT, "nothing came")]
 
@@ -283,6 +293,7 @@ client_words = st.one_of(
     st.just(frame(NAMED)),
     st.builds(lambda n, size: frame(head(n, size)) + bytes(size), ids, st.integers(0, 60)),
     st.builds(lambda n: frame(Cancel(n)), ids),
+    st.builds(lambda n, fuel: frame(Grant(n, fuel)), ids, st.integers(1, 1100)),
     st.binary(max_size=12),
 )
 results = st.builds(
@@ -298,8 +309,10 @@ results = st.builds(
 shell_acts: st.SearchStrategy[Callable[[WorkerSession], object]] = st.one_of(
     st.just(lambda session: session.phase is Phase.WAITING and session.load_module()),
     st.just(lambda session: session.phase is Phase.LOADING and session.accept_module(1.0)),
-    st.just(lambda session: session.start_task()),
+    st.just(lambda session: session.start_task(0.0)),
     st.builds(lambda result: lambda session: session.finish_task(result, 1.0), results),
+    st.builds(lambda fuel: lambda session: session.tell_progress(fuel, 1.0), st.integers(0, 999)),
+    st.builds(lambda fuel: lambda session: session.tell_pause(fuel, 1.0), st.integers(0, 999)),
     st.builds(lambda text: lambda session: session.refuse_task(Cause.TASK, text, 1.0), st.text()),
     st.builds(lambda text: lambda session: session.refuse(Cause.BUSY, text), st.text()),
 )
@@ -328,7 +341,7 @@ def test_a_worker_survives_any_order_of_anything(acts: list[Any], phase: Phase) 
 
 # The client's side.
 
-STAGES = ("opened", "offered", "submitted", "accepted", "queued", "running")
+STAGES = ("opened", "offered", "submitted", "accepted", "queued", "running", "paused")
 
 
 def client_in(stage: str) -> ClientSession:
@@ -339,8 +352,8 @@ def client_in(stage: str) -> ClientSession:
         session.receive(frame(OFFER), 0.0)
     if reached >= 2:
         session.send_module(MODULE)
-        session.send_task(Task(limits=SMALL))
-        session.send_task(Task(limits=SMALL))
+        session.send_task(Task(limits=SMALL), GRANTED)
+        session.send_task(Task(limits=SMALL), GRANTED)
         session.data_to_send()
         session.sent_all()
     if reached >= 3:
@@ -348,14 +361,18 @@ def client_in(stage: str) -> ClientSession:
     if reached >= 4:
         session.receive(frame(TaskState(1, State.QUEUED)), 0.0)
     if reached >= 5:
-        session.receive(frame(TaskState(1, State.RUNNING)), 0.0)
+        session.receive(frame(TaskState(1, State.RUNNING, fuel=0)), 0.0)
+    if reached >= 6:
+        session.receive(frame(TaskState(1, State.PAUSED, fuel=GRANTED)), 0.0)
     return session
 
 
-SENT = {"submitted", "accepted", "queued", "running"}
+SENT = {"submitted", "accepted", "queued", "running", "paused"}
+AT_WORK = {"running", "paused"}
+BEGINS = {"accepted", "queued", "running"}
 FROM_WORKER: dict[str, tuple[bytes, set[str]]] = {
     "offer": (frame(OFFER), {"opened"}),
-    "an offer of another version": (frame(replace(OFFER, version=2)), set()),
+    "an offer of another version": (frame(replace(OFFER, version=1)), set()),
     "accepted": (frame(Accepted()), {"submitted"}),
     "refused": (frame(Refused(Cause.BUSY, "full")), set(STAGES)),
     "module refused": (
@@ -367,18 +384,34 @@ FROM_WORKER: dict[str, tuple[bytes, set[str]]] = {
     "unknown task refused": (frame(Refused(Cause.BUSY, "full", 3)), set()),
     "module queued": (frame(TaskState(0, State.QUEUED, "2 wait")), {"submitted"}),
     "module running": (frame(TaskState(0, State.RUNNING)), {"submitted"}),
-    "task queued": (frame(TaskState(1, State.QUEUED)), SENT - {"running"}),
-    "task running": (frame(TaskState(1, State.RUNNING)), {"accepted", "queued"}),
-    "a second task running": (frame(TaskState(2, State.RUNNING)), {"accepted", "queued"}),
-    "unknown task running": (frame(TaskState(3, State.RUNNING)), set()),
-    "result": (frame(result_head(1, stdout=8)) + bytes(8), {"running"}),
+    "task queued": (frame(TaskState(1, State.QUEUED)), SENT - AT_WORK),
+    "task running": (frame(TaskState(1, State.RUNNING, fuel=0)), BEGINS),
+    "task at work": (
+        frame(TaskState(1, State.RUNNING, fuel=64)),
+        BEGINS,
+    ),
+    "task paused": (frame(TaskState(1, State.PAUSED, fuel=GRANTED)), {"running"}),
+    "task at work with more than granted": (
+        frame(TaskState(1, State.RUNNING, fuel=GRANTED + 1)),
+        set(),
+    ),
+    "task running without its fuel": (frame(TaskState(1, State.RUNNING)), set()),
+    "task queued with fuel": (frame(TaskState(1, State.QUEUED, fuel=1)), set()),
+    "module paused": (frame(TaskState(0, State.PAUSED)), set()),
+    "a second task running": (frame(TaskState(2, State.RUNNING, fuel=0)), {"accepted", "queued"}),
+    "unknown task running": (frame(TaskState(3, State.RUNNING, fuel=0)), set()),
+    "result": (frame(result_head(1, stdout=8, fuel=GRANTED)) + bytes(8), AT_WORK),
+    "result of less than was told": (
+        frame(result_head(1, fuel=GRANTED - 1, stdout=0)),
+        {"running"},
+    ),
     "result of a task that waits": (frame(result_head(2)), set()),
     "result of an unknown task": (frame(result_head(3)), set()),
     "cancelled by itself": (
         frame(result_head(1, outcome=Outcome.CANCELLED, exit_code=None)),
         set(),
     ),
-    "too much fuel": (frame(result_head(1, fuel=1001)), set()),
+    "too much fuel": (frame(result_head(1, fuel=GRANTED + 1)), set()),
     "too much output": (frame(result_head(1, stdout=5, stderr=4)), set()),
     "a client's word": (frame(Cancel(1)), set()),
 }
@@ -544,7 +577,12 @@ worker_words = st.one_of(
         st.sampled_from(Outcome),
         st.integers(0, 10),
     ),
-    st.builds(lambda n, state: frame(TaskState(n, state)), ids, st.sampled_from(State)),
+    st.builds(
+        lambda n, state, fuel: frame(TaskState(n, state, fuel=fuel)),
+        ids,
+        st.sampled_from(State),
+        st.none() | st.sampled_from([0, 64, GRANTED]),
+    ),
     st.binary(max_size=12),
 )
 
@@ -565,6 +603,104 @@ def test_a_client_survives_anything_a_worker_says(words: list[bytes], stage: str
     assert not set(answered) & set(session.unanswered)
 
 
+def test_a_client_believes_no_meter_that_cannot_be() -> None:
+    """Told so far: 64 of the 500 that were granted, of 1000."""
+    for late, fine in (
+        (TaskState(1, State.RUNNING, fuel=63), False),
+        (TaskState(1, State.RUNNING, fuel=64), True),
+        (TaskState(1, State.RUNNING, fuel=501), False),
+        (TaskState(1, State.PAUSED, fuel=63), False),
+        (result_head(1, fuel=63, stdout=0), False),
+        (result_head(1, fuel=0, stdout=0, outcome=Outcome.HOST_FAILURE, exit_code=None), True),
+        (TaskState(2, State.RUNNING, fuel=0), False),
+    ):
+        session = client_in("running")
+        session.receive(frame(TaskState(1, State.RUNNING, fuel=64)), 1.0)
+        if fine:
+            assert session.receive(frame(late), 1.0)
+        else:
+            with pytest.raises(ProtocolError):
+                session.receive(frame(late), 1.0)
+
+
+def test_a_worker_pauses_once_for_each_grant_at_most() -> None:
+    paused = frame(TaskState(1, State.PAUSED, fuel=GRANTED))
+    on = frame(TaskState(1, State.RUNNING, fuel=GRANTED))
+    session = client_in("paused")
+    with pytest.raises(ProtocolError, match="no grant"):
+        session.receive(on, 1.0)
+    session = client_in("paused")
+    session.grant(1, GRANTED + 1)
+    session.receive(on, 1.0)
+    session.receive(paused, 1.0)
+    session.receive(on, 1.0)
+    with pytest.raises(ProtocolError, match="more pauses than grants"):
+        session.receive(paused, 1.0)
+    session = client_in("paused")
+    session.grant(1, 5000)
+    session.receive(on, 1.0)
+    with pytest.raises(ProtocolError, match="more pauses than grants"):
+        session.receive(paused, 1.0)
+
+
+def test_a_client_grants_no_less_than_before_and_no_more_than_the_limit() -> None:
+    session = client_in("running")
+    session.data_to_send()
+    session.grant(1, GRANTED)
+    session.grant(3, 600)
+    assert session.data_to_send() == []
+    session.grant(1, 5000)
+    session.grant(1, 900)
+    assert session.data_to_send() == [frame(Grant(1, 1000))]
+    session.cancel(2)
+    session.grant(2, 900)
+    assert session.data_to_send() == [frame(Cancel(2))]
+
+
+def test_a_client_waits_for_a_paused_task_as_long_as_it_likes() -> None:
+    """The task has 2 s; it runs for 1.5 s of them, and then for a bit more."""
+    session = client_in("running")
+    slack = Patience().slack_seconds
+    assert session.deadline() == 2.0 + slack
+    session.receive(frame(TaskState(1, State.PAUSED, fuel=GRANTED)), 1.5)
+    assert session.deadline() is None
+    session.grant(1, 600)
+    session.sent_some(50.0)
+    assert session.deadline() == 50.0 + Patience().word_seconds
+    session.receive(frame(TaskState(1, State.RUNNING, fuel=GRANTED)), 51.0)
+    assert session.deadline() == 51.0 + 0.5 + slack
+    session.receive(frame(TaskState(1, State.RUNNING, fuel=GRANTED)), 51.4)
+    assert session.deadline() == 51.0 + 0.5 + slack
+
+
+def test_a_worker_tells_of_a_running_task_now_and_then_and_of_pauses_exactly() -> None:
+    session = worker_in(Phase.OPEN)
+    for fuel, now in ((5, 0.4), (77, 1.0), (78, 1.9), (399, 2.1)):
+        session.tell_progress(fuel, now)
+    session.tell_pause(GRANTED, 2.5)
+    session.tell_pause(GRANTED, 2.6)
+    assert session.receive(frame(Grant(1, 600)), 3.0) == [GrantRunning(600)]
+    session.tell_progress(GRANTED + 1, 4.0)
+    assert session.receive(frame(Grant(1, 700)), 5.0) == [GrantRunning(700)]
+    session.tell_pause(600, 5.1)
+    said = [(one.state, one.fuel) for one, _ in heard(session.data_to_send())]
+    assert said == [
+        (State.RUNNING, 76),
+        (State.RUNNING, 392),
+        (State.PAUSED, GRANTED),
+        (State.RUNNING, GRANTED),
+        (State.RUNNING, GRANTED),
+    ]
+
+
+def test_a_grant_for_a_waiting_task_counts_when_it_starts_and_a_late_one_is_nothing() -> None:
+    session = worker_in(Phase.OPEN)
+    assert session.receive(frame(head(2)) + frame(Grant(2, 600)), 0.0) == [TaskArrived()]
+    session.finish_task(Result(Outcome.COMPLETED, 0, 5), 0.0)
+    assert session.receive(frame(Grant(1, 5000)), 0.0) == []
+    assert session.start_task(0.0) == (Task(limits=SMALL), 600)
+
+
 # Both together.
 
 
@@ -580,11 +716,12 @@ class Pair:
         self.answers: dict[int, Any] = {}
         self.submitted = False
         self.running: Task | None = None
+        self.granted = self.used = 0
 
     def step(self) -> None:
         self.pipes["up"] += b"".join(self.client.data_to_send())
         self.pipes["down"] += b"".join(self.worker.data_to_send())
-        acts = [self.up, self.down, self.send, self.cancel, self.work]
+        acts = [self.up, self.down, self.send, self.cancel, self.grant, self.work]
         self.data.draw(st.sampled_from(acts))()
 
     def portion(self, pipe: str) -> bytes:
@@ -593,7 +730,9 @@ class Pair:
         return part
 
     def up(self) -> None:
-        self.worker.receive(self.portion("up"), 0.0)
+        for event in self.worker.receive(self.portion("up"), 0.0):
+            if isinstance(event, GrantRunning):
+                self.granted = event.fuel
 
     def down(self) -> None:
         for event in self.client.receive(self.portion("down"), 0.0):
@@ -608,11 +747,17 @@ class Pair:
             self.submitted = True
         task = Task(limits=SMALL, stdin=bytes([len(self.sent)]))
         if self.client.has_room_for(task):
-            self.sent[self.client.send_task(task)] = task.stdin
+            granted = self.data.draw(st.integers(0, 3) | st.none())
+            self.sent[self.client.send_task(task, granted)] = task.stdin
 
     def cancel(self) -> None:
         if self.client.unanswered:
             self.client.cancel(self.data.draw(st.sampled_from(self.client.unanswered)))
+
+    def grant(self) -> None:
+        if self.client.unanswered:
+            task = self.data.draw(st.sampled_from(self.client.unanswered))
+            self.client.grant(task, self.data.draw(st.integers(0, 5)))
 
     def work(self) -> None:
         if self.worker.phase is Phase.WAITING:
@@ -620,10 +765,18 @@ class Pair:
         elif self.worker.phase is Phase.LOADING:
             self.worker.accept_module(0.0)
         elif self.running is None:
-            self.running = self.worker.start_task()
-        else:
-            self.worker.finish_task(Result(Outcome.COMPLETED, 0, 1, self.running.stdin), 0.0)
+            started = self.worker.start_task(0.0)
+            if started is not None:
+                (self.running, self.granted), self.used = started, 0
+        elif self.used < self.granted and self.used < 4:
+            self.used += 1
+            self.worker.tell_progress(self.used, self.used * 1.0)
+        elif self.used == 4:
+            done = Result(Outcome.COMPLETED, 0, 4, self.running.stdin)
+            self.worker.finish_task(done, 0.0)
             self.running = None
+        else:
+            self.worker.tell_pause(self.used, 0.0)
 
 
 @settings(max_examples=100)

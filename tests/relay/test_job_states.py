@@ -24,6 +24,7 @@ from fogbank.relay.job.messages import (
     Cancel,
     FromClient,
     FromWorker,
+    Grant,
     Hello,
     Kind,
     ModuleHead,
@@ -55,11 +56,12 @@ EXAMPLES: dict[type, bytes] = {
     ModuleHead: frame(ANNOUNCED) + MODULE,
     TaskHead: frame(head(2)),
     Cancel: frame(Cancel(1)),
+    Grant: frame(Grant(1, 900)),
     Offer: frame(OFFER),
     Accepted: frame(Accepted()),
     Refused: frame(Refused(Cause.BUSY, "full")),
     TaskState: frame(TaskState(1, State.QUEUED)),
-    ResultHead: frame(result_head(1, stdout=8)) + bytes(8),
+    ResultHead: frame(result_head(1, stdout=8, fuel=500)) + bytes(8),
 }
 UNKNOWN = {
     f"kind {number}": len(body).to_bytes(4, "big") + body
@@ -70,9 +72,9 @@ MESSAGES = {kind.__name__: data for kind, data in EXAMPLES.items()} | UNKNOWN
 WORKER_TAKES: dict[Phase, set[type]] = {
     Phase.OPENED: {Hello},
     Phase.GREETED: {ModuleHead},
-    Phase.WAITING: {TaskHead, Cancel},
-    Phase.LOADING: {TaskHead, Cancel},
-    Phase.OPEN: {TaskHead, Cancel},
+    Phase.WAITING: {TaskHead, Cancel, Grant},
+    Phase.LOADING: {TaskHead, Cancel, Grant},
+    Phase.OPEN: {TaskHead, Cancel, Grant},
     Phase.OVER: set(),
 }
 CLIENT_TAKES: dict[str, set[type]] = {
@@ -82,6 +84,7 @@ CLIENT_TAKES: dict[str, set[type]] = {
     "accepted": {Refused, TaskState},
     "queued": {Refused, TaskState},
     "running": {Refused, ResultHead},
+    "paused": {Refused, ResultHead},
 }
 PHASES = [phase for phase in Phase if phase is not Phase.OVER]
 
@@ -100,7 +103,9 @@ def every_act(session: WorkerSession) -> None:
     session.queue_module("full")
     session.load_module()
     session.accept_module(2.0)
-    assert session.start_task() is None
+    assert session.start_task(0.0) is None
+    session.tell_progress(5, 2.0)
+    session.tell_pause(500, 2.0)
     session.finish_task(Result(Outcome.COMPLETED, 0), 2.0)
     session.refuse_task(Cause.TASK, "no", 2.0)
     session.refuse(Cause.SILENT, "no")
@@ -174,6 +179,11 @@ class AnythingAtASession(RuleBasedStateMachine):
         self.hear(frame(head(number, size)) + bytes(size))
 
     @precondition(lambda self: not self.polite)
+    @rule(number=st.integers(1, 6), fuel=st.sampled_from([500, 600, 1000, 1001]))
+    def a_grant(self, number: int, fuel: int) -> None:
+        self.hear(frame(Grant(number, fuel)))
+
+    @precondition(lambda self: not self.polite)
     @rule(data=st.binary(max_size=12))
     def bytes_of_any_kind(self, data: bytes) -> None:
         self.hear(data)
@@ -197,7 +207,15 @@ class AnythingAtASession(RuleBasedStateMachine):
 
     @rule()
     def a_task_starts(self) -> None:
-        self.session.start_task()
+        self.session.start_task(0.0)
+
+    @rule(fuel=st.integers(0, 1000), now=st.floats(1, 9))
+    def the_task_gets_on(self, fuel: int, now: float) -> None:
+        self.session.tell_progress(fuel, now)
+
+    @rule(fuel=st.sampled_from([500, 600, 1000]))
+    def the_task_pauses(self, fuel: int) -> None:
+        self.session.tell_pause(fuel, 1.0)
 
     @rule(outcome=st.sampled_from(Outcome))
     def the_task_ends(self, outcome: Outcome) -> None:
@@ -259,9 +277,17 @@ class AnythingAtAClient(RuleBasedStateMachine):
     def a_message(self, name: str) -> None:
         self.hear(MESSAGES[name])
 
-    @rule(number=st.integers(0, 3), state=st.sampled_from(State))
-    def a_state(self, number: int, state: State) -> None:
-        self.hear(frame(TaskState(number, state)))
+    @rule(
+        number=st.integers(0, 3),
+        state=st.sampled_from(State),
+        fuel=st.none() | st.sampled_from([0, 64, 500, 600, 1000, 1001]),
+    )
+    def a_state(self, number: int, state: State, fuel: int | None) -> None:
+        self.hear(frame(TaskState(number, state, fuel=fuel)))
+
+    @rule(number=st.integers(1, 3), fuel=st.sampled_from([400, 600, 1000, 2000]))
+    def a_task_is_granted_more(self, number: int, fuel: int) -> None:
+        self.session.grant(number, fuel)
 
     @rule(number=st.integers(1, 3), size=st.integers(0, 9), fuel=st.sampled_from([0, 1000, 1001]))
     def a_result(self, number: int, size: int, fuel: int) -> None:

@@ -13,6 +13,7 @@ from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
+from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task
 from tests.simulation.chance import Chance
 
@@ -48,7 +49,7 @@ class SimRunner:
         finally:
             self.open_jobs -= 1
 
-    async def run(self, task: Task) -> Result:
+    async def run(self, task: Task, _supply: Supply) -> Result:
         """Sleep for as long as the second argument says, and answer."""
         attempt, seconds = task.args[0], float(task.args[1])
         self._heard("begin", attempt)

@@ -97,9 +97,9 @@ def _runs_twice() -> AbstractContextManager[object]:
     run_next = service_shell._Connection._run_next
 
     async def twice(self: Any, job: Any) -> None:
-        async def run(task: Any) -> Any:
-            await job.run(task)
-            return await job.run(task)
+        async def run(task: Any, supply: Any) -> Any:
+            await job.run(task, supply)
+            return await job.run(task, supply)
 
         await run_next(self, SimpleNamespace(run=run))
 

@@ -36,7 +36,7 @@ def authority(folder: Path, number: int) -> Home:
         Settings(Role.RELAY, "alpha", (Address("192.0.2.1", 9001),)),
         Settings(Role.RELAY, "alpha", (Address("192.0.2.1", 9001), Address("2001:db8::1", 9))),
         Settings(Role.AUTHORITY, "alpha", (Address("192.0.2.1", 9001),), tor_port=0),
-        Settings(Role.WORKER, "omega", cores=3, memory=1 << 28, source="127.3.0.1"),
+        Settings(Role.WORKER, "omega", cores=3, memory=1 << 28, floor=0, source="127.3.0.1"),
     ],
 )
 def test_settings_come_back_as_they_were_written(settings: Settings) -> None:
@@ -52,6 +52,7 @@ def test_settings_come_back_as_they_were_written(settings: Settings) -> None:
         ('role = "relay"\nnickname = "no spaces"\naddresses = ["192.0.2.1:1"]', "nickname"),
         ('role = "worker"\nnickname = "a"\naddresses = ["192.0.2.1:1"]', "only dials out"),
         ('role = "worker"\nnickname = "a"\ncores = 0', "at least one core"),
+        ('role = "worker"\nnickname = "a"\nfloor = -1', "fuel per second"),
         ('role = "worker"\nnickname = "a"\ntor_port = 9030', "only an authority"),
         ('role = "worker"\nnickname = "a"\ntor_port = "9030"', "no port"),
         ('role = "worker"\nnickname = "a"\ntor_port = 65536', "no port"),

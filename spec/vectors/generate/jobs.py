@@ -19,7 +19,8 @@ ENGINE = "wasmtime-50.0.1-x86_64-0123456789abcdef"
 RUNTIME = hashlib.sha256(b"an interpreter").digest()
 LOAD = {1: 2, 2: 1, 3: 0}
 OFFER = {
-    0: 2, 1: 1, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: LOAD, 8: [RUNTIME]
+    0: 2, 1: 2, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: LOAD, 8: [RUNTIME],
+    9: 50_000_000,
 }  # fmt: skip
 NAMED = {0: 3, 1: RUNTIME, 2: 0, 3: True}
 ANNOUNCED = {0: 3, 1: hashlib.sha256(MODULE).digest(), 2: len(MODULE)}
@@ -74,7 +75,7 @@ def frame(message: dict[int, Any], *attachments: bytes) -> bytes:
 def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
     """Messages that are right, by who sends them."""
     client: list[tuple[str, dict[int, Any]]] = [
-        ("HELLO", {0: 1, 1: [1]}),
+        ("HELLO", {0: 1, 1: [2]}),
         ("HELLO of many versions", {0: 1, 1: [1, 2, 65535]}),
         ("MODULE", ANNOUNCED),
         ("MODULE by runtime", NAMED),
@@ -83,7 +84,10 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
             "TASK with nothing",
             {0: 6, 1: 2**32 - 1, 2: [], 3: [], 4: [], 5: 0, 6: LIMITS, 7: bytes(32)},
         ),
+        ("TASK that is granted a part of its fuel", {**TASK, 13: 999}),
+        ("TASK that is granted nothing yet", {**TASK, 13: 0}),
         ("CANCEL", {0: 9, 1: 1}),
+        ("GRANT", {0: 16, 1: 1, 2: 1000}),
     ]
     worker: list[tuple[str, dict[int, Any]]] = [
         ("OFFER", OFFER),
@@ -94,7 +98,10 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
         ("REFUSED, the module", {0: 5, 1: 3, 2: "not a module", 4: 7}),
         ("REFUSED, a runtime", {0: 5, 1: 3, 2: "not held here", 4: 12}),
         ("STATE of the module", {0: 7, 1: 0, 2: 1, 3: "3 jobs wait before it"}),
-        ("STATE of a task", {0: 7, 1: 1, 2: 2, 3: ""}),
+        ("OFFER without a floor", {**OFFER, 9: 0}),
+        ("STATE of a task that waits", {0: 7, 1: 1, 2: 1, 3: ""}),
+        ("STATE of a task that runs", {0: 7, 1: 1, 2: 2, 3: "", 4: 63 << 30}),
+        ("STATE of a task that is paused", {0: 7, 1: 1, 2: 3, 3: "no more is granted", 4: 999}),
         ("RESULT", RESULT),
         (
             "RESULT without an exit code",
@@ -113,7 +120,7 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
     """Messages with one fault each, by who sends them."""
     client = [
         ("no kind", cbor({1: [1]})),
-        ("a reserved kind: payment", cbor({0: 16})),
+        ("a reserved kind: payment", cbor({0: 17})),
         ("an unknown kind", cbor({0: 200})),
         ("a worker's kind", cbor({0: 4})),
         ("no versions", cbor({0: 1, 1: []})),
@@ -144,7 +151,12 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("fuel over 2^50", cbor({**TASK, 6: {**SMALL, 1: (1 << 50) + 1}})),
         ("memory below a page", cbor({**TASK, 6: {**SMALL, 2: 65535}})),
         ("a fifth limit", cbor({**TASK, 6: {**SMALL, 5: 0}})),
+        ("all fuel granted, and said so", cbor({**TASK, 13: 1000})),
         ("the end of task 0", cbor({0: 9, 1: 0})),
+        ("fuel for task 0", cbor({0: 16, 1: 0, 2: 1})),
+        ("a grant of nothing", cbor({0: 16, 1: 1, 2: 0})),
+        ("a grant over 2^50", cbor({0: 16, 1: 1, 2: (1 << 50) + 1})),
+        ("a grant without its fuel", cbor({0: 16, 1: 1})),
         ("a map that is not canonical", b"\xa2\x01\x01\x00\x09"),
         ("no map", cbor([9, 1])),
     ]
@@ -158,7 +170,12 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("an outcome without a module", cbor({0: 5, 1: 2, 2: "", 4: 7})),
         ("a task refused for its session's silence", cbor({0: 5, 1: 6, 2: "", 3: 1})),
         ("a session refused as a task", cbor({0: 5, 1: 5, 2: ""})),
-        ("a reserved state: paused", cbor({0: 7, 1: 1, 2: 3, 3: ""})),
+        ("a reserved state: verifying", cbor({0: 7, 1: 1, 2: 4, 3: ""})),
+        ("a task that runs without its fuel", cbor({0: 7, 1: 1, 2: 2, 3: ""})),
+        ("a task that is paused without its fuel", cbor({0: 7, 1: 1, 2: 3, 3: ""})),
+        ("a task that waits, and its fuel", cbor({0: 7, 1: 1, 2: 1, 3: "", 4: 0})),
+        ("a module that uses fuel", cbor({0: 7, 1: 0, 2: 2, 3: "", 4: 0})),
+        ("a module that is paused", cbor({0: 7, 1: 0, 2: 3, 3: ""})),
         ("a reason with an escape", cbor({0: 7, 1: 1, 2: 1, 3: "\x1b[2J"})),
         ("a reason of 501 characters", cbor({0: 7, 1: 1, 2: 1, 3: "x" * 501})),
         ("an unknown outcome", cbor(without({**RESULT, 2: 13}, 3))),
@@ -173,6 +190,8 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("33 runtimes", cbor({**OFFER, 8: [RUNTIME] * 33})),
         ("a runtime of 31 bytes", cbor({**OFFER, 8: [bytes(31)]})),
         ("no list of runtimes", cbor(without(OFFER, 8))),
+        ("no floor", cbor(without(OFFER, 9))),
+        ("a floor over 2^50", cbor({**OFFER, 9: (1 << 50) + 1})),
     ]
     return {"client": client, "worker": worker}
 
@@ -180,14 +199,17 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
 def session() -> list[tuple[str, bytes]]:
     """A whole session, in the order in which its frames are sent."""
     return [
-        ("client", frame({0: 1, 1: [1]})),
+        ("client", frame({0: 1, 1: [2]})),
         ("worker", frame(OFFER)),
         ("client", frame(ANNOUNCED, MODULE)),
-        ("client", frame({**TASK, 6: {**SMALL, 4: 3}}, b"input", b"a,b\n")),
+        ("client", frame({**TASK, 6: {**SMALL, 4: 3}, 13: 600}, b"input", b"a,b\n")),
         ("worker", frame({0: 7, 1: 0, 2: 2, 3: "the module is being compiled"})),
         ("worker", frame({0: 7, 1: 1, 2: 1, 3: "the module is not ready yet"})),
         ("worker", frame({0: 4})),
-        ("worker", frame({0: 7, 1: 1, 2: 2, 3: ""})),
+        ("worker", frame({0: 7, 1: 1, 2: 2, 3: "", 4: 0})),
+        ("worker", frame({0: 7, 1: 1, 2: 3, 3: "its granted fuel is used up", 4: 600})),
+        ("client", frame({0: 16, 1: 1, 2: 1000})),
+        ("worker", frame({0: 7, 1: 1, 2: 2, 3: "", 4: 600})),
         ("worker", frame(RESULT, b"out")),
     ]
 

@@ -117,6 +117,9 @@ def _read_stdin(most: int) -> bytes:
 async def _run(
     home: Home, program: bytes | RuntimeSpec, task: Task, verbose: bool
 ) -> tuple[TaskResult, tuple[str, ...]]:
+    import trio
+
+    from fogbank.cli.progress import ProgressLines
     from fogbank.nodes.jobs import run_job
     from fogbank.nodes.user import open_user
     from fogbank.relay.job.messages import TaskState
@@ -125,8 +128,12 @@ async def _run(
         if verbose:
             note(text)
 
+    lines = ProgressLines()
+
     def on_state(state: TaskState) -> None:
-        say(f"{state.state.name.lower()} {state.reason}".rstrip())
+        line = lines.line(state, trio.current_time())
+        if line is not None:
+            say(line)
 
     async with open_user(home, note) as user:
         return await run_job(user, program, task, say, on_state)

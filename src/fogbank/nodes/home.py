@@ -44,12 +44,14 @@ from fogbank.relay.keystore_shell import (
     load_family_key,
 )
 from fogbank.sandbox.files_shell import write_atomic
+from fogbank.sandbox.limits import CEILINGS, SandboxConfig
 
 log = logging.getLogger(__name__)
 
 _SETTINGS_LIMIT = 64 << 10
 _FAMILY_LIMIT = 1024
 _DEFAULT_MEMORY = 1 << 30
+_DEFAULT_FLOOR = SandboxConfig().floor
 _MAX_MEMORY = 1 << 56
 _MAX_CORES = 1 << 16
 _T = TypeVar("_T")
@@ -65,13 +67,18 @@ class HomeError(RelayError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a node's operator chose. `memory` (bytes a task) and `cores` are a worker's."""
+    """What a node's operator chose.
+
+    A worker's: `cores`, `memory` (bytes a task), `floor` (the least fuel per second of CPU time
+    that a task must use, 0 for none).
+    """
 
     role: Role
     nickname: str
     addresses: tuple[Address, ...] = ()
     cores: int = 1
     memory: int = _DEFAULT_MEMORY
+    floor: int = _DEFAULT_FLOOR
     source: str | None = None
     """The local address to dial from; None leaves it to the system."""
     tor_port: int | None = None
@@ -83,7 +90,7 @@ class Settings:
         if self.addresses:
             fields["addresses"] = [str(address) for address in self.addresses]
         if self.role is Role.WORKER:
-            fields |= {"cores": self.cores, "memory": self.memory}
+            fields |= {"cores": self.cores, "memory": self.memory, "floor": self.floor}
         if self.source is not None:
             fields["source"] = self.source
         if self.tor_port is not None:
@@ -107,6 +114,7 @@ class Settings:
                 tuple(map(_address, addresses)),
                 _typed(int, fields, "cores", 1),
                 _typed(int, fields, "memory", _DEFAULT_MEMORY),
+                _typed(int, fields, "floor", _DEFAULT_FLOOR),
                 _typed(str, fields, "source") if "source" in fields else None,
                 _port(fields.pop("tor_port", None)),
             )
@@ -131,6 +139,8 @@ class Settings:
             raise ValueError(f"a worker gives at least one core, and at most {_MAX_CORES}")
         if not 1 <= self.memory <= _MAX_MEMORY:
             raise ValueError(f"memory is the bytes that a task may have, at most {_MAX_MEMORY}")
+        if not 0 <= self.floor <= CEILINGS.fuel:
+            raise ValueError("floor is fuel per second, such as 50000000; 0 is none")
         if self.tor_port is not None and self.role is not Role.AUTHORITY:
             raise ValueError("only an authority serves Tor's formats: remove tor_port")
 

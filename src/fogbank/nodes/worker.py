@@ -45,7 +45,11 @@ async def run_worker(home: Home, *, eof: bool) -> None:
     settings = home.settings()
     defaults = SandboxConfig()
     config = SandboxConfig(
-        settings.cores, settings.cores, ceilings_of(settings), defaults.compiling
+        settings.cores,
+        settings.cores,
+        ceilings_of(settings),
+        defaults.compiling,
+        floor=settings.floor,
     )
     store = RuntimeStore(home.runtimes_folder)
     async with open_sandbox(config, store) as sandbox:
@@ -93,7 +97,12 @@ class WorkerNode:
         limits = JobLimits(places=settings.cores)
         self._runtimes = HeldRuntimes(store)
         self.jobs = JobService(
-            runner, engine, ceilings_of(settings), limits, lambda: self._runtimes.digests
+            runner,
+            engine,
+            ceilings_of(settings),
+            limits,
+            lambda: self._runtimes.digests,
+            settings.floor,
         )
         """What its circuits end in."""
         config = NodeConfig(
