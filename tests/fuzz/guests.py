@@ -126,6 +126,22 @@ CALLS = called(
     ("fd_filestat_get", (4, 256)),
     ("fd_write", (1, 0, 1, 136)),
 )
+# A path of a link, a link that leads out, and two names.
+_LINKS = struct.pack("<II", 64, 10) + b"dir/../file" + b"../out" + b"l" + b"dir/m"
+LINKS = called(
+    _LINKS,
+    ("path_symlink", (8, 11, 3, 25, 1)),
+    ("path_open", (3, 1, 25, 1, 0, 0x42, 0, 0, 128)),
+    ("fd_write", (4, 0, 1, 136)),
+    ("path_link", (3, 1, 25, 1, 3, 26, 5)),
+    ("path_readlink", (3, 25, 1, 256, 20, 136)),
+    ("path_filestat_set_times", (3, 0, 25, 1, 5, 6, 5)),
+    ("path_unlink_file", (3, 25, 1)),
+    ("path_symlink", (19, 6, 3, 25, 1)),
+    ("path_filestat_get", (3, 1, 25, 1, 256)),
+    ("fd_renumber", (4, 0)),
+    ("sock_recv", (0, 0, 1, 0, 256, 260)),
+)
 # Two subscriptions, for a clock and for standard input.
 _SUBSCRIPTIONS = struct.pack("<QB7xI4xQQH6x", 1, 0, 1, 1000, 1, 0) + struct.pack(
     "<QB7xI28x", 2, 1, 0
@@ -142,7 +158,7 @@ POLL = called(
 )
 
 GUESTS = [
-    Decoder("guest's calls", guest_calls, CALLS, GuestEnded, False, (POLL,), form=Form.BYTES),
+    Decoder("guest's calls", guest_calls, CALLS, GuestEnded, False, (POLL, LINKS), form=Form.BYTES),
     Decoder("guest's module", compiled, MODULE, ModuleRefused, False, form=Form.BYTES),
     Decoder(
         "module of a user",

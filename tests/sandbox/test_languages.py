@@ -40,6 +40,32 @@ year 2025
 slept 5
 too much 1
 """
+LINKS = Task(files=(("data/in.txt", b"first"), ("secret", b"s")), limits=PROBE.limits)
+LINKS_SAYS = """\
+symlink ok
+readlink 14
+/tmp/soft: first
+link 1 of 14 bytes
+file 1 of 5 bytes
+/tmp/loop: Symbolic link loop
+/tmp/out: Capabilities insufficient
+absolute Capabilities insufficient
+/data/in.txt: through the link
+hard link ok
+names 2
+/tmp/two: shared
+names 0, bytes 6
+directory Operation not permitted
+later 1
+utimensat ok
+times 1000.5 2000.7
+removed 300, rmdir ok
+renumber ok
+old Bad file descriptor
+new y
+shutdown Not a socket
+allocated 30
+"""
 
 
 def run_here(module: bytes, task: Task) -> Result:
@@ -58,6 +84,19 @@ async def test_a_c_program_finds_what_it_expects(compile_with_zig: Compiler) -> 
     assert (result.outcome, result.exit_code) == (Outcome.COMPLETED, 7)
     here = run_here(module, PROBE)
     assert (here.stdout, here.fuel) == (result.stdout, result.fuel)
+
+
+async def test_a_c_program_uses_links_times_listings_and_descriptors(
+    compile_with_zig: Compiler,
+) -> None:
+    module = compile_with_zig(SOURCES / "links.c", "cc", "-Os", "-s")
+    async with open_sandbox(SandboxConfig(spares=0)) as sandbox, sandbox.open_job(module) as job:
+        results = [await job.run(LINKS) for _ in range(2)]
+    here = run_here(module, LINKS)
+    assert here.stdout.decode() == LINKS_SAYS
+    for result in results:
+        assert result.succeeded
+        assert (result.stdout, result.fuel) == (here.stdout, here.fuel)
 
 
 def test_a_zig_program_finds_what_it_expects(compile_with_zig: Compiler) -> None:
