@@ -14,8 +14,8 @@ from fogbank.sandbox.jail_shell import CHANNEL
 from fogbank.sandbox.limits import MODULE_SIZE
 from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.module_check import compile_module
-from fogbank.sandbox.outcome import ModuleRefused, Outcome, clean
-from fogbank.sandbox.runner import Runner
+from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result, clean
+from fogbank.sandbox.runner import Order, Runner
 from fogbank.sandbox.wire import Frame
 
 _CHUNK = 1 << 20
@@ -50,9 +50,19 @@ def serve_job(runner: Runner) -> None:
         return
     del received
     _send(Frame.LOADED, b"")
-    while (received := _receive({Frame.TASK: _TRUSTED})) is not None:
-        task, granted = wire.decode_task(received[1])
-        _send(Frame.RESULT, wire.encode_result(runner.run(task, granted, ChannelLine())))
+    while (order := receive_order()) is not None:
+        send_result(runner.run(order.task, order.granted, order.line))
+
+
+def receive_order() -> Order | None:
+    """Wait for a task; return None once the channel is closed."""
+    received = _receive({Frame.TASK: _TRUSTED})
+    return None if received is None else Order(*wire.decode_task(received[1]), ChannelLine())
+
+
+def send_result(result: Result) -> None:
+    """Tell how a task ended."""
+    _send(Frame.RESULT, wire.encode_result(result))
 
 
 class ChannelLine:

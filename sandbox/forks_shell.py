@@ -124,6 +124,25 @@ class Forks:
             self._say(Packet(kind, number), [theirs.fileno()])
         return process
 
+    def fork(self, kind: Control, theirs: socket.socket) -> None:
+        """Ask for a process that ends of itself when the other end of its channel closes."""
+        self._say(Packet(kind, next(self._numbers)), [theirs.fileno()])
+
+    def tell(self, data: bytes, descriptors: list[int]) -> None:
+        """Send the forker what it needs before it serves."""
+        try:
+            socket.send_fds(self._raw, [data], descriptors)
+        except OSError:
+            # It is gone, or so stuck that its socket is full: nothing it holds can be used.
+            self.lose()
+
+    async def hear(self) -> bytes:
+        """Receive the first packet of a forker, empty if it has ended."""
+        try:
+            return await self._control.recv(wire.CONTROL_SIZE)
+        except (OSError, trio.ClosedResourceError):
+            return b""
+
     def kill(self, number: int) -> None:
         """Have a process killed."""
         self._say(Packet(Control.KILL, number), [])
@@ -149,10 +168,5 @@ class Forks:
             process.exited(None)
 
     def _say(self, packet: Packet, descriptors: list[int]) -> None:
-        if self.has_ended:
-            return
-        try:
-            socket.send_fds(self._raw, [wire.encode_packet(packet)], descriptors)
-        except OSError:
-            # It is gone, or so stuck that its socket is full: nothing it holds can be used.
-            self.lose()
+        if not self.has_ended:
+            self.tell(wire.encode_packet(packet), descriptors)

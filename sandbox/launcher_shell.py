@@ -30,6 +30,7 @@ from fogbank.sandbox.runner import Runner
 from fogbank.sandbox.seccomp_shell import Filter
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wire import Control
+from fogbank.sandbox.zygote_shell import serve_zygote
 
 _SELF_TEST = """(module
  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -46,7 +47,11 @@ class Launcher:
 
     def __init__(self, control: socket.socket, bounds: Bounds) -> None:
         """Load all that the processes will need, and try it once, outside the jail."""
-        self._works = {Control.JOB: self._job, Control.COMPILE: self._compiler}
+        self._works = {
+            Control.JOB: self._job,
+            Control.COMPILE: self._compiler,
+            Control.ZYGOTE: self._zygote,
+        }
         self._forker = Forker(control, frozenset(self._works))
         self._filter = Filter()
         self._engine = make_engine()
@@ -114,6 +119,11 @@ class Launcher:
         extent = self._own.plus(bounds.compile_addresses, bounds.compile_data)
         jail_shell.confine(extent, bounds.compile_cpu, self._filter)
         serve_compiler(self._engine)
+
+    def _zygote(self, control: int) -> None:
+        jail_shell.close_all_but(control)
+        jail_shell.die_with_parent()
+        serve_zygote(self._runner, self._confine_job)
 
     def _confine_job(self) -> tuple[Layer, ...]:
         bounds = self._bounds

@@ -11,9 +11,10 @@ task's limits allow.
 
 import math
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -24,13 +25,16 @@ from fogbank.sandbox.limits import MODULE_SIZE, SandboxConfig
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.process_shell import open_starter
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
-from fogbank.sandbox.runtimes.store_shell import RuntimeRefused, RuntimeStore
+from fogbank.sandbox.runtimes.starting import script_task
+from fogbank.sandbox.runtimes.store_shell import RuntimeStore
+from fogbank.sandbox.runtimes_shell import Runtimes
 from fogbank.sandbox.stock_shell import Stock
 from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wat import is_wasm
 from fogbank.sandbox.watch_shell import Watch
 from fogbank.sandbox.wire import Control, Frame, WireError
+from fogbank.sandbox.zygotes_shell import ZygoteFailed
 
 _EXHAUSTED = frozenset({signal.SIGXCPU, signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV})
 """How a compiler ends that is out of time, memory or stack."""
@@ -55,13 +59,18 @@ async def open_sandbox(
         report.require()
         jobs = Stock(starter, Control.JOB, config.spares)
         compilers = Stock(starter, Control.COMPILE, min(config.spares, 1))
+        runtimes = None if store is None else Runtimes(store, config, starter)
+        sandbox = Sandbox(config, report, (jobs, compilers), runtimes)
         try:
             await jobs.fill()
             await compilers.fill()
-            yield Sandbox(config, report, (jobs, compilers), store)
+            starter.nursery.start_soon(sandbox.warm)
+            yield sandbox
         finally:
             jobs.drop()
             compilers.drop()
+            if runtimes is not None:
+                runtimes.close()
 
 
 class Sandbox:
@@ -72,12 +81,12 @@ class Sandbox:
         config: SandboxConfig,
         report: JailReport,
         stocks: tuple[Stock, Stock],
-        store: RuntimeStore | None,
+        runtimes: Runtimes | None,
     ) -> None:
         self.report = report
         self.config = config
         self._jobs, self._compilers = stocks
-        self._store = store
+        self._runtimes = runtimes
         self._turns = trio.CapacityLimiter(config.processes)
 
     @asynccontextmanager
@@ -86,27 +95,32 @@ class Sandbox:
 
         A runtime is taken from the store instead. Raises `ModuleRefused` if it cannot be run.
         """
-        module = self._runtime(program) if isinstance(program, RuntimeId) else program
-        if not is_wasm(module):
-            raise ModuleRefused(Outcome.INVALID_MODULE, "this is not a WebAssembly module")
-        if len(module) > MODULE_SIZE:
-            reason = f"the module has {len(module)} bytes; {MODULE_SIZE} is the most"
-            raise ModuleRefused(Outcome.INVALID_MODULE, reason)
+        if isinstance(program, bytes):
+            _check(program)
         async with _turn(self._turns):
-            job = Job(self.config, self._jobs, await self._compile(module))
+            job = await self._job(program)
             try:
                 await job.prepare()
                 yield job
             finally:
                 await job.close()
 
-    def _runtime(self, wanted: RuntimeId) -> bytes:
-        try:
-            if self._store is not None:
-                return self._store.read(wanted.digest)
-        except RuntimeRefused as refusal:
-            raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, str(refusal)) from None
-        raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, "this worker holds no runtimes")
+    async def warm(self) -> None:
+        """Have the runtimes that are held ready before the first job asks for one."""
+        if self._runtimes is not None:
+            for spec in self._runtimes.held():
+                with suppress(ModuleRefused):
+                    await self._runtimes.get(spec.id, self._compile)
+
+    async def _job(self, program: bytes | RuntimeId) -> "Job":
+        if isinstance(program, bytes):
+            return Job(self.config, self._jobs, await self._compile(program))
+        if self._runtimes is None:
+            raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, "this worker holds no runtimes")
+        runtime = await self._runtimes.get(program, self._compile)
+        if runtime.forked is None:
+            return Job(self.config, self._jobs, runtime.code)
+        return Job(self.config, runtime.forked, None, partial(script_task, runtime.spec))
 
     async def _compile(self, module: bytes) -> bytes:
         bounds = self.config.compiling
@@ -138,12 +152,23 @@ class Sandbox:
 
 
 class Job:
-    """One module, compiled, in a process of its own."""
+    """One module, compiled, in a process of its own; or a runtime, in one for each task.
 
-    def __init__(self, config: SandboxConfig, stock: Stock, artifact: bytes) -> None:
+    Without an `artifact` the processes have their module already, and are good for one task;
+    `adapt` makes a client's task one for that module.
+    """
+
+    def __init__(
+        self,
+        config: SandboxConfig,
+        stock: Stock,
+        artifact: bytes | None,
+        adapt: Callable[[Task], Task] = lambda task: task,
+    ) -> None:
         self._config = config
         self._stock = stock
         self._artifact = artifact
+        self._adapt = adapt
         self._process: Process | None = None
         self._cpu_left = 0.0
         self._lock = trio.Lock()
@@ -164,12 +189,12 @@ class Job:
                 return Result(refusal.outcome, reason=refusal.reason)
             if self._process is None:
                 return Result(Outcome.HOST_FAILURE, reason="the job has no process")
-            watch = Watch(self._config, self._process, task, supply or Supply())
+            watch = Watch(self._config, self._process, self._adapt(task), supply or Supply())
             try:
                 return replace(await watch.run(), seconds=watch.seconds)
             finally:
                 self._cpu_left -= math.ceil(watch.seconds)
-                if not watch.has_answered:
+                if self._artifact is None or not watch.has_answered:
                     await self.close()
 
     async def prepare(self, seconds: float = 0.0) -> None:
@@ -184,10 +209,18 @@ class Job:
         self._cpu_left = float(self._config.child_cpu_seconds)
         try:
             self._process = await self._stock.take()
+            if self._artifact is None:
+                return
             with trio.fail_after(_START_SECONDS):
                 await self._process.send(Frame.ARTIFACT, self._artifact)
                 await _expect(self._process, Frame.LOADED, 0)
-        except (ProcessDied, SandboxUnavailable, WireError, trio.TooSlowError) as error:
+        except (
+            ProcessDied,
+            SandboxUnavailable,
+            WireError,
+            ZygoteFailed,
+            trio.TooSlowError,
+        ) as error:
             await self.close()
             reason = f"the worker could not start a process: {error}"
             raise ModuleRefused(Outcome.HOST_FAILURE, reason) from None
@@ -201,6 +234,14 @@ class Job:
         process, self._process = self._process, None
         if process is not None:
             await process.end()
+
+
+def _check(module: bytes) -> None:
+    if not is_wasm(module):
+        raise ModuleRefused(Outcome.INVALID_MODULE, "this is not a WebAssembly module")
+    if len(module) > MODULE_SIZE:
+        reason = f"the module has {len(module)} bytes; {MODULE_SIZE} is the most"
+        raise ModuleRefused(Outcome.INVALID_MODULE, reason)
 
 
 async def _expect(process: Process, kind: Frame, most: int) -> bytes:

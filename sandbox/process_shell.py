@@ -48,7 +48,7 @@ class Starter:
 
     def __init__(self, config: SandboxConfig, nursery: trio.Nursery) -> None:
         self._bounds = bounds_for(config)
-        self._nursery = nursery
+        self.nursery = nursery
         self._launcher: Launcher | None = None
         self._lock = trio.Lock()
 
@@ -58,8 +58,12 @@ class Starter:
             if self._launcher is None or self._launcher.has_ended:
                 await self.close()
                 self._launcher = await launch(self._bounds.encode())
-                self._nursery.start_soon(self._launcher.listen)
+                self.listen(self._launcher)
             return self._launcher
+
+    def listen(self, forks: Forks) -> None:
+        """Learn of the processes that end."""
+        self.nursery.start_soon(forks.listen)
 
     async def start(self, kind: Control) -> Process:
         """Start a jailed process. Raises `SandboxUnavailable`."""

@@ -3,6 +3,9 @@
 Runs inside a jailed process; the module and the task may both be hostile.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import wasmtime
 
 from fogbank.sandbox import fuel_yield
@@ -17,11 +20,61 @@ from fogbank.sandbox.wasi.descriptors import OutputLimit
 from fogbank.sandbox.wasi.process import ProcExit
 from fogbank.sandbox.wasi.system import System
 
+STDIN = 0
 TABLES = 16
 TABLE_ELEMENTS = 1 << 20
 _SPENT = "the fuel limit is used up: grant the task more, or give it less to do"
 _NEAR = 16
 """A failing end within 1/16 of the memory limit counts as out of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A task to run: `granted` is the fuel that it may use before it has to ask over `line`."""
+
+    task: Task
+    granted: int
+    line: Line
+
+
+class _TooSmall(Exception):
+    """What was started before the task was known has more memory than the task's limit."""
+
+
+class _Running:
+    """What the instance that runs is for; once, that can become another task."""
+
+    def __init__(self, store: wasmtime.Store, order: Order, host: HostCalls) -> None:
+        self.task = order.task
+        self._store = store
+        self._host = host
+        self._hold_to(order.task.limits)
+        self.execution = Execution(store, order.task.limits.fuel, order.granted, order.line)
+        self.system = System(order.task, self.execution)
+        host.call = self.system.call
+
+    def await_task(self, hand_over: Callable[[], Order]) -> None:
+        """Become the task that `hand_over` returns, when the program first reads its input."""
+
+        def call(name: str, arguments: list[int]) -> int:
+            if name == "fd_read" and arguments[0] == STDIN:
+                self._become(hand_over())
+            return self.system.call(name, arguments)
+
+        self._host.call = call
+
+    def _become(self, order: Order) -> None:
+        """Run a task from here on. The program has nothing open but what it began with."""
+        self.task = order.task
+        self._hold_to(order.task.limits)
+        self.system = System(order.task, self.execution)
+        self._host.call = self.system.call
+        self.execution.begin(order.task.limits.fuel, order.granted, order.line)
+        if self.execution.memory_size() > order.task.limits.memory:
+            raise _TooSmall(self.execution.memory_size())
+
+    def _hold_to(self, limits: Limits) -> None:
+        self._store.set_limits(limits.memory, TABLE_ELEMENTS, 1, TABLES, 1)
 
 
 class Runner:
@@ -42,25 +95,36 @@ class Runner:
 
         `granted`: the fuel that it may use before it has to ask for more over `line`; if None, all.
         """
+        now = task.limits.fuel if granted is None else granted
+        return self._run(Order(task, now, line or Silent()), None)
+
+    def start(self, task: Task, hand_over: Callable[[], Order]) -> Result:
+        """Start the program on `task`, and run it on another.
+
+        When it is about to read its standard input for the first time, `hand_over` returns what it
+        is really for, in this process or in one forked from it: fuel, clocks, randomness, files and
+        all else then begin anew, with the instance as it is (spec/07 §1.1).
+        """
+        return self._run(Order(task, task.limits.fuel, Silent()), hand_over)
+
+    def _run(self, order: Order, hand_over: Callable[[], Order] | None) -> Result:
         if self._module is None:
             return Result(Outcome.HOST_FAILURE, reason="no module was loaded")
-        limits = task.limits
         store = wasmtime.Store(self._engine)
         try:
-            store.set_limits(limits.memory, TABLE_ELEMENTS, 1, TABLES, 1)
-            now = limits.fuel if granted is None else granted
-            execution = Execution(store, limits.fuel, now, line or Silent())
-            system = System(task, execution)
-            self._host.call = system.call
-            outcome, code, reason = self._execute(self._module, store, execution, limits)
+            running = _Running(store, order, self._host)
+            if hand_over is not None:
+                running.await_task(hand_over)
+            outcome, code, reason = self._execute(self._module, store, running)
+            limits, execution = running.task.limits, running.execution
             used = limits.fuel if outcome is Outcome.OUT_OF_FUEL else execution.fuel_used()
             execution.settle(used)
             return Result(
                 outcome,
                 code,
                 used,
-                bytes(system.output.stdout),
-                bytes(system.output.stderr),
+                bytes(running.system.output.stdout),
+                bytes(running.system.output.stderr),
                 reason,
             )
         except Exception as error:  # noqa: BLE001 -- one task's failure must not end the job's process
@@ -73,9 +137,9 @@ class Runner:
         self,
         module: wasmtime.Module,
         store: wasmtime.Store,
-        execution: Execution,
-        limits: Limits,
+        running: _Running,
     ) -> tuple[Outcome, int | None, str]:
+        limits, execution = running.task.limits, running.execution
         least = memory_minimum(module)
         if least > limits.memory:
             return (
@@ -95,6 +159,7 @@ class Runner:
             outcome, code, reason = _ending(error)
         else:
             outcome, code, reason = Outcome.COMPLETED, 0, ""
+        limits = running.task.limits
         failed = outcome is Outcome.TRAP or (outcome is Outcome.COMPLETED and code != 0)
         if failed and execution.memory_size() >= limits.memory - limits.memory // _NEAR:
             words = f"the program failed with its memory at the limit of {limits.memory} bytes"
@@ -118,6 +183,9 @@ def _ending(error: Exception) -> tuple[Outcome, int | None, str]:  # noqa: PLR09
             return Outcome.OUT_OF_FUEL, None, _SPENT
         case OutputLimit():
             return Outcome.OUTPUT_LIMIT, None, "the program wrote more than its output limit allows"
+        case _TooSmall():
+            words = f"the runtime has {error.args[0]} bytes of memory before it begins: grant more"
+            return Outcome.OUT_OF_MEMORY, None, words
         case Unbound():
             return Outcome.TRAP, None, "the module called the host from its start section"
         case wasmtime.Trap():

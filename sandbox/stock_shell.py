@@ -1,16 +1,23 @@
 """A stock of jailed processes that wait for work, so that work does not wait for them."""
 
 from collections import deque
+from typing import Protocol
 
 from fogbank.sandbox.forks_shell import Process
-from fogbank.sandbox.process_shell import Starter
 from fogbank.sandbox.wire import Control
+
+
+class Starts(Protocol):
+    """What starts processes: the launcher's starter, or a zygote."""
+
+    async def start(self, kind: Control) -> Process:
+        """Start a jailed process of this kind."""
 
 
 class Stock:
     """Keeps `count` idle processes of one kind."""
 
-    def __init__(self, starter: Starter, kind: Control, count: int) -> None:
+    def __init__(self, starter: Starts, kind: Control, count: int) -> None:
         self._starter = starter
         self._kind = kind
         self._count = count

@@ -89,6 +89,10 @@ class Control(enum.IntEnum):
     """To the launcher: end a process now."""
     EXITED = 4
     """From the launcher: a process has ended with this wait status."""
+    ZYGOTE = 5
+    """To the launcher: make a process that starts a runtime, and forks in its turn."""
+    TASK = 6
+    """To a zygote: make a process for one task, likewise."""
 
 
 @dataclass(frozen=True, slots=True)

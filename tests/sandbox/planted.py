@@ -19,7 +19,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyseccomp  # noqa: F401 -- an ordinary user may not be allowed to read it later
 import trio
@@ -133,7 +133,7 @@ async def attempt(sandbox: Sandbox, kind: str, steps: Iterable[Step]) -> str:
 async def attempts(listener: socket.socket) -> dict[str, Any]:
     """Try everything, beside a job that is to go on undisturbed."""
     async with open_sandbox(CONFIG) as sandbox, sandbox.open_job(programs.HELLO) as other:
-        launcher = await sandbox._jobs._starter.launcher()
+        launcher = await cast(process_shell.Starter, sandbox._jobs._starter).launcher()
         assert (await other.run(TASK)).succeeded
         process = other._process
         around = Around(listener.getsockname()[1], b"fogbank", inner_number(sandbox))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -18,6 +19,7 @@ from fogbank.sandbox.limits import MODULE_SIZE, CompileLimits, LimitError, Limit
 from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import ModuleRefused, Outcome
 from fogbank.sandbox.pool_shell import Job, Sandbox, open_sandbox
+from fogbank.sandbox.process_shell import Starter
 from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task, TaskError
 from tests.sandbox import programs
@@ -59,7 +61,7 @@ def children(pid: int) -> list[int]:
 
 async def launcher(sandbox: Sandbox) -> tuple[int, int]:
     """The process that was started, and the one in it that forks."""
-    outer = (await sandbox._jobs._starter.launcher())._process.pid
+    outer = (await cast(Starter, sandbox._jobs._starter).launcher())._process.pid
     (inner,) = children(outer)
     return outer, inner
 
@@ -364,7 +366,7 @@ async def test_many_jobs_leave_nothing_behind(sandbox: Sandbox) -> None:
         await one()
     await settled(inner, IDLE)
     assert (open_descriptors(), status(inner)["FDSize"]) == before
-    assert len((await sandbox._jobs._starter.launcher())._jailed) == IDLE
+    assert len((await cast(Starter, sandbox._jobs._starter).launcher())._jailed) == IDLE
 
 
 async def test_leaving_the_block_ends_everything_and_errors_pass_as_they_are() -> None:

@@ -12,6 +12,7 @@ from fogbank.sandbox.outcome import ModuleRefused, Outcome
 from fogbank.sandbox.pool_shell import open_sandbox
 from fogbank.sandbox.runtimes import catalogue, store_shell
 from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeId, RuntimeSpec
+from fogbank.sandbox.runtimes.python import BOOTSTRAP
 from fogbank.sandbox.runtimes.store_shell import RuntimeRefused, RuntimeStore
 
 SPEC = Path(__file__).resolve().parents[2] / "spec" / "07-sandbox.md"
@@ -43,6 +44,10 @@ def test_the_spec_lists_the_catalogue() -> None:
         (spec.name, f"{spec.size:,}".replace(",", " "), spec.digest.hex(), spec.licence, spec.entry)
         for spec in CATALOGUE
     ] == [tuple(item.strip() for item in row) for row in rows]
+
+
+def test_the_program_that_starts_python_is_the_one_that_the_spec_names() -> None:
+    assert f"SHA-256 `{hashlib.sha256(BOOTSTRAP.encode()).hexdigest()}`" in SPEC.read_text()
 
 
 def test_a_runtime_is_found_by_name_suffix_and_digest() -> None:

@@ -1,0 +1,73 @@
+"""A zygote: starts a runtime once, and is forked for each task (spec/07 §8).
+
+It is jailed as far as something that forks can be, reads no client's byte, and runs the interpreter
+until that wants to know what to run. There it waits, inside the host call, for its control socket
+to ask for processes. Each of them binds itself for good, learns its task from a channel of its
+own, and goes on where the zygote stands.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from functools import partial
+
+from fogbank.sandbox import child_shell, wire
+from fogbank.sandbox.forker_shell import FAILED, Forker
+from fogbank.sandbox.jail_shell import CHANNEL, close_all_but
+from fogbank.sandbox.runner import Order, Runner
+from fogbank.sandbox.runtimes.catalogue import RuntimeSpec, by_digest
+from fogbank.sandbox.runtimes.starting import start_task
+from fogbank.sandbox.wire import Control
+
+
+def serve_zygote(runner: Runner, confine: Callable[[], object]) -> None:
+    """Start the runtime that the control socket names; serve until that closes.
+
+    `confine` binds a process that is to meet a client's bytes.
+    """
+    control = socket.socket(fileno=CHANNEL)
+    spec = _load(runner, control)
+    if spec is not None:
+        _run(runner, control, spec, confine)
+
+
+def _load(runner: Runner, control: socket.socket) -> RuntimeSpec | None:
+    """Take the runtime's digest and, as a file in memory, its compiled code."""
+    data, descriptors, _, _ = socket.recv_fds(control, wire.CONTROL_SIZE, 1)
+    spec = by_digest(data)
+    if spec is None or not descriptors:
+        return None
+    with open(descriptors[0], "rb") as file:  # noqa: PTH123 -- a descriptor, not a path
+        runner.load(file.read())
+    return spec
+
+
+def _run(
+    runner: Runner, control: socket.socket, spec: RuntimeSpec, confine: Callable[[], object]
+) -> None:
+    forker = Forker(control, frozenset({Control.TASK}))
+    zygote = os.getpid()
+    result = runner.start(start_task(spec), partial(_hand_over, forker, control, confine))
+    if os.getpid() == zygote:
+        words = f"{spec.name} ended before it took a task: {result.outcome.name} {result.reason}"
+        control.send(wire.REFUSAL + words.encode())
+    else:
+        child_shell.send_result(result)
+
+
+def _hand_over(forker: Forker, control: socket.socket, confine: Callable[[], object]) -> Order:
+    """Serve; return in each process that was forked, jailed, with its task."""
+    control.send(wire.REPORT)
+    forked = forker.serve()
+    if forked is None:
+        os._exit(0)
+    try:
+        close_all_but(forked[1])
+        confine()
+        order = child_shell.receive_order()
+    except BaseException:  # noqa: BLE001 -- what is not jailed and ready must end
+        # No exception may reach the guest from here: it would become the task's result.
+        os._exit(FAILED)
+    if order is None:
+        os._exit(0)
+    return order
