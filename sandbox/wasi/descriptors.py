@@ -45,7 +45,7 @@ class Output:
         """Bytes that may still be written."""
         return self.limit - len(self.stdout) - len(self.stderr)
 
-    def write(self, stream: bytearray, data: bytes) -> None:
+    def write(self, stream: bytearray, data: memoryview) -> None:
         """Append to one of the streams; raise `OutputLimit` after what still fits."""
         room = self.room
         if len(data) > room:

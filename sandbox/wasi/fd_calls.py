@@ -219,22 +219,19 @@ class FdCalls:
         return descriptor.name
 
     def _scatter(self, opened: OpenFile, offset: int, vectors: int, count: int) -> int:
-        at, data = offset, opened.node.data
-        for address, length in self._memory.vectors(vectors, count):
-            chunk = data[at : at + length]
-            if not chunk:
-                if length:
-                    break
-                continue
-            self._memory.write(address, chunk)
-            at += len(chunk)
+        at = offset
+        with memoryview(opened.node.data) as data:
+            for address, length in self._memory.vectors(vectors, count):
+                chunk = data[at : at + length]
+                self._memory.write(address, chunk)
+                at += len(chunk)
         return at - offset
 
     def _gather(self, opened: OpenFile, offset: int, vectors: int, count: int) -> int:
         at = offset
         for address, length in self._memory.vectors(vectors, count):
             try:
-                self._files.write(opened.node, at, self._memory.read(address, length))
+                self._files.write(opened.node, at, self._memory.part(address, length))
             except GuestError:
                 if at == offset:
                     raise
@@ -247,7 +244,7 @@ class FdCalls:
         for address, length in self._memory.vectors(vectors, count):
             # One byte more than fits is enough to pass the limit.
             taken = min(length, self._output.room + 1)
-            self._output.write(stream, self._memory.read(address, taken))
+            self._output.write(stream, self._memory.part(address, taken))
             moved += length
         return moved
 

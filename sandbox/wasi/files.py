@@ -36,6 +36,7 @@ NODES = 4096
 LINKS = 40
 """The most symbolic links that one path goes through."""
 TMP = b"tmp"
+_PIECE = 1 << 20
 
 
 class FileSystem:
@@ -219,15 +220,18 @@ class FileSystem:
         if isinstance(node, Directory):
             node.parent = goal.directory
 
-    def write(self, file: File, offset: int, data: bytes) -> None:
+    def write(self, file: File, offset: int, data: bytes | memoryview) -> None:
         """Write `data` at `offset`, filling a gap with zeros."""
         if data:
             size, end = len(file.data), offset + len(data)
             if end > size:
                 self._grow(end - size)
-                if offset > size:
-                    file.data += bytes(offset - size)
-            file.data[offset:end] = data
+                _lengthen(file.data, offset)
+            inside = len(file.data) - offset
+            if inside:
+                # A slice of the bytearray itself would make a copy of the data first.
+                memoryview(file.data)[offset:end] = data[:inside]
+            file.data += data[inside:]
             file.modified = file.changed = self._now()
 
     def resize(self, file: File, size: int) -> None:
@@ -236,9 +240,8 @@ class FileSystem:
             self._used -= len(file.data) - size
             del file.data[size:]
         else:
-            more = size - len(file.data)
-            self._grow(more)
-            file.data += bytes(more)
+            self._grow(size - len(file.data))
+            _lengthen(file.data, size)
         file.modified = file.changed = self._now()
 
     def set_times(self, node: Node, accessed: int, modified: int, flags: int) -> None:
@@ -335,3 +338,9 @@ class FileSystem:
             if above is node:
                 raise GuestError(Errno.INVAL)
             above = above.parent
+
+
+def _lengthen(data: bytearray, size: int) -> None:
+    """Append zeros, in pieces: nothing needs twice their memory."""
+    while len(data) < size:
+        data += bytes(min(size - len(data), _PIECE))

@@ -53,13 +53,17 @@ class GuestMemory:
             raise GuestError(Errno.FAULT)
         return view
 
-    def read(self, address: int, length: int) -> bytes:
-        """Copy bytes out of the guest."""
+    def part(self, address: int, length: int) -> memoryview:
+        """Return bytes of the guest to be copied in or out, paid for; not to be kept."""
         view = self.span(address, length)
         self.count(length)
-        return view[address : address + length].tobytes()
+        return view[address : address + length]
 
-    def write(self, address: int, data: bytes | bytearray) -> None:
+    def read(self, address: int, length: int) -> bytes:
+        """Copy bytes out of the guest."""
+        return self.part(address, length).tobytes()
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the guest."""
         view = self.span(address, len(data))
         self.count(len(data))

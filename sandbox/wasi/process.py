@@ -111,10 +111,10 @@ class ProcessCalls:
 
     def random_get(self, buffer: int, length: int) -> None:
         """Write bytes that follow from the task's seed (spec/07 §7.1)."""
-        self._memory.span(buffer, length)
+        part = self._memory.part(buffer, length)
         label = b"fogbank sandbox random" + self.seed + struct.pack("<Q", self.draws)
         self.draws += 1
-        self._memory.write(buffer, hashlib.shake_256(label).digest(length))
+        part[:] = hashlib.shake_256(label).digest(length)
 
     def sched_yield(self) -> None:
         """There is nobody to yield to."""
