@@ -19,6 +19,7 @@ endif
 .PHONY: help
 help:
 	@echo "make demo         start a network on this machine and render a picture on it"
+	@echo "make examples     compile the examples in every language (ARGS=kmers: one)"
 	@echo "make test         run all tests"
 	@echo "make simulate     simulate whole networks with faults (SEEDS=1000, START=0)"
 	@echo "make fuzz         fuzz every decoder, by coverage (DECODER=vote: one; SECONDS=600 for each)"
@@ -36,6 +37,10 @@ $(STAMP): requirements/dev.txt pyproject.toml tools/install tools/check_links.py
 .PHONY: demo
 demo: $(STAMP)
 	@$(BIN)/fog demo $(ARGS)
+
+.PHONY: examples
+examples: $(STAMP)
+	@$(BIN)/python examples/build.py $(ARGS)
 
 .PHONY: test
 test: $(STAMP)

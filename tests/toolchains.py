@@ -5,13 +5,18 @@ What cannot be had here skips the test that needs it, with the sentence that a u
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from fogbank.runtimes import RuntimeUnobtainable, obtain
 from fogbank.sandbox.runtimes.catalogue import by_name
 from fogbank.sandbox.runtimes.store_shell import RuntimeStore
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def kept_folder(request: pytest.FixtureRequest, name: str) -> Path:
@@ -22,14 +27,32 @@ def kept_folder(request: pytest.FixtureRequest, name: str) -> Path:
 
 def zig_cache(request: pytest.FixtureRequest) -> Path:
     """Where the compiler keeps its C library, which takes half a minute to make."""
-    return kept_folder(request, "fogbank") / "zig"
+    folder = kept_folder(request, "fogbank") / "zig"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
-def absent(sentence: str) -> None:
+def absent(sentence: str) -> NoReturn:
     """Skip a test, or fail it where everything must be there."""
     if os.environ.get("CI") == "true":
         pytest.fail(sentence)
     pytest.skip(sentence)
+
+
+def example_module(name: str, request: pytest.FixtureRequest) -> bytes:
+    """An example, built as its README says."""
+    cache = kept_folder(request, "fogbank")
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "build.py", name, "--to", cache / "built"],
+        env={**os.environ, "FOGBANK_CACHE": str(cache)},
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=600,
+    )
+    if done.returncode != 0:
+        absent(done.stderr)
+    return (cache / "built" / f"{name}.wasm").read_bytes()
 
 
 def runtime_module(name: str, request: pytest.FixtureRequest) -> bytes:
@@ -38,7 +61,6 @@ def runtime_module(name: str, request: pytest.FixtureRequest) -> bytes:
         return obtain(name, kept_folder(request, "fogbank"))
     except RuntimeUnobtainable as error:
         absent(str(error))
-        raise
 
 
 def runtime_store(request: pytest.FixtureRequest, *names: str) -> RuntimeStore:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.toolchains import zig_cache
+
 Compiler = Callable[..., bytes]
 
 
@@ -19,8 +21,7 @@ def compile_with_zig(
 
     The first build of C makes the C library, in half a minute; pytest's cache keeps it.
     """
-    assert request.config.cache is not None
-    cache = str(request.config.cache.mkdir("zig"))
+    cache = str(zig_cache(request))
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
     folder = tmp_path_factory.mktemp("zig")
 

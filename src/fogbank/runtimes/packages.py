@@ -6,12 +6,14 @@ A package is taken only with the SHA-256 that its caller names, before anything 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 _SECONDS = 600.0
@@ -35,47 +37,56 @@ def npm_package(name: str, version: str, digest: str) -> bytes:
 
 def pypi_source(name: str, version: str, digest: str) -> bytes:
     """Return the source archive of a package of the Python package index."""
+    return _from_pypi(name, version, digest, "--no-binary")
+
+
+def pypi_wheel(name: str, version: str, digest: str) -> bytes:
+    """Return the wheel, for any machine, of a package of the Python package index."""
+    return _from_pypi(name, version, digest, "--only-binary")
+
+
+def _from_pypi(name: str, version: str, digest: str, form: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="fogbank-") as folder:
         wanted = Path(folder) / "wanted.txt"
         # pip looks at the hash first: nothing of another archive is run, not even its setup.
         wanted.write_text(f"{name}=={version} --hash=sha256:{digest}\n", encoding="utf-8")
-        return _fetched(
-            f"{name} {version}",
-            digest,
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--no-binary",
-            name,
-            "--require-hashes",
-            "--requirement",
-            str(wanted),
-        )
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet")
+        options = ("--no-deps", form, name, "--require-hashes", "--requirement", str(wanted))
+        return _fetched(f"{name} {version}", digest, *pip, *options)
 
 
 def members(archive: bytes, sizes: dict[str, int]) -> dict[str, bytes]:
-    """Return the files with these names in a tar archive; `sizes` has the most bytes of each.
+    """Return the files with these names in a tar or zip archive, each of at most `sizes` bytes.
 
     Nothing is unpacked to disk, so that no name in the archive matters but those asked for.
     Raises `RuntimeUnobtainable` if one is missing or larger.
     """
-    found = {}
-    with tempfile.TemporaryFile() as file:
-        file.write(archive)
-        file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:gz") as tar:
-            for member in tar:
-                if member.name in sizes and member.isreg() and member.size <= sizes[member.name]:
-                    stream = tar.extractfile(member)
-                    found[member.name] = b"" if stream is None else stream.read()
+    file = io.BytesIO(archive)
+    found = _in_zip(file, sizes) if zipfile.is_zipfile(file) else _in_tar(file, sizes)
     absent = sorted(sizes.keys() - found.keys())
     if absent:
         raise RuntimeUnobtainable(f"the package lacks {absent[0]}")
     return found
+
+
+def _in_tar(file: io.BytesIO, sizes: dict[str, int]) -> dict[str, bytes]:
+    found = {}
+    file.seek(0)
+    with tarfile.open(fileobj=file, mode="r:gz") as tar:
+        for member in tar:
+            if member.name in sizes and member.isreg() and member.size <= sizes[member.name]:
+                stream = tar.extractfile(member)
+                found[member.name] = b"" if stream is None else stream.read()
+    return found
+
+
+def _in_zip(file: io.BytesIO, sizes: dict[str, int]) -> dict[str, bytes]:
+    with zipfile.ZipFile(file) as archive:
+        return {
+            member.filename: archive.read(member)
+            for member in archive.infolist()
+            if member.filename in sizes and member.file_size <= sizes[member.filename]
+        }
 
 
 def _fetched(what: str, digest: str, *command: str) -> bytes:
