@@ -15,5 +15,9 @@ class DirectoryUnavailable(ClientError):
     """No authority gave a consensus; the message has each one's reason."""
 
 
+class RuntimeUnavailable(ClientError):
+    """No worker gave a runtime; the message has each one's reason."""
+
+
 class CircuitUnavailable(ClientError):
     """No circuit could be built within the budget; try again, or see the reasons given."""

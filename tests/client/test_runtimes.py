@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fogbank.client.errors import NoPath
-from fogbank.client.runtimes import choose_runtime
+from fogbank.client.runtimes import accepted_runtime, choose_runtime
 from fogbank.client.topology import Topology
 from fogbank.directory.entries import Flag
 from fogbank.directory.runtimes import Runtime
@@ -49,3 +49,12 @@ def test_the_program_s_own_release_comes_first_where_it_is_held() -> None:
 def test_where_there_is_none_the_error_says_why(network: Topology, sentence: str) -> None:
     with pytest.raises(NoPath, match=sentence):
         choose_runtime(network, "python")
+
+
+def test_a_runtime_is_fetched_only_if_it_is_accepted() -> None:
+    spec = CATALOGUE[0]
+    assert accepted_runtime(topology((FIRST, KNOWN)), spec) == KNOWN
+    with pytest.raises(NoPath, match="other releases of the runtime python"):
+        accepted_runtime(topology((FIRST,)), spec)
+    with pytest.raises(NoPath, match="does not accept"):
+        accepted_runtime(topology((LUA,)), spec)

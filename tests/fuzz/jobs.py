@@ -34,6 +34,7 @@ from fogbank.relay.job.worker_session import (
     WorkerEvent,
     WorkerSession,
 )
+from fogbank.relay.transfer.messages import Reply, Request, Status, decode_reply, decode_request
 from fogbank.sandbox.limits import CEILINGS, Limits
 from fogbank.sandbox.outcome import Outcome, Result
 from fogbank.sandbox.task import SEED_SIZE, Task
@@ -77,6 +78,19 @@ JOBS = [
         decode_from_client,
         FROM_CLIENT[0].encode(),
         more=tuple(message.encode() for message in FROM_CLIENT[1:]),
+        again=encoded,
+    ),
+    Decoder(
+        "request for a runtime",
+        decode_request,
+        Request(b"r" * 32, 1000).encode(),
+        again=encoded,
+    ),
+    Decoder(
+        "reply about a runtime",
+        decode_reply,
+        Reply(Status.FOLLOWS, 1000).encode(),
+        more=(Reply(Status.BUSY).encode(),),
         again=encoded,
     ),
     Decoder(

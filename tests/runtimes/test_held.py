@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
+from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, DescriptorCache, Role, open_descriptor
 from fogbank.directory.exchange import PutDescriptor, Reply, Request, Status
 from fogbank.directory.exchange_shell import DirService
 from fogbank.directory.nodes import NodeTable
+from fogbank.directory.runtimes import Runtime
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.held_runtimes import LOOK_SECONDS, HeldRuntimes
 from fogbank.nodes.home import Home, Settings
@@ -22,7 +25,7 @@ from fogbank.nodes.runtime import Publisher
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeSpec
-from tests.directory.factory import START, make_network
+from tests.directory.factory import START, make_consensus, make_network
 
 NETWORK = make_network(1)
 
@@ -40,12 +43,17 @@ class Shelf:
         return self.content
 
     def read(self, digest: bytes) -> bytes:
+        if self.failure is not None:
+            raise self.failure
+        return b"the module of " + next(s.name for s in CATALOGUE if s.digest == digest).encode()
+
+    def add(self, data: bytes) -> RuntimeSpec:
         raise NotImplementedError
 
 
 async def test_what_is_added_and_removed_is_seen(autojump_clock: MockClock) -> None:
     shelf = Shelf()
-    held = HeldRuntimes(shelf)
+    held = HeldRuntimes(shelf, lambda: None)
     seen: list[tuple[bytes, ...]] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(held.watch, lambda: seen.append(held.digests))
@@ -62,7 +70,7 @@ async def test_a_store_that_cannot_be_read_holds_nothing_and_is_told_once(
 ) -> None:
     shelf = Shelf()
     shelf.content = CATALOGUE
-    held = HeldRuntimes(shelf)
+    held = HeldRuntimes(shelf, lambda: None)
     shelf.failure = PermissionError(13, "Permission denied")
     assert held.look()
     assert not held.look()
@@ -74,9 +82,34 @@ async def test_a_store_that_cannot_be_read_holds_nothing_and_is_told_once(
 
 
 async def test_a_worker_without_a_store_holds_nothing() -> None:
-    held = HeldRuntimes(None)
+    held = HeldRuntimes(None, lambda: None)
     await held.watch(lambda: None)
     assert held.digests == ()
+
+
+def accepting(*specs: RuntimeSpec) -> Consensus:
+    """Return a consensus that accepts some runtimes."""
+    runtimes = tuple(sorted(Runtime(each.name, each.digest, each.size) for each in specs))
+    return replace(make_consensus(NETWORK), method=3, runtimes=runtimes)
+
+
+async def test_strangers_are_given_what_is_held_and_accepted_alone() -> None:
+    one, other = CATALOGUE[:2]
+    consensus: list[Consensus | None] = [None]
+    shelf = Shelf()
+    shelf.content = (one,)
+    held = HeldRuntimes(shelf, lambda: consensus[0])
+    assert (held.size(one.digest), held.missing()) == (None, ())
+    consensus[0] = accepting(one, other)
+    assert held.size(one.digest) == one.size
+    assert held.size(other.digest) is None
+    assert [each.digest for each in held.missing()] == [other.digest]
+    consensus[0] = accepting(other)
+    assert held.size(one.digest) is None
+    assert await held.read(one.digest) == b"the module of " + one.name.encode()
+    shelf.failure = OSError("gone")
+    assert await held.read(one.digest) is None
+    assert held.now() == ()
 
 
 class Authority:

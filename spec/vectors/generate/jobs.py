@@ -20,7 +20,7 @@ RUNTIME = hashlib.sha256(b"an interpreter").digest()
 LOAD = {1: 2, 2: 1, 3: 0}
 OFFER = {
     0: 2, 1: 2, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: LOAD, 8: [RUNTIME],
-    9: 10_000_000,
+    9: 50_000_000,
 }  # fmt: skip
 NAMED = {0: 3, 1: RUNTIME, 2: 0, 3: True}
 ANNOUNCED = {0: 3, 1: hashlib.sha256(MODULE).digest(), 2: len(MODULE)}
@@ -214,10 +214,36 @@ def session() -> list[tuple[str, bytes]]:
     ]
 
 
+def transfer() -> dict[str, Any]:
+    """Requests for a runtime and replies, §8: right ones, and with one fault each."""
+    accepted = [
+        ("request", "all of it", {1: RUNTIME, 2: 0}),
+        ("request", "the last byte of the largest", {1: RUNTIME, 2: (64 << 20) - 1}),
+        ("reply", "bytes follow", {1: 0, 2: 64 << 20}),
+        ("reply", "not here", {1: 1, 2: 0}),
+        ("reply", "busy", {1: 2, 2: 0}),
+    ]
+    refused: list[tuple[str, str, Any]] = [
+        ("request", "a digest of 31 bytes", {1: bytes(31), 2: 0}),
+        ("request", "an offset beyond any module", {1: RUNTIME, 2: 64 << 20}),
+        ("request", "no offset", {1: RUNTIME}),
+        ("request", "a third field", {1: RUNTIME, 2: 0, 3: 0}),
+        ("reply", "an unknown status", {1: 3, 2: 0}),
+        ("reply", "more than any module", {1: 0, 2: (64 << 20) + 1}),
+        ("reply", "nothing that follows", {1: 0, 2: 0}),
+        ("reply", "busy, with bytes", {1: 2, 2: 1}),
+        ("reply", "no map", [0, 1]),
+    ]
+    return {
+        "accepted": [{"kind": k, "name": n, "message": cbor(m).hex()} for k, n, m in accepted],
+        "refused": [{"kind": k, "why": w, "message": cbor(m).hex()} for k, w, m in refused],
+    }
+
+
 def vectors() -> dict[str, Any]:
     """The file's content."""
     return {
-        "section": "spec/08 §1, §2",
+        "section": "spec/08 §1, §2, §8",
         "accepted": {
             side: [{"name": name, "message": cbor(message).hex()} for name, message in messages]
             for side, messages in accepted().items()
@@ -226,6 +252,7 @@ def vectors() -> dict[str, Any]:
             side: [{"why": why, "message": message.hex()} for why, message in messages]
             for side, messages in refused().items()
         },
+        "transfer": transfer(),
         "session": [{"from": side, "frame": data.hex()} for side, data in session()],
     }
 

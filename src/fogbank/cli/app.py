@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fogbank
-from fogbank.cli import demo, jobs, keys, network, nodes, policy, status, testnet
+from fogbank.cli import demo, jobs, keys, network, nodes, policy, runtimes, status, testnet
 from fogbank.cli.output import FAILED, emit
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ nodes.authority.add_typer(policy.app, name="policy")
 nodes.authority.command("status")(status.authority_status)
 nodes.relay.command("status")(status.relay_status)
 nodes.relay.command("why")(status.relay_why)
+nodes.worker.add_typer(runtimes.app, name="runtime")
 nodes.worker.command("status")(status.worker_status)
 for role in (nodes.authority, nodes.relay, nodes.worker):
     role.add_typer(keys.app, name="key")

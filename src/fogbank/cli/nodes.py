@@ -143,12 +143,25 @@ def worker_init(
 
 
 @worker.command("run")
-def worker_run(folder: Folder, network: NetworkFile = None, until_eof: UntilEof = False) -> None:
+def worker_run(
+    folder: Folder,
+    network: NetworkFile = None,
+    fetch_runtimes: Annotated[
+        bool,
+        typer.Option(
+            "--fetch-runtimes",
+            help="Get the runtimes that the network accepts from other workers, anonymously.",
+        ),
+    ] = False,
+    until_eof: UntilEof = False,
+) -> None:
     """Run the worker until it is told to end (SIGTERM or Ctrl-C)."""
-    _run("worker", folder, network, until_eof)
+    _run("worker", folder, network, until_eof, fetch_runtimes)
 
 
-def _run(role: str, folder: Path, network: Path | None, until_eof: bool) -> None:
+def _run(
+    role: str, folder: Path, network: Path | None, until_eof: bool, fetch_runtimes: bool = False
+) -> None:
     with errors_in_words():
         from functools import partial
 
@@ -167,10 +180,10 @@ def _run(role: str, folder: Path, network: Path | None, until_eof: bool) -> None
             )
         start_logging()
         allow_open_files()
-        trio.run(partial(_main_of(role), home, eof=until_eof))
+        trio.run(partial(_main_of(role, fetch_runtimes), home, eof=until_eof))
 
 
-def _main_of(role: str) -> NodeMain:
+def _main_of(role: str, fetch_runtimes: bool) -> NodeMain:
     # Imported one at a time: a relay never loads the sandbox.
     if role == "authority":
         from fogbank.nodes.authority import run_authority
@@ -180,6 +193,8 @@ def _main_of(role: str) -> NodeMain:
         from fogbank.nodes.relay import run_relay
 
         return run_relay
+    from functools import partial
+
     from fogbank.nodes.worker import run_worker
 
-    return run_worker
+    return partial(run_worker, fetch_runtimes=fetch_runtimes)

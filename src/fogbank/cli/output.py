@@ -124,12 +124,15 @@ def _ending(error: BaseException) -> Ending:
     from fogbank.client.errors import ClientError
     from fogbank.client.exit_codes import Ending, ending_of_error
     from fogbank.relay.errors import RelayError
+    from fogbank.runtimes.packages import RuntimeUnobtainable
     from fogbank.sandbox.jail import SandboxUnavailable
     from fogbank.sandbox.outcome import ModuleRefused
+    from fogbank.sandbox.runtimes.store_shell import RuntimeRefused
 
     if isinstance(error, RelayError | ClientError | ModuleRefused) and str(error):
         return ending_of_error(error)
-    if isinstance(error, SandboxUnavailable | ValueError) and str(error):
+    sayable = SandboxUnavailable | RuntimeRefused | RuntimeUnobtainable | ValueError
+    if isinstance(error, sayable) and str(error):
         return Ending(FAILED, str(error))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

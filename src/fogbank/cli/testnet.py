@@ -32,6 +32,10 @@ def up(
             min=0, max=65535, help="Loopback port for Tor's formats, for tools that use stem."
         ),
     ] = None,
+    runtimes: Annotated[
+        list[str] | None,
+        typer.Option("--runtime", help="A runtime that all workers hold; may be repeated."),
+    ] = None,
 ) -> None:
     """Start a network, and return when every node is listed and every worker reachable."""
     with errors_in_words():
@@ -42,7 +46,7 @@ def up(
         from fogbank.testnet.layout import Size
         from fogbank.testnet.up import bring_up, client_home
 
-        size = Size(authorities, relays, workers, tor_port)
+        size = Size(authorities, relays, workers, tor_port, tuple(runtimes or ()))
         size.check()
         folder = folder.absolute()
         trio.run(partial(bring_up, folder, size, attached=False, seconds=_SECONDS, report=note))

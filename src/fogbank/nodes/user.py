@@ -14,7 +14,9 @@ from fogbank.client.directory_cache_shell import DirectoryCache, DirectoryOpener
 from fogbank.client.errors import DirectoryUnavailable
 from fogbank.client.guards_store_shell import GuardStore
 from fogbank.client.limits import LIMITS
+from fogbank.client.runtimes import accepted_runtime
 from fogbank.client.topology import Topology
+from fogbank.client.transfer_shell import fetch_runtime
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.directory.network import NetworkDocument, load_network, verify_successor
 from fogbank.nodes.environment import Environment
@@ -27,6 +29,7 @@ from fogbank.relay.job.messages import SERVICE as JOB_SERVICE
 from fogbank.relay.keys import NodeId, show_id
 from fogbank.relay.node_shell import NodeConfig
 from fogbank.relay.streams.shell import CircuitStream
+from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
 
 Note = Callable[[str], None]
 
@@ -71,6 +74,16 @@ class User:
             )
             known.add(built.path.end.identity)
             yield await built.circuit.open_stream(JOB_SERVICE), built.path.nicknames
+
+    async def fetch_runtime(self, spec: RuntimeSpec, say: Note) -> bytes:
+        """Get a runtime's module from workers that hold it; `say` hears how it goes.
+
+        Raises `NoPath`, `CircuitUnavailable` or `RuntimeUnavailable`.
+        """
+        topology = self.topology
+        runtime = accepted_runtime(topology, spec)
+        with self._builder.circuits() as circuits:
+            return await fetch_runtime(circuits, topology, runtime, say)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from fogbank.nodes.runtime import (
     renew_keys,
     run_until_told,
 )
+from fogbank.nodes.runtime_fetcher import RuntimeFetcher
 from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.versions import Versions
@@ -31,6 +32,8 @@ from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.messages import SERVICE as JOB_SERVICE
 from fogbank.relay.job.service_shell import JobService, Runner
 from fogbank.relay.node_shell import NodeConfig
+from fogbank.relay.transfer.messages import SERVICE as RUNTIME_SERVICE
+from fogbank.relay.transfer.service_shell import TransferService
 from fogbank.sandbox.engine import engine_class
 from fogbank.sandbox.jail import JailReport
 from fogbank.sandbox.limits import Limits, SandboxConfig
@@ -40,8 +43,11 @@ from fogbank.sandbox.runtimes.store_shell import RuntimeStore
 log = logging.getLogger(__name__)
 
 
-async def run_worker(home: Home, *, eof: bool) -> None:
-    """Run the worker whose home is `home` until it is told to end."""
+async def run_worker(home: Home, *, eof: bool, fetch_runtimes: bool = False) -> None:
+    """Run the worker whose home is `home` until it is told to end.
+
+    With `fetch_runtimes` it gets the runtimes that the network accepts from other workers.
+    """
     settings = home.settings()
     defaults = SandboxConfig()
     config = SandboxConfig(
@@ -55,6 +61,7 @@ async def run_worker(home: Home, *, eof: bool) -> None:
     async with open_sandbox(config, store) as sandbox:
         _log_jail(sandbox.report)
         worker = WorkerNode(home, sandbox, engine_class(), store=store)
+        worker.fetches_runtimes = fetch_runtimes
         await run_until_told(partial(run_with_status, home, worker.run, worker.observe), eof=eof)
 
 
@@ -95,13 +102,15 @@ class WorkerNode:
         self._clock = machine.clock
         self._store = home.keys(machine.clock())
         limits = JobLimits(places=settings.cores)
-        self._runtimes = HeldRuntimes(store)
+        self._runtimes = HeldRuntimes(store, lambda: self._cache.consensus)
+        self.fetches_runtimes = False
+        """Whether it gets what the network accepts and it does not hold."""
         self.jobs = JobService(
             runner,
             engine,
             ceilings_of(settings),
             limits,
-            lambda: self._runtimes.digests,
+            self._runtimes.now,
             settings.floor,
         )
         """What its circuits end in."""
@@ -109,14 +118,17 @@ class WorkerNode:
             network.network_id,
             machine.transport(settings.source),
             self._store,
-            services={JOB_SERVICE: self.jobs},
+            services={
+                JOB_SERVICE: self.jobs,
+                RUNTIME_SERVICE: TransferService(self._runtimes),
+            },
             clock=machine.clock,
             random=machine.random,
         )
         self._description = Description(
             settings.nickname,
             Role.WORKER,
-            services=(JOB_SERVICE,),
+            services=(JOB_SERVICE, RUNTIME_SERVICE),
             engine=engine,
             memory=settings.memory,
             cores=settings.cores,
@@ -140,6 +152,9 @@ class WorkerNode:
         guards = GuardStore(home.folder, network.network_id, log.warning, machine.write)
         builder = CircuitBuilder(
             self.node, guards, machine.chooser, log.warning, clock=machine.clock
+        )
+        self._fetcher = RuntimeFetcher(
+            self._runtimes, builder, lambda: self._cache.topology, self._store.identity
         )
         self._opener = nearly_always_far(self.node, builder, self._cache)
 
@@ -170,5 +185,7 @@ class WorkerNode:
             nursery.start_soon(self._contacts.run)
             nursery.start_soon(self._publisher.run, streams)
             nursery.start_soon(self._runtimes.watch, self._on_runtimes)
+            if self.fetches_runtimes:
+                nursery.start_soon(self._fetcher.run)
             nursery.start_soon(partial(self._cache.keep_new, self._opener, soon=True))
             nursery.start_soon(renew_keys, self._store, self._clock, self._publisher.renewed_keys)

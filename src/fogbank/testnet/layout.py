@@ -35,6 +35,8 @@ class Size:
     workers: int = 3
     tor_port: int | None = None
     """Where the first authority serves Tor's formats, if it does; 0 takes any free port."""
+    runtimes: tuple[str, ...] = ()
+    """The names of the runtimes that each worker holds."""
 
     def check(self) -> None:
         """Raise `ValueError` with a sentence unless such a network can work."""

@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -28,6 +29,8 @@ from fogbank.relay.keys import KEY_LENGTH, NodeId
 from fogbank.relay.keystore_shell import KeyStore
 from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.node_shell import Node, NodeConfig
+from fogbank.runtimes import cache_folder, obtain
+from fogbank.sandbox.runtimes.store_shell import RuntimeStore
 from fogbank.testnet import processes
 from fogbank.testnet.layout import Place, Size, make_home, make_network, places
 from fogbank.testnet.lock_shell import LOCK_FILE, locked
@@ -50,20 +53,29 @@ async def bring_up(
 
     `attached` nodes end with this process. Raises `HomeError` or `RelayError` with what to do.
     """
+    # What takes long, or may fail, comes before anything is started.
+    modules = [obtain(name, cache_folder()) for name in size.runtimes]
     if not (folder / LOCK_FILE).exists():
         _check_folder(folder)  # nothing is written to a folder of another kind
     with locked(folder):
-        await _bring_up(folder, size, attached=attached, seconds=seconds, report=report)
+        make = partial(_make_homes, folder, size, modules)
+        await _bring_up(folder, size, make, attached=attached, seconds=seconds, report=report)
 
 
 async def _bring_up(
-    folder: Path, size: Size, *, attached: bool, seconds: float, report: Report
+    folder: Path,
+    size: Size,
+    make: Callable[[], dict[NodeId, Place]],
+    *,
+    attached: bool,
+    seconds: float,
+    report: Report,
 ) -> None:
     # Again, as another may have been at work there until now.
     _remove(_check_folder(folder), folder)
     nodes: list[processes.NodeProcess] = []
     try:
-        identities = await trio.to_thread.run_sync(_make_homes, folder, size)
+        identities = await trio.to_thread.run_sync(make)
         for place in places(size, folder):
             address = _address(place)
             role = place.role.name.lower()
@@ -127,7 +139,7 @@ def _remove(homes: list[Path], folder: Path) -> None:
     processes.forget(folder)
 
 
-def _make_homes(folder: Path, size: Size) -> dict[NodeId, Place]:
+def _make_homes(folder: Path, size: Size, modules: list[bytes]) -> dict[NodeId, Place]:
     """Make every node's folder and the client's; return who should be listed."""
     now = time.time()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -139,6 +151,9 @@ def _make_homes(folder: Path, size: Size) -> dict[NodeId, Place]:
         tor_port = size.tor_port if place.role is Role.AUTHORITY and not authorities else None
         store = make_home(place, port, cores, now, tor_port)
         identities[store.identity] = place
+        if place.role is Role.WORKER:
+            for module in modules:
+                RuntimeStore(Home(place.folder).runtimes_folder).add(module)
         if place.role is Role.AUTHORITY:
             authorities.append((store, place.nickname, Address(place.host, port)))
     text = make_network(authorities, os.urandom(KEY_LENGTH), time.time())

@@ -1,0 +1,1 @@
+"""Runtimes from worker to worker: the service `runtime` (spec/08 §8)."""
