@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fogbank.directory.broadcast import Answer, Broadcast, Chain, Relayed
+from fogbank.directory.broadcast import Answer, Body, Broadcast, Chain, Relayed, load
 from fogbank.directory.computation import compute
 from fogbank.directory.consensus import CONSENSUS_LABEL, SignedConsensus
 from fogbank.directory.descriptor import DescriptorCache
@@ -31,7 +31,7 @@ from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
 from fogbank.directory.signatures import AuthoritySignature, Credentials
 from fogbank.directory.vote import OpenVote, open_vote
-from fogbank.relay.errors import ProtocolError
+from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import NodeId
 
 MAX_STRIKES = 16
@@ -93,7 +93,7 @@ class Agreement:
         return [SendVote(item, self.round.concludes) for item in relayed]
 
     def receive_vote(
-        self, peer: NodeId, chain: Chain, body: bytes | None, now: float
+        self, peer: NodeId, chain: Chain, body: Body | None, now: float
     ) -> tuple[Answer, list[Effect]]:
         """Take a chain from another authority; a bad one costs `peer` a strike, not the round."""
         if self._strikes.get(peer, 0) >= MAX_STRIKES:
@@ -127,7 +127,12 @@ class Agreement:
         does anyone who has signed another consensus for this round.
         """
         effects = self._show_evidence()
-        self._votes, bad = self._open_votes()
+        try:
+            self._votes, bad = self._open_votes()
+        except RelayError as error:
+            # Others hold it: to compute without it would be to sign another consensus.
+            self._unsigned = str(error)
+            return [*effects, Log(f"no consensus computed: {error}", trouble=True)]
         effects += bad
         if self._journal.consensus:
             body = self._journal.consensus
@@ -157,13 +162,15 @@ class Agreement:
         effects: list[Effect] = []
         for sender, body in sorted(self._broadcast.decided().items()):
             try:
-                votes.append(
-                    open_vote(body, sender, self._network, self.round.valid_after, self._cache)
+                vote = open_vote(
+                    load(body), sender, self._network, self.round.valid_after, self._cache
                 )
             except ProtocolError as error:
                 self._faults[sender] = f"sent one that does not count: {error}"
                 line = f"the vote of {self._name(sender)} does not count: {error}"
                 effects.append(Log(line, trouble=True))
+            else:
+                votes.append(vote)
         return votes, effects
 
     def roll_call(self, unreachable: Mapping[NodeId, str] | None = None) -> str:

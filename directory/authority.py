@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from fogbank.directory.agreement import Agreement, Journal
-from fogbank.directory.broadcast import Answer, Chain
+from fogbank.directory.broadcast import Answer, Body, Chain
 from fogbank.directory.consensus import MAX_REVOKED, Consensus, open_consensus, reopen_consensus
 from fogbank.directory.descriptor import Descriptor, DescriptorCache
 from fogbank.directory.effects import (
@@ -281,7 +281,7 @@ class Authority:
     # Other authorities and nodes.
 
     def receive_vote(
-        self, peer: NodeId, chain: Chain, body: bytes | None, now: float
+        self, peer: NodeId, chain: Chain, body: Body | None, now: float
     ) -> tuple[Answer, list[Effect]]:
         """Take a chain from another authority, which the link has identified as `peer`."""
         effects = self._advance(now)

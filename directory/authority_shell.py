@@ -118,7 +118,7 @@ class AuthorityShell:
         self.on_version: Callable[[SignedNetwork, NetworkDocument], None] | None = None
         self._policy = policy
         self.core = Authority(network, credentials, store.restore(), clock())
-        self.service = DirService(network, self, clock)
+        self.service = DirService(network, self, clock, store.folder)
 
     @property
     def network(self) -> NetworkDocument:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol, TypeAlias
 
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
@@ -94,6 +95,40 @@ class Chain:
                 raise ProtocolError("a chain is not [round, sender, digest, signatures]")
 
 
+class Stored(Protocol):
+    """A vote's bytes that are kept elsewhere than in memory."""
+
+    @property
+    def digest(self) -> bytes:
+        """Their SHA-256."""
+
+    def __len__(self) -> int: ...
+
+    def part(self, at: int, length: int) -> bytes:
+        """Return bytes from the middle, fewer at the end; raise `RelayError` if they are lost."""
+
+    def load(self) -> bytes:
+        """Return them as a whole; raise `RelayError` if they are lost."""
+
+
+Body: TypeAlias = bytes | Stored
+"""A vote's bytes, in memory or elsewhere."""
+
+
+def load(body: Body) -> bytes:
+    """Return a vote's bytes; raise `RelayError` if they are lost."""
+    return body if isinstance(body, bytes) else body.load()
+
+
+def part(body: Body, at: int, length: int) -> bytes:
+    """Return bytes from the middle of a vote; errors as above."""
+    return body[at : at + length] if isinstance(body, bytes) else body.part(at, length)
+
+
+def _digest(body: Body) -> bytes:
+    return hashlib.sha256(body).digest() if isinstance(body, bytes) else body.digest
+
+
 class Answer(Enum):
     """What to tell the peer that sent a chain."""
 
@@ -111,7 +146,7 @@ class Relayed:
 
     to: NodeId
     chain: Chain
-    body: bytes
+    body: Body
 
 
 class Broadcast:
@@ -125,7 +160,7 @@ class Broadcast:
         self._network = network
         self._round = this
         self._credentials = credentials
-        self._values: dict[NodeId, dict[bytes, tuple[Chain, bytes]]] = {}
+        self._values: dict[NodeId, dict[bytes, tuple[Chain, Body]]] = {}
 
     def start(self, body: bytes) -> list[Relayed]:
         """Broadcast the own vote."""
@@ -133,7 +168,7 @@ class Broadcast:
         chain = Chain(self._round.valid_after, me, hashlib.sha256(body).digest())
         return self._take_up(chain, body)
 
-    def receive(self, chain: Chain, body: bytes | None, now: float) -> tuple[Answer, list[Relayed]]:
+    def receive(self, chain: Chain, body: Body | None, now: float) -> tuple[Answer, list[Relayed]]:
         """Take a chain, with the vote's bytes or without; raise `ProtocolError` for a bad one."""
         if chain.valid_after != self._round.valid_after:
             return Answer.LATE, []
@@ -148,11 +183,11 @@ class Broadcast:
             return Answer.LATE, []
         if body is None:
             return Answer.NEED_BODY, []
-        if len(body) > VOTE_LIMIT or hashlib.sha256(body).digest() != chain.digest:
+        if len(body) > VOTE_LIMIT or _digest(body) != chain.digest:
             raise ProtocolError("a vote's bytes are not those that its chain names")
         return Answer.TAKEN, self._take_up(chain, body)
 
-    def _take_up(self, chain: Chain, body: bytes) -> list[Relayed]:
+    def _take_up(self, chain: Chain, body: Body) -> list[Relayed]:
         """Hold a value, and pass it on signed if it may be news to somebody."""
         signers = {signature.identity for signature in chain.signatures}
         me = self._credentials.identity
@@ -165,7 +200,7 @@ class Broadcast:
         others = [pin.identity for pin in self._network.authorities]
         return [Relayed(to, signed, body) for to in others if to not in signers | {me}]
 
-    def decided(self) -> dict[NodeId, bytes]:
+    def decided(self) -> dict[NodeId, Body]:
         """Return the votes of all senders that have shown exactly one."""
         return {
             sender: body
@@ -188,7 +223,7 @@ def open_evidence(data: bytes, network: NetworkDocument) -> NodeId:
 
     Raises `ProtocolError` if the evidence proves nothing.
     """
-    match decode(data, EVIDENCE_LIMIT):
+    match decode(data, EVIDENCE_LIMIT, 3):
         case [bytes(one), bytes(other)]:
             first, second = Chain.decode(one), Chain.decode(other)
         case _:

@@ -27,6 +27,8 @@ from fogbank.directory.signatures import (
 )
 from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.codec import (
+    ARRAY,
+    BYTES,
     MAX_UINT,
     Record,
     Value,
@@ -34,6 +36,7 @@ from fogbank.relay.codec import (
     decode,
     decode_record,
     encode,
+    read_head,
     text_item,
     uint_item,
 )
@@ -57,6 +60,8 @@ __all__ = [
 
 CONSENSUS_LABEL = "fogbank-consensus-v1"
 CONSENSUS_LIMIT = 64 << 20
+SIGNATURES_LIMIT = 64 << 10
+"""Bytes of the signatures of as many authorities as there may be."""
 MAX_ENTRIES = 100_000
 VALIDITY = 86_400
 """Seconds for which a consensus may be used (spec/05 §5.2)."""
@@ -66,6 +71,8 @@ RANDOM_METHOD = 2
 """From this method on a consensus holds the shared randomness (spec/05 §6.3)."""
 RUNTIMES_METHOD = 3
 """From this method on a consensus says which runtimes are accepted (spec/05 §3.3)."""
+
+_PARTS = 2
 
 MAX_ENGINES = 64
 MAX_REVOKED = 10_000
@@ -171,11 +178,16 @@ class SignedConsensus:
     @classmethod
     def decode(cls, data: bytes | memoryview, limit: int = CONSENSUS_LIMIT) -> SignedConsensus:
         """Take a document apart; nothing is verified yet."""
-        match decode(data, limit):
-            case [bytes(body), signatures]:
-                return cls(body, signatures_from_value(signatures))
-            case _:
-                raise ProtocolError("a consensus is not [body, signatures]")
+        if len(data) > limit:
+            raise ProtocolError(f"a document of {len(data)} bytes is over its limit of {limit}")
+        view = memoryview(data)
+        parts, at = read_head(view, 0, ARRAY)
+        length, at = read_head(view, at, BYTES)
+        if parts != _PARTS or length > len(view) - at:
+            raise ProtocolError("a consensus is not [body, signatures]")
+        # The body is copied once, and nothing in it is looked at before its signatures are.
+        signatures = decode(view[at + length :], SIGNATURES_LIMIT)
+        return cls(bytes(view[at : at + length]), signatures_from_value(signatures))
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the body, which names the consensus."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from fogbank.directory.broadcast import CHAIN_LIMIT, EVIDENCE_LIMIT, Chain
+from fogbank.directory.broadcast import CHAIN_LIMIT, EVIDENCE_LIMIT, Body, Chain, load
 from fogbank.directory.consensus import CONSENSUS_LIMIT, DIGEST_LENGTH
 from fogbank.directory.descriptor import DESCRIPTOR_LIMIT
 from fogbank.directory.effects import SignatureMessage
@@ -16,7 +16,18 @@ from fogbank.directory.network import NETWORK_LIMIT
 from fogbank.directory.signatures import AuthoritySignature
 from fogbank.directory.vote import VOTE_LIMIT
 from fogbank.relay.certificates import CLOCK_SKEW
-from fogbank.relay.codec import Record, Value, bytes_item, decode, decode_record, encode
+from fogbank.relay.codec import (
+    BYTES,
+    MAP,
+    Record,
+    Value,
+    bytes_item,
+    decode,
+    decode_record,
+    encode,
+    make_head,
+    read_head,
+)
 from fogbank.relay.errors import ProtocolError, RelayError
 
 SERVICE = "dir"
@@ -30,8 +41,12 @@ MAX_LINKS = 16
 LINKS_LIMIT = MAX_LINKS * (NETWORK_LIMIT + 8) + 1024
 """Largest reply with such versions."""
 REPLY_LIMIT = CONSENSUS_LIMIT + 1024
+UNPACK_STEP = 256 << 10
 MAX_REASON = 512
 _SIGNATURE_LIMIT = 2048
+_VOTE_KEYS = (1, 2, 3)
+_MAX_ITEMS = 16
+"""Parts of a request or a reply, none of which has more."""
 
 
 class Kind(IntEnum):
@@ -85,14 +100,19 @@ class PushVote:
     """Pass on a vote's chain, between authorities; the vote itself where it was asked for."""
 
     chain: Chain
-    body: bytes | None = None
+    body: Body | None = None
 
     def encode(self) -> bytes:
         """Return the request's bytes."""
+        return self.head() + (b"" if self.body is None else load(self.body))
+
+    def head(self) -> bytes:
+        """Return what comes before the vote, which is the rest."""
         fields: dict[int, Value] = {1: Kind.PUSH_VOTE, 2: self.chain.encode()}
-        if self.body is not None:
-            fields[3] = self.body
-        return encode(fields)
+        if self.body is None:
+            return encode(fields)
+        empty = encode(fields | {3: b""})
+        return empty[:-1] + make_head(BYTES, len(self.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +162,7 @@ Request: TypeAlias = (
 
 def decode_request(data: bytes | memoryview, limit: int) -> Request:
     """Read a request of at most `limit` bytes; raise `ProtocolError` for anything else."""
-    record = decode_record(data, limit, "directory request")
+    record = decode_record(data, limit, "directory request", _MAX_ITEMS)
     request = _request(record.uint(1, 255), record)
     record.done()
     return request
@@ -170,6 +190,24 @@ def _request(kind: int, record: Record) -> Request:
             raise ProtocolError(f"a directory request is of the unknown kind {kind}")
 
 
+def announced_vote(head: bytes, length: int) -> tuple[Chain, int]:
+    """Return the chain of a request that carries a vote, and where in `head` the vote begins.
+
+    `head` is how a request of `length` bytes begins, `CHAIN_LIMIT` and some bytes of it. Raises
+    `ProtocolError` for what is no such request.
+    """
+    pairs, at = read_head(head, 0, MAP)
+    if pairs != len(_VOTE_KEYS) or head[at : at + 3] != bytes((1, Kind.PUSH_VOTE, 2)):
+        raise ProtocolError("a large directory request is no vote")
+    size, at = read_head(head, at + 3, BYTES)
+    chain = Chain.decode(head[at : at + size])
+    at += size
+    body, begin = read_head(head, at + 1, BYTES)
+    if head[at] != _VOTE_KEYS[-1] or body > VOTE_LIMIT or begin + body != length:
+        raise ProtocolError("a large directory request is no vote, or cut off, or has a tail")
+    return chain, begin
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer: its status, the server's clock in seconds, and a body or a reason.
@@ -190,7 +228,7 @@ class Reply:
 
 def decode_reply(data: bytes | memoryview, limit: int = REPLY_LIMIT) -> Reply:
     """Read a reply; raise `ProtocolError` for anything else."""
-    record = decode_record(data, limit, "directory reply")
+    record = decode_record(data, limit, "directory reply", _MAX_ITEMS)
     status, time = record.uint(1, max(Status)), record.uint(2, 1 << 40)
     reply = Reply(Status(status), time, record.blob(3, limit), record.text(4, 4 * MAX_REASON))
     record.done()
@@ -206,14 +244,29 @@ def pack(document: bytes) -> bytes:
 
 def unpack(data: bytes, limit: int = CONSENSUS_LIMIT) -> bytes:
     """Undo `pack`, up to `limit` bytes; raise `ProtocolError` for anything else."""
-    inflater = zlib.decompressobj()
+    return b"".join(unpacking(data, limit))
+
+
+def unpacking(data: bytes, limit: int = CONSENSUS_LIMIT) -> Iterator[bytes]:
+    """Undo `pack` step by step, at most `UNPACK_STEP` bytes in each; errors as above."""
+    inflater, left = zlib.decompressobj(), limit
     try:
-        document = inflater.decompress(data, limit)
+        for at in range(0, len(data), UNPACK_STEP):
+            waiting, part = data[at : at + UNPACK_STEP], b"-"
+            # Output may wait inside when no input does.
+            while (part or waiting) and not inflater.eof:
+                part = inflater.decompress(waiting, min(left + 1, UNPACK_STEP))
+                waiting, left = inflater.unconsumed_tail, left - len(part)
+                if left < 0:
+                    raise ProtocolError("a compressed document is too large")
+                if part:
+                    yield part
+            if inflater.eof and (inflater.unused_data or at + UNPACK_STEP < len(data)):
+                raise ProtocolError("a compressed document has a tail")
     except zlib.error as error:
         raise ProtocolError("a compressed document is damaged") from error
-    if not inflater.eof or inflater.unused_data:
-        raise ProtocolError("a compressed document is cut off, too large, or has a tail")
-    return document
+    if not inflater.eof:
+        raise ProtocolError("a compressed document is cut off")
 
 
 def pack_evidence(proofs: list[bytes]) -> bytes:
@@ -224,7 +277,7 @@ def pack_evidence(proofs: list[bytes]) -> bytes:
 def unpack_evidence(data: bytes) -> tuple[bytes, ...]:
     """Undo `pack_evidence`; the proofs are not verified yet (`broadcast.open_evidence`)."""
     limit = MAX_EVIDENCE * (EVIDENCE_LIMIT + 8)
-    value = decode(data, limit)
+    value = decode(data, limit, MAX_EVIDENCE + 1)
     if type(value) is not list or len(value) > MAX_EVIDENCE:
         raise ProtocolError("evidence is not a short array")
     return tuple(map(bytes_item(EVIDENCE_LIMIT), value))
@@ -237,7 +290,7 @@ def pack_links(texts: Sequence[str]) -> bytes:
 
 def unpack_links(data: bytes) -> tuple[str, ...]:
     """Undo `pack_links`; nothing is verified yet (`network.verify_successor`)."""
-    value = decode(data, LINKS_LIMIT)
+    value = decode(data, LINKS_LIMIT, MAX_LINKS + 1)
     if type(value) is not list or len(value) > MAX_LINKS:
         raise ProtocolError("the versions of a network document are not a short array")
     try:

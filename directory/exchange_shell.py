@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+import io
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import trio
 
-from fogbank.directory.broadcast import open_evidence
+from fogbank.directory.broadcast import open_evidence, part
 from fogbank.directory.consensus import Consensus, open_consensus
 from fogbank.directory.exchange import (
     AUTHORITY_REQUEST_LIMIT,
@@ -20,6 +23,7 @@ from fogbank.directory.exchange import (
     GetConsensus,
     GetEvidence,
     GetNetwork,
+    PushVote,
     PutDescriptor,
     RefusedError,
     Reply,
@@ -30,9 +34,9 @@ from fogbank.directory.exchange import (
     decode_request,
     pack,
     pack_links,
-    unpack,
     unpack_evidence,
     unpack_links,
+    unpacking,
 )
 from fogbank.directory.network import (
     NetworkDocument,
@@ -41,6 +45,7 @@ from fogbank.directory.network import (
     load_network,
     verify_successor,
 )
+from fogbank.directory.votes_shell import Votes
 from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import NodeId
@@ -58,9 +63,12 @@ TRANSFER_SECONDS = 120.0
 """Longest time that one request or one reply may take on its way."""
 MAX_REQUESTS = 64
 """Requests on one stream of someone who is no authority."""
-MAX_LARGE = 2
-"""Requests over `REQUEST_LIMIT` that are being received of one authority."""
 _MAX_LINK_REQUESTS = 16
+_PART = 256 << 10
+UNPACKED_PER_SECOND = float(64 << 20)
+"""Bytes of documents that a process inflates: so much of its time hostile ones may take."""
+UNPACKED_BURST = float(4 << 20)
+"""Bytes that are inflated at once, after a pause."""
 
 
 class Origin(Protocol):
@@ -145,13 +153,18 @@ class DirService:
     """The service itself: requests in, replies out, until either side is done."""
 
     def __init__(
-        self, network: NetworkDocument, directory: Directory, clock: Callable[[], float]
+        self,
+        network: NetworkDocument,
+        directory: Directory,
+        clock: Callable[[], float],
+        folder: Path | None = None,
     ) -> None:
+        """Serve what `directory` answers; large votes wait in files in `folder`."""
         self.network = network
         """Replaced when the next version is taken up."""
         self._directory = directory
         self._clock = clock
-        self._large: defaultdict[NodeId, deque[trio.CancelScope]] = defaultdict(deque)
+        self._votes = Votes(self._answer, folder)
 
     async def __call__(self, stream: Stream, origin: Origin) -> None:
         """Serve one stream and close it."""
@@ -169,39 +182,27 @@ class DirService:
         return any(pin.identity == peer for pin in engaged)
 
     async def _serve(self, stream: Stream, peer: NodeId | None) -> None:
-        limit = REQUEST_LIMIT if peer is None else AUTHORITY_REQUEST_LIMIT
         served = 0
         while peer is not None or served < MAX_REQUESTS:
             served += 1
-            data = None
+            reply = None
             with trio.move_on_after(IDLE_SECONDS if peer is None else TRANSFER_SECONDS):
-                data = await self._receive(stream, limit, peer)
-            if data is None:
+                reply = await self._next(stream, peer)
+            if reply is None:
                 return
-            request = decode_request(data, limit)
             with trio.fail_after(TRANSFER_SECONDS):
-                await send_message(stream, self._answer(request, peer).encode())
+                await send_message(stream, reply.encode())
 
-    async def _receive(self, stream: Stream, limit: int, peer: NodeId | None) -> bytes | None:
-        """Return the next request, or None at the end of the stream.
-
-        Large ones of one authority are few at a time: a further one ends the stream of the oldest,
-        which hangs if the sender is honest. So no liar fills the memory.
-        """
+    async def _next(self, stream: Stream, peer: NodeId | None) -> Reply | None:
+        """Receive and answer the next request; None at the end of the stream."""
+        limit = REQUEST_LIMIT if peer is None else AUTHORITY_REQUEST_LIMIT
         length = await receive_length(stream, limit)
-        if length is None or peer is None or length <= REQUEST_LIMIT:
-            return None if length is None else await receive_exactly(stream, length)
-        under_way = self._large[peer]
-        with trio.CancelScope() as scope:
-            under_way.append(scope)
-            if len(under_way) > MAX_LARGE:
-                under_way.popleft().cancel()
-            try:
-                return await receive_exactly(stream, length)
-            finally:
-                if scope in under_way:
-                    under_way.remove(scope)
-        return None
+        if length is None:
+            return None
+        if peer is not None and length > REQUEST_LIMIT:
+            return await self._votes.take(stream, length, peer)
+        data = await receive_exactly(stream, length) or b""
+        return self._answer(decode_request(data, REQUEST_LIMIT), peer)
 
     def _answer(self, request: Request, peer: NodeId | None) -> Reply:
         try:
@@ -218,7 +219,7 @@ async def ask(stream: Stream, request: Request, limit: int = REPLY_LIMIT) -> Rep
     """
     try:
         with trio.fail_after(TRANSFER_SECONDS):
-            await send_message(stream, request.encode())
+            await _send(stream, request)
             data = await receive_message(stream, limit)
     except trio.TooSlowError as error:
         raise RelayError(f"the directory did not answer within {TRANSFER_SECONDS:g} s") from error
@@ -229,10 +230,58 @@ async def ask(stream: Stream, request: Request, limit: int = REPLY_LIMIT) -> Rep
     return decode_reply(data, limit)
 
 
+async def _send(stream: Stream, request: Request) -> None:
+    """Send a request; a large vote's bytes as they are, not copied into one message."""
+    if not isinstance(request, PushVote) or request.body is None:
+        await send_message(stream, request.encode())
+        return
+    head, body = request.head(), request.body
+    length = len(head) + len(body)
+    await stream.send_all(length.to_bytes(4, "big") + head)
+    for at in range(0, len(body), _PART):
+        await stream.send_all(part(body, at, _PART))
+
+
 def _refuse(reply: Reply, now: float) -> None:
     if reply.status not in {Status.DONE, Status.NOT_MODIFIED}:
         reason = reply.reason or "no reason given"
         raise RefusedError(f"the directory refused: {reason}{clock_note(reply.time, now)}")
+
+
+class _Judge:
+    """Inflates documents step by step, others' work in between, at a bounded rate."""
+
+    def __init__(self) -> None:
+        self.turn = trio.Lock()
+        self._due = -math.inf
+
+    async def unpack(self, data: bytes) -> bytes:
+        """Undo `pack`; raise `ProtocolError` for anything else."""
+        document = io.BytesIO()
+        for each in unpacking(data):
+            document.write(each)
+            await self._pace(len(each))
+        return document.getvalue()
+
+    async def _pace(self, count: int) -> None:
+        rested = trio.current_time() - UNPACKED_BURST / UNPACKED_PER_SECOND
+        self._due = max(self._due, rested) + count / UNPACKED_PER_SECOND
+        await trio.sleep_until(self._due)
+
+
+_judge: trio.lowlevel.RunVar[_Judge] = trio.lowlevel.RunVar("judge of documents")
+
+
+@asynccontextmanager
+async def _judging() -> AsyncIterator[_Judge]:
+    """Take one's turn: a process holds one inflated document that is not judged yet."""
+    try:
+        judge = _judge.get()
+    except LookupError:
+        judge = _Judge()
+        _judge.set(judge)
+    async with judge.turn:
+        yield judge
 
 
 async def fetch_consensus(
@@ -251,11 +300,12 @@ async def fetch_consensus(
     _refuse(reply, now)
     if reply.status is Status.NOT_MODIFIED:
         return None
-    document = unpack(reply.body)
-    try:
-        consensus = open_consensus(document, network, now)
-    except ProtocolError as error:
-        raise ProtocolError(f"{error}{clock_note(reply.time, now)}") from error
+    async with _judging() as judge:
+        document = await judge.unpack(reply.body)
+        try:
+            consensus = open_consensus(document, network, now)
+        except ProtocolError as error:
+            raise ProtocolError(f"{error}{clock_note(reply.time, now)}") from error
     if known is not None and consensus.valid_after <= known.valid_after:
         return None
     return document, consensus

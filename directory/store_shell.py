@@ -48,6 +48,7 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
+        self.folder = path.parent
         self._path = path
         with self._explained():
             # Transactions are begun and ended here, by name.

@@ -39,6 +39,8 @@ MAX_NODES = 65_536
 MAX_EXTENSIONS = 16
 EXTENSION_LIMIT = 16 << 10
 _MAX_METHODS = 16
+_MAX_ITEMS = 6 * MAX_NODES + MAX_REVOKED + 1024
+"""What a vote with as many of everything as there may be has, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def open_vote(
     same bytes judge them alike.
     """
     document = Signed.decode(data, VOTE_LIMIT)
-    record = decode_record(document.body, VOTE_LIMIT, "vote")
+    record = decode_record(document.body, VOTE_LIMIT, "vote", _MAX_ITEMS)
     if record.fixed(1, KEY_LENGTH) != network.network_id:
         raise ProtocolError("a vote is of another network")
     if record.fixed(2, KEY_LENGTH) != authority:

@@ -20,6 +20,11 @@ MAX_DEPTH = 16
 MAX_UINT = 2**64 - 1
 MAX_KEY = 2**32 - 1
 
+BYTES, ARRAY, MAP = 2, 4, 5
+"""Major types of CBOR."""
+_STRINGS = (BYTES, 3)
+_ONE_BYTE, _EIGHT_BYTES = 24, 27
+
 _T = TypeVar("_T")
 
 
@@ -57,11 +62,17 @@ def encode(value: Value) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def decode(data: bytes | memoryview, limit: int) -> Any:
-    """Decode canonical CBOR of at most `limit` bytes; raise `ProtocolError` for anything else."""
+def decode(data: bytes | memoryview, limit: int, items: int | None = None) -> Any:
+    """Decode canonical CBOR of at most `limit` bytes; raise `ProtocolError` for anything else.
+
+    An empty array is one byte on the wire and 70 in memory: whoever takes long documents says how
+    many `items` one may have, each array, map, key and element counted.
+    """
     if len(data) > limit:
         raise ProtocolError(f"a document of {len(data)} bytes is over its limit of {limit}")
     data = bytes(data)
+    if items is not None and len(data) > items:
+        _count(data, items)
     try:
         value = cbor2.loads(
             data,
@@ -80,9 +91,59 @@ def decode(data: bytes | memoryview, limit: int) -> Any:
     return value
 
 
-def decode_record(data: bytes | memoryview, limit: int, what: str) -> Record:
-    """Decode a map of at most `limit` bytes; `what` names it in errors."""
-    return Record(decode(data, limit), what)
+def _count(data: bytes, most: int) -> None:
+    """Refuse more than `most` items, going from head to head; their order is not looked at."""
+    at, end = 0, len(data)
+    for _ in range(most):
+        if at >= end:
+            return
+        kind, argument, at = _head(data, at)
+        if kind in _STRINGS:
+            at += argument
+    if at < end:
+        raise ProtocolError(f"a document has more than {most} parts")
+
+
+def _head(data: bytes | memoryview, at: int) -> tuple[int, int, int]:
+    """Return an item's major type, its argument, and where its head ends."""
+    first = data[at]
+    short, at = first & 31, at + 1
+    if short < _ONE_BYTE:
+        return first >> 5, short, at
+    if short > _EIGHT_BYTES:
+        raise ProtocolError("a document is not CBOR as spec/01 has it")
+    end = at + (1 << short - _ONE_BYTE)
+    return first >> 5, int.from_bytes(data[at:end], "big"), end
+
+
+def read_head(data: bytes | memoryview, at: int, kind: int) -> tuple[int, int]:
+    """Return the argument of the item at `at`, and where its head ends.
+
+    For strings that are too long to be decoded and copied whole. Raises `ProtocolError` unless the
+    item is of that kind (`BYTES`, `ARRAY`, `MAP`), and its head whole and canonical.
+    """
+    try:
+        found, argument, end = _head(data, at)
+    except IndexError as error:
+        raise ProtocolError("a document is cut off") from error
+    if found != kind or bytes(data[at:end]) != make_head(kind, argument):
+        raise ProtocolError("a document is not in canonical form, or of another kind")
+    return argument, end
+
+
+def make_head(kind: int, argument: int) -> bytes:
+    """Return the head of an item."""
+    if argument < _ONE_BYTE:
+        return bytes((kind << 5 | argument,))
+    size = max(0, (argument.bit_length() - 1).bit_length() - 3)
+    return bytes((kind << 5 | _ONE_BYTE + size,)) + argument.to_bytes(1 << size, "big")
+
+
+def decode_record(
+    data: bytes | memoryview, limit: int, what: str, items: int | None = None
+) -> Record:
+    """Decode a map of at most `limit` bytes, as `decode` does; `what` names it in errors."""
+    return Record(decode(data, limit, items), what)
 
 
 class Record:

@@ -87,6 +87,9 @@ def verify(public: bytes, label: str, body: bytes, signature: bytes) -> None:
         raise ProtocolError("a signature does not verify") from error
 
 
+_SIGNED_ITEMS = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Signed:
     """A signed document as it travels: exact body bytes and one signature (spec/01 §3)."""
@@ -102,7 +105,7 @@ class Signed:
     @classmethod
     def decode(cls, data: bytes | memoryview, limit: int) -> Signed:
         """Take apart at most `limit` bytes; nothing is verified yet."""
-        return cls.from_value(decode(data, limit))
+        return cls.from_value(decode(data, limit, _SIGNED_ITEMS))
 
     @classmethod
     def from_value(cls, value: Any) -> Signed:

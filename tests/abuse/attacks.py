@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cache
+from itertools import count
 
 import trio
 
 from fogbank.directory.broadcast import Chain
-from fogbank.directory.consensus import CONSENSUS_LIMIT
+from fogbank.directory.consensus import CONSENSUS_LIMIT, SignedConsensus
 from fogbank.directory.exchange import PushVote, PutDescriptor, Reply, Status
 from fogbank.directory.exchange_shell import ask
 from fogbank.directory.schedule import round_at
@@ -28,7 +29,7 @@ from fogbank.relay.certificates import LINK_LIFETIME, ONION_LIFETIME, Use, issue
 from fogbank.relay.certificates import Chain as KeyChain
 from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.circuits.shell import Circuit
-from fogbank.relay.codec import encode
+from fogbank.relay.codec import ARRAY, encode, make_head
 from fogbank.relay.errors import ExtendRefused, RelayError
 from fogbank.relay.extend import Address
 from fogbank.relay.handshake import HopRequest, OriginHandshake
@@ -40,9 +41,9 @@ from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.messages_shell import receive_message
 from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.relay.streams.messages import ResetReason
-from tests.abuse.network import address, hop, wall_clock
+from tests.abuse.network import address, directory, hop, wall_clock
 from tests.directory.factory import Node as DirectoryNode
-from tests.directory.factory import make_network, relay
+from tests.directory.factory import relay
 from tests.relay.onion import NETWORK, Keys, RawLink
 
 HERE = "127.210.0.1"
@@ -371,17 +372,19 @@ class AuthorityKeys:
 
 
 async def vote_spam() -> None:
-    """Push votes as an authority that lies, and as nobody: garbage, or as large as may be.
+    """Push votes as two authorities that lie, and as nobody: garbage, or as large as may be.
 
-    The large ones are ever new, well signed, and more at a time than are taken.
+    The large ones are ever new, well signed, and more at a time than are taken; the first two
+    count, and are kept.
     """
-    network = make_network()
-    liar = network.authorities[1]
+    network = directory()
     huge = bytes(VOTE_LIMIT - 8)
     hashed = hashlib.sha256(huge)
 
     async def push(number: int) -> None:
         async with trio.open_nursery() as nursery:
+            large = number in {1, 3, 5}
+            liar = network.authorities[1 if large else 2]
             keys = AuthorityKeys(liar) if number % 2 else None
             config = NodeConfig(
                 NETWORK,
@@ -394,8 +397,7 @@ async def vote_spam() -> None:
             await nursery.start(node.run)
             circuit = await node.build_direct(hop("victim").identity, hop("victim").addresses or ())
             stream = await circuit.open_stream("dir")
-            for count in range(20):
-                large = bool(keys) and number < 6 and count >= 4
+            for _ in range(20):
                 did["huge votes begun" if large else "votes begun"] += 1
                 end = os.urandom(8)
                 body, digest = os.urandom(4000), hashlib.sha256(end)
@@ -437,25 +439,33 @@ async def huge_documents() -> None:
 
 
 @cache
-def bombs() -> tuple[bytes, bytes]:
-    """Return what inflates to 256 MiB, and what inflates to just the limit."""
+def bombs() -> tuple[bytes, ...]:
+    """Return what inflates to 256 MiB, and what is just at the limit.
+
+    Of the latter one is a consensus whose signatures do not verify, one holds millions of arrays,
+    which would take 75 times as much memory if they were decoded.
+    """
     packer = zlib.compressobj(1)
     zeros = bytes(1 << 20)
     bomb = b"".join([*(packer.compress(zeros) for _ in range(256)), packer.flush()])
-    return bomb, zlib.compress(bytes(CONSENSUS_LIMIT), 1)
+    arrays = make_head(ARRAY, CONSENSUS_LIMIT - 5) + b"\x80" * (CONSENSUS_LIMIT - 5)
+    signatures = [each.sign("none", b"") for each in directory().credentials]
+    forged = SignedConsensus(arrays[: CONSENSUS_LIMIT - 4096], tuple(signatures)).encode()
+    return bomb, *(zlib.compress(each, 1) for each in (zeros * 64, arrays, forged))
 
 
 async def compression_bombs() -> None:
     """Serve consensuses that inflate to 256 MiB, and some that are just at the limit."""
-    bomb, full = bombs()
+    turn = count()
 
-    async def serve(number: int) -> None:
+    async def serve(_number: int) -> None:
         async with trio.open_nursery() as nursery:
             node = await client(nursery)
             circuit = await node.build([hop("victim")])
             stream = await circuit.open_stream("fetch")
             await receive_message(stream, 4096)
-            reply = Reply(Status.DONE, int(wall_clock()), full if number % 2 else bomb)
+            chosen = bombs()[next(turn) % len(bombs())]
+            reply = Reply(Status.DONE, int(wall_clock()), chosen)
             data = reply.encode()
             await stream.send_all(len(data).to_bytes(4, "big") + data)
             answer = await stream.receive_some()

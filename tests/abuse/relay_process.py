@@ -31,8 +31,7 @@ from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.messages_shell import Stream, receive_exactly
 from fogbank.relay.node_shell import Node, NodeConfig, Origin, Service
 from fogbank.relay.streams.shell import CircuitStream
-from tests.abuse.network import LIMITS, consensus, say, wall_clock
-from tests.directory.factory import make_network
+from tests.abuse.network import LIMITS, consensus, directory, say, wall_clock
 from tests.relay.onion import NETWORK, Keys, echo
 
 _CHUNK = bytes(1 << 18)
@@ -73,10 +72,10 @@ class Victim:
     """A relay that is an authority."""
 
     def __init__(self, seed: int, host: str, store: Store) -> None:
-        self._network: NetworkDocument = make_network().document
+        self._network: NetworkDocument = directory().document
         self.authority = AuthorityShell(
             self._network,
-            make_network().authorities[0].credentials,
+            directory().authorities[0].credentials,
             store,
             connect=nobody,
             probe=self._probe,

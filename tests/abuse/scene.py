@@ -32,7 +32,7 @@ CLIENT = "127.203.0.1"
 ATTACK_SECONDS = 3.0
 MEASURE_SECONDS = 1.5
 CALM_SECONDS = 30.0
-LONGER = {"create_flood_from_many_addresses": 8.0, "compression_bombs": 6.0}
+LONGER = {"create_flood_from_many_addresses": 8.0, "vote_spam": 6.0, "compression_bombs": 6.0}
 """Seconds of attacks that take longer than others."""
 BUILD_PAUSE = 0.1
 ON_BUILDING = {"create_flood_from_many_addresses"}

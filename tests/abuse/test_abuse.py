@@ -27,7 +27,7 @@ CALM_ATTACKS = ("connection_flood", "circuit_flood", "extend_to_private_addresse
 def most_memory(attack: str) -> float:
     """Return the MiB by which a relay may grow."""
     grown = OVERHEAD + LIMITS.process_queue / MIB
-    # One inflated consensus a time is at most 64 MiB; three are under way, and one is judged.
+    # One inflated consensus a time is at most 64 MiB; to verify a signature copies it three times.
     return grown + (4 * 64 if attack == "compression_bombs" else 0)
 
 

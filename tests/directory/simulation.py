@@ -16,7 +16,7 @@ from functools import partial
 
 from fogbank.directory.agreement import Journal
 from fogbank.directory.authority import Authority, Restored
-from fogbank.directory.broadcast import Answer, Chain
+from fogbank.directory.broadcast import Answer, Body, Chain
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.effects import (
     Adopted,
@@ -183,7 +183,7 @@ class Simulation:
     def _later(self, action: Callable[[], None]) -> None:
         self.at(self.now + self.rng.uniform(0.01, 1) * self.delay, action)
 
-    def push(self, index: int, to: NodeId, chain: Chain, body: bytes) -> None:
+    def push(self, index: int, to: NodeId, chain: Chain, body: Body) -> None:
         """Deliver a chain, and the body when it is asked for; retry while the peer is down."""
         target = self.members[self.by_identity[to]]
         sender = self.network.authorities[index].identity

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fogbank.client.topology import Topology
-from fogbank.directory.broadcast import Broadcast, Chain, open_evidence
+from fogbank.directory.broadcast import CHAIN_LIMIT, Broadcast, Chain, open_evidence
 from fogbank.directory.computation import compute
 from fogbank.directory.consensus import (
     CONSENSUS_LABEL,
@@ -30,6 +30,7 @@ from fogbank.directory.exchange import (
     PutDescriptor,
     Reply,
     Status,
+    announced_vote,
     decode_reply,
     decode_request,
     pack,
@@ -186,6 +187,12 @@ def received_vote(data: bytes) -> PushVote:
     return request
 
 
+def announced(data: bytes) -> PushVote:
+    """Look at a vote's chain before the vote is received."""
+    found, begin = announced_vote(data[: CHAIN_LIMIT + 64], len(data))
+    return PushVote(found, data[begin:])
+
+
 SIGNED_BODY = PLAIN.encode_body()
 SIGNATURE = AUTHORITY.credentials.sign(CONSENSUS_LABEL, SIGNED_BODY)
 
@@ -266,6 +273,13 @@ DIRECTORY = [
         more=(PushVote(make_chain(VOTE, 0, 2)).encode(),),
         again=lambda asked: asked.encode(),
         repair=with_digest(RING.repair),
+        limit=4096,
+    ),
+    Decoder(
+        "announced vote",
+        announced,
+        PushVote(make_chain(VOTE, 0), VOTE).encode(),
+        again=lambda asked: asked.encode(),
         limit=4096,
     ),
     Decoder(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fogbank.relay.codec import (
+    BYTES,
     MAX_DEPTH,
     MAX_KEY,
     MAX_UINT,
@@ -17,6 +18,8 @@ from fogbank.relay.codec import (
     decode,
     decode_record,
     encode,
+    make_head,
+    read_head,
     text_item,
     uint_item,
 )
@@ -173,3 +176,44 @@ def test_fields_left_over_are_refused_unless_reserved() -> None:
 def test_a_record_is_a_map(value: Value) -> None:
     with pytest.raises(ProtocolError, match="it is not a map"):
         decode_record(encode(value), 100, "it")
+
+
+def parts_of(value: Any) -> int:
+    """Return how many items a value is written as."""
+    if isinstance(value, list):
+        return 1 + sum(map(parts_of, value))
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(parts_of, value.values()))
+    return 1
+
+
+@given(VALUES)
+def test_parts_are_counted_as_they_are(value: Any) -> None:
+    data, count = encode(value), parts_of(value)
+    assert decode(data, len(data), count) == value
+    if len(data) >= count > 1:
+        with pytest.raises(ProtocolError, match="more than"):
+            decode(data, len(data), count - 1)
+
+
+@given(st.binary(max_size=60), st.integers(0, 20))
+def test_counting_parts_refuses_nothing_else(data: bytes, items: int) -> None:
+    try:
+        value = decode(data, 60, items)
+    except ProtocolError:
+        return
+    assert parts_of(value) <= max(items, len(data))
+
+
+@pytest.mark.parametrize("argument", [0, 23, 24, 255, 256, 65535, 65536, 2**32 - 1, 2**32])
+def test_heads_are_those_of_the_encoder(argument: int) -> None:
+    integer = encode(argument)
+    head = bytes((integer[0] | BYTES << 5,)) + integer[1:]
+    assert make_head(BYTES, argument) == head
+    assert read_head(b"x" + head + b"y", 1, BYTES) == (argument, 1 + len(head))
+    for wrong in (head[:-1], integer, b"\x58\x01", b"\x59\x00\xff", b"\x5f", b"\x5c"):
+        if wrong:
+            with pytest.raises(ProtocolError):
+                read_head(wrong, 0, BYTES)
+    with pytest.raises(ProtocolError, match="cut off"):
+        read_head(head, len(head), BYTES)

@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from fogbank.client import topology
-from fogbank.directory.broadcast import Broadcast
+from fogbank.directory.broadcast import Body, Broadcast
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
 from fogbank.directory.store_shell import Store
@@ -76,7 +76,7 @@ def _fewer_signatures() -> Iterator[None]:
 
 
 def _both_votes() -> AbstractContextManager[object]:
-    def decided(self: Broadcast) -> dict[bytes, bytes]:
+    def decided(self: Broadcast) -> dict[bytes, Body]:
         # The first that came: not the same one everywhere.
         held = {sender: list(values.values()) for sender, values in self._values.items()}
         return {sender: values[0][1] for sender, values in held.items() if values}
