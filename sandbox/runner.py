@@ -10,8 +10,8 @@ import wasmtime
 
 from fogbank.sandbox import fuel_yield
 from fogbank.sandbox.execution import Execution, OutOfFuel, Unbound
-from fogbank.sandbox.host_calls import HostCalls
-from fogbank.sandbox.limits import PAGE, Limits
+from fogbank.sandbox.host_calls import HostCalls, exported
+from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.meter import Line, Silent
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.task import Task
@@ -139,24 +139,16 @@ class Runner:
         store: wasmtime.Store,
         running: _Running,
     ) -> tuple[Outcome, int | None, str]:
-        limits, execution = running.task.limits, running.execution
-        least = memory_minimum(module)
-        if least > limits.memory:
-            return (
-                Outcome.OUT_OF_MEMORY,
-                None,
-                f"the module needs {least} bytes of memory to start; the limit is {limits.memory}",
-            )
+        execution = running.execution
         try:
             instance = fuel_yield.instantiate(self._linker, store, module, execution.look)
-            exports = instance.exports(store)
-            memory, start = exports["memory"], exports["_start"]
+            memory, start = (exported(store, instance, name) for name in ("memory", "_start"))
             if not isinstance(memory, wasmtime.Memory) or not isinstance(start, wasmtime.Func):
                 return Outcome.INVALID_MODULE, None, "the module lacks memory or _start"
             execution.bind(memory)
             fuel_yield.call(store, start, execution.look)
         except Exception as error:  # noqa: BLE001 -- whatever ends the guest becomes an outcome
-            outcome, code, reason = _ending(error)
+            outcome, code, reason = _ending(error, running.task.limits)
         else:
             outcome, code, reason = Outcome.COMPLETED, 0, ""
         limits = running.task.limits
@@ -167,15 +159,9 @@ class Runner:
         return outcome, code, reason
 
 
-def memory_minimum(module: wasmtime.Module) -> int:
-    """Return the bytes of memory that the module starts with."""
-    for export in module.exports:
-        if isinstance(export.type, wasmtime.MemoryType):
-            return export.type.limits.min * PAGE
-    return 0
-
-
-def _ending(error: Exception) -> tuple[Outcome, int | None, str]:  # noqa: PLR0911 -- a table
+def _ending(  # noqa: PLR0911 -- a table
+    error: Exception, limits: Limits
+) -> tuple[Outcome, int | None, str]:
     match error:
         case ProcExit():
             return Outcome.COMPLETED, error.code, ""
@@ -195,7 +181,8 @@ def _ending(error: Exception) -> tuple[Outcome, int | None, str]:  # noqa: PLR09
         case wasmtime.WasmtimeError():
             text = clean(str(error))
             if "exceed" in text and "limit" in text:
-                return Outcome.OUT_OF_MEMORY, None, f"the module does not fit its limits: {text}"
+                words = f"the module does not fit its limits, {limits.memory} bytes of memory"
+                return Outcome.OUT_OF_MEMORY, None, f"{words} among them: {text}"
             return Outcome.HOST_FAILURE, None, f"the module could not be started: {text}"
         case _:
             return Outcome.HOST_FAILURE, None, f"a host call failed: {type(error).__name__}"

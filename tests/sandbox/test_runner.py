@@ -131,6 +131,12 @@ def test_tables_are_bounded() -> None:
     assert huge.outcome is many.outcome is Outcome.OUT_OF_MEMORY
 
 
+def test_many_exports_cost_a_task_nothing() -> None:
+    more = " ".join(f'(export "e{number}" (memory 0))' for number in range(100_000))
+    plain, crowded = run(programs.command("")), run(programs.command("", more=more))
+    assert (crowded.outcome, crowded.fuel) == (plain.outcome, plain.fuel)
+
+
 def test_a_start_section_has_no_memory_to_show_the_host() -> None:
     start = (
         f'(import "{MODULE}" "args_sizes_get" (func $a (param i32 i32) (result i32)))'
