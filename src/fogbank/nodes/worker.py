@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -61,7 +62,7 @@ async def run_worker(home: Home, *, eof: bool, fetch_runtimes: bool = False) -> 
     async with open_sandbox(config, store) as sandbox:
         _log_jail(sandbox.report)
         worker = WorkerNode(home, sandbox, engine_class(), store=store)
-        worker.fetches_runtimes = fetch_runtimes
+        worker.fetches_runtimes, worker.warm = fetch_runtimes, sandbox.warm
         await run_until_told(partial(run_with_status, home, worker.run, worker.observe), eof=eof)
 
 
@@ -105,6 +106,8 @@ class WorkerNode:
         self._runtimes = HeldRuntimes(store, lambda: self._cache.consensus)
         self.fetches_runtimes = False
         """Whether it gets what the network accepts and it does not hold."""
+        self.warm: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Has the runner get ready what has come to be held."""
         self.jobs = JobService(
             runner,
             engine,
@@ -172,9 +175,10 @@ class WorkerNode:
     def _on_consensus(self, _data: bytes, consensus: Consensus) -> None:
         self._contacts.update(consensus)
 
-    def _on_runtimes(self) -> None:
+    def _on_runtimes(self, nursery: trio.Nursery) -> None:
         described = replace(self._description, runtimes=self._runtimes.digests)
         self._publisher.describe_as(described)
+        nursery.start_soon(self.warm)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -184,7 +188,7 @@ class WorkerNode:
             self._cache.load()
             nursery.start_soon(self._contacts.run)
             nursery.start_soon(self._publisher.run, streams)
-            nursery.start_soon(self._runtimes.watch, self._on_runtimes)
+            nursery.start_soon(self._runtimes.watch, partial(self._on_runtimes, nursery))
             if self.fetches_runtimes:
                 nursery.start_soon(self._fetcher.run)
             nursery.start_soon(partial(self._cache.keep_new, self._opener, soon=True))
