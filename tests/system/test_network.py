@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -115,6 +116,44 @@ def test_what_cannot_run_is_refused_in_words(
     assert answer.stdout == b""
     assert sentence in answer.stderr
     assert b"Traceback" not in answer.stderr
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below one; those that end meanwhile do not count."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (thread / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def cpu_time(pid: int) -> int:
+    """The ticks that a process has used; 0 for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
+def test_progress_is_told_and_ctrl_c_ends_the_program(network: Network, tmp_path: Path) -> None:
+    path = program(tmp_path, programs.FOREVER)
+    with subprocess.Popen(
+        command(["run", "-v", "--fuel", "15T", path]),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(network.folder / "client"),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    ) as running:
+        assert running.stderr is not None
+        assert any(b"of fuel so far" in line for line in running.stderr)
+        workers = [node["pid"] for node in network.nodes() if node["role"] == "worker"]
+        busiest = max((pid for worker in workers for pid in descendants(worker)), key=cpu_time)
+        running.send_signal(signal.SIGINT)
+        running.stderr.read()
+    assert running.returncode == 130
+    wait_for(lambda: cpu_time(busiest) == 0, "the end of the program at the worker")
 
 
 def test_asking_more_than_a_worker_grants_is_refused(network: Network, tmp_path: Path) -> None:
