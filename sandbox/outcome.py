@@ -57,7 +57,8 @@ class Result:
     `exit_code` is the program's own, None if it did not exit. `fuel` is what it used; where it
     was killed, what it had used when it was last heard of; 0 where the worker failed. `reason` is a
     sentence for a person, empty when there is nothing to say. `seconds` is the real time that it
-    ran, without waiting for fuel.
+    ran, without waiting for fuel. `memory`: bytes of linear memory that it had at its end, which is
+    the most that it had; 0 where it was killed.
     """
 
     outcome: Outcome
@@ -67,6 +68,7 @@ class Result:
     stderr: bytes = b""
     reason: str = ""
     seconds: float = 0.0
+    memory: int = 0
 
     @property
     def succeeded(self) -> bool:

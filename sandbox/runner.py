@@ -126,6 +126,7 @@ class Runner:
                 bytes(running.system.output.stdout),
                 bytes(running.system.output.stderr),
                 reason,
+                memory=min(execution.memory_size(), limits.memory),
             )
         except Exception as error:  # noqa: BLE001 -- one task's failure must not end the job's process
             return Result(Outcome.HOST_FAILURE, reason=f"the worker failed: {type(error).__name__}")

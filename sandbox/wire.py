@@ -17,7 +17,7 @@ from fogbank.sandbox.task import SEED_SIZE, Task
 HEADER = struct.Struct(">BI")
 _BLOB = struct.Struct(">I")
 _LIMITS = struct.Struct(">QQdQIII")
-_RESULT = struct.Struct(">BBIQ")
+_RESULT = struct.Struct(">BBIQQ")
 _CONTROL = struct.Struct(">BIi")
 _READING = struct.Struct(">QQ")
 _FUEL = struct.Struct(">Q")
@@ -206,7 +206,7 @@ def decode_task(body: bytes) -> tuple[Task, int]:
 def encode_result(result: Result) -> bytes:
     """Encode a result; `seconds` is not among what a process may say."""
     code = result.exit_code
-    head = _RESULT.pack(result.outcome, code is not None, code or 0, result.fuel)
+    head = _RESULT.pack(result.outcome, code is not None, code or 0, result.fuel, result.memory)
     blobs = (result.reason.encode("utf-8", "replace"), result.stdout, result.stderr)
     return head + b"".join(_BLOB.pack(len(blob)) + blob for blob in blobs)
 
@@ -219,7 +219,7 @@ def result_bound(limits: Limits) -> int:
 def decode_result(body: bytes, limits: Limits) -> Result:
     """Decode what a process says about a task with these limits."""
     reader = _Reader(body)
-    number, has_code, code, fuel = reader.unpack(_RESULT)
+    number, has_code, code, fuel, memory = reader.unpack(_RESULT)
     reason, stdout, stderr = reader.text(), reader.blob(), reader.blob()
     reader.finish()
     if number not in _ENDINGS or has_code > 1:
@@ -229,9 +229,13 @@ def decode_result(body: bytes, limits: Limits) -> Result:
         raise WireError(f"an exit code with the outcome {outcome.name}")
     if outcome is Outcome.COMPLETED and not has_code:
         raise WireError("a completed program without an exit code")
-    if fuel > limits.fuel or len(stdout) + len(stderr) > limits.output:
+    if fuel > limits.fuel or memory > limits.memory:
         raise WireError("a result beyond the task's limits")
-    return Result(outcome, code if has_code else None, fuel, stdout, stderr, clean(reason))
+    if len(stdout) + len(stderr) > limits.output:
+        raise WireError("more output than the task's limit")
+    return Result(
+        outcome, code if has_code else None, fuel, stdout, stderr, clean(reason), memory=memory
+    )
 
 
 def encode_refusal(refusal: ModuleRefused) -> bytes:

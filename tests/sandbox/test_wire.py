@@ -37,7 +37,7 @@ def test_a_task_survives_its_encoding() -> None:
         RESULT,
         Result(Outcome.COMPLETED, 0xFFFF_FFFF, 0),
         Result(Outcome.TRAP, None, 5, reason="unreachable"),
-        Result(Outcome.OUT_OF_MEMORY, 3, 5),
+        Result(Outcome.OUT_OF_MEMORY, 3, 5, memory=LIMITS.memory),
         Result(Outcome.OUTPUT_LIMIT, None, 1000, bytes(60), bytes(40)),
     ],
 )
@@ -57,6 +57,7 @@ def test_a_result_survives_its_encoding(result: Result) -> None:
         Result(Outcome.TOO_SLOW),
         Result(Outcome.UNKNOWN_RUNTIME),
         Result(Outcome.COMPLETED, 0, fuel=1001),
+        Result(Outcome.COMPLETED, 0, memory=LIMITS.memory + 1),
         Result(Outcome.COMPLETED, 0, stdout=bytes(51), stderr=bytes(50)),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fogbank
-from fogbank.cli import demo, jobs, keys, network, nodes, policy, runtimes, status, testnet
+from fogbank.cli import check, demo, jobs, keys, network, nodes, policy, runtimes, status, testnet
 from fogbank.cli.output import FAILED, emit
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.add_typer(nodes.worker, name="worker")
 app.add_typer(network.app, name="network")
 app.add_typer(testnet.app, name="testnet")
 app.command()(jobs.run)
+app.command()(check.check)
 app.command()(network.join)
 app.command()(demo.demo)
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fogbank.cli.home import user_home
-from fogbank.cli.output import emit, emit_errors, errors_in_words, note, read_bounded
-from fogbank.cli.programs import check_names, limits_of, read_files, read_module, runtime_of
-
-_STDIN_SECONDS = 3.0
-_STDIN_NOTE = "waiting for standard input to end; if there is none, add </dev/null"
+from fogbank.cli.output import emit, emit_errors, errors_in_words, note
+from fogbank.cli.programs import read_module, read_task, runtime_of
 
 if TYPE_CHECKING:
     from fogbank.client.exit_codes import Ending
@@ -64,7 +59,7 @@ def run(
         # Standard input may be slow: what can be found wrong before it is read, is.
         script = runtime_of(program, runtime)
         sent = read_module(program) if script is None else script
-        task = _task(program, script, arguments or [], files or [], (fuel, memory, timeout))
+        task = read_task(program, script, arguments or [], files or [], (fuel, memory, timeout))
         result, path = trio.run(_run, user_home(), sent, task, verbose)
         ending = ending_of(result.outcome, result.exit_code, result.reason)
         if as_json:
@@ -75,43 +70,6 @@ def run(
         if ending.sentence:
             note(ending.sentence)
         raise typer.Exit(ending.code)
-
-
-def _task(
-    program: Path,
-    script: RuntimeSpec | None,
-    arguments: list[str],
-    files: list[Path],
-    wanted: tuple[str | None, str | None, float | None],
-) -> Task:
-    """Put the task together; raises `ValueError` or `OSError` with what is wrong."""
-    from fogbank.sandbox.task import INPUT_SIZE, Task
-
-    check_names(files, script)
-    limits = limits_of(*wanted)
-    contents = read_files(files)
-    if script is not None:
-        contents = ((script.entry, read_bounded(program, INPUT_SIZE)), *contents)
-    stdin = _read_stdin(INPUT_SIZE)
-    task = Task(args=(program.name, *arguments), files=contents, stdin=stdin, limits=limits)
-    task.check()
-    return task
-
-
-def _read_stdin(most: int) -> bytes:
-    """Return standard input; nothing from a terminal, which has no end of its own."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return b""
-    patience = threading.Timer(_STDIN_SECONDS, note, [_STDIN_NOTE])
-    patience.daemon = True
-    patience.start()
-    try:
-        data = sys.stdin.buffer.read(most + 1)
-    finally:
-        patience.cancel()
-    if len(data) > most:
-        raise ValueError(f"standard input has more than {most} bytes, the most that is taken")
-    return data
 
 
 async def _run(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fogbank.cli.output import read_bounded
+from fogbank.cli.output import note, read_bounded
 from fogbank.cli.sizes import parse_fuel, parse_memory
 
 if TYPE_CHECKING:
     from fogbank.sandbox.limits import Limits
     from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
+    from fogbank.sandbox.task import Task
+
+_STDIN_SECONDS = 3.0
+_STDIN_NOTE = "waiting for standard input to end; if there is none, add </dev/null"
 
 
 def runtime_of(program: Path, name: str | None) -> RuntimeSpec | None:
@@ -71,3 +77,40 @@ def read_files(files: list[Path]) -> tuple[tuple[str, bytes], ...]:
     from fogbank.sandbox.task import INPUT_SIZE
 
     return tuple((path.name, read_bounded(path, INPUT_SIZE)) for path in files)
+
+
+def read_task(
+    program: Path,
+    script: RuntimeSpec | None,
+    arguments: list[str],
+    files: list[Path],
+    wanted: tuple[str | None, str | None, float | None],
+) -> Task:
+    """Put the task together; raises `ValueError` or `OSError` with what is wrong."""
+    from fogbank.sandbox.task import INPUT_SIZE, Task
+
+    check_names(files, script)
+    limits = limits_of(*wanted)
+    contents = read_files(files)
+    if script is not None:
+        contents = ((script.entry, read_bounded(program, INPUT_SIZE)), *contents)
+    stdin = _read_stdin(INPUT_SIZE)
+    task = Task(args=(program.name, *arguments), files=contents, stdin=stdin, limits=limits)
+    task.check()
+    return task
+
+
+def _read_stdin(most: int) -> bytes:
+    """Return standard input; nothing from a terminal, which has no end of its own."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return b""
+    patience = threading.Timer(_STDIN_SECONDS, note, [_STDIN_NOTE])
+    patience.daemon = True
+    patience.start()
+    try:
+        data = sys.stdin.buffer.read(most + 1)
+    finally:
+        patience.cancel()
+    if len(data) > most:
+        raise ValueError(f"standard input has more than {most} bytes, the most that is taken")
+    return data

@@ -1,0 +1,131 @@
+"""`fog check`: try a program on this machine, in the jail that a worker would run it in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fogbank.cli.output import emit, errors_in_words, note
+from fogbank.cli.programs import read_module, read_task, runtime_of
+
+if TYPE_CHECKING:
+    from fogbank.cli.trial import Trial
+    from fogbank.client.exit_codes import Ending
+
+
+def check(
+    program: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROGRAM",
+            help="A WASI preview 1 program, .wasm or .wat, or a script, .py or .js.",
+        ),
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGS]", help="The program's arguments.")
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--file", help="A file that the program may read; may be repeated."),
+    ] = None,
+    fuel: Annotated[
+        str | None, typer.Option(help="Fuel, at most; about instructions: 500M, 2G, or a number.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory, at most: 64M, 1G, or a number of MiB.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds of real time, at most.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="Run PROGRAM as a script of this runtime, whatever its name ends in."),
+    ] = None,
+    get_runtime: Annotated[
+        bool, typer.Option("--get-runtime", help="Get a script's runtime first, by npm or pip.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say whether PROGRAM will run on a worker, and what it needs; it is run here, in the jail.
+
+    Arguments, files, standard input, limits and the exit code are those of `fog run`.
+    """
+    with errors_in_words(_show_error if as_json else None):
+        import trio
+
+        from fogbank.cli.trial import prepare, try_out
+        from fogbank.client.exit_codes import ending_of
+
+        script = runtime_of(program, runtime)
+        module = read_module(program) if script is None else prepare(script, get_runtime)
+        wanted = (fuel, memory, timeout)
+        task = read_task(program, script, arguments or [], files or [], wanted)
+        trial = trio.run(try_out, program.name, script, module, task)
+        result = trial.result
+        ending = ending_of(result.outcome, result.exit_code, result.reason)
+        emit(json.dumps(trial.report(ending.code)) if as_json else _words(trial))
+        if ending.sentence:
+            note(ending.sentence)
+        raise typer.Exit(ending.code)
+
+
+def _words(trial: Trial) -> str:
+    """Put what was found into lines for people."""
+    result = trial.result
+    kind = f"a script for {trial.runtime.name}" if trial.runtime else "a WebAssembly module"
+    rows = [("program", f"{trial.name}, {kind}, {trial.size:,} bytes")]
+    if trial.runtime is None:
+        for place in sorted({item.module for item in trial.imports}):
+            names = [
+                item.name if item.is_offered else f"{item.name} (not offered)"
+                for item in trial.imports
+                if item.module == place
+            ]
+            rows.append(("imports", f"{place}: {', '.join(sorted(names))}"))
+        if not trial.imports:
+            rows.append(("imports", "none"))
+    rows.append(("prepared", f"in {trial.prepared_seconds:.2f} s"))
+    code = "" if result.exit_code is None else f", exit code {result.exit_code}"
+    rows.append(("outcome", f"{result.outcome.name.lower()}{code}"))
+    if trial.was_run:
+        rows += [
+            ("fuel", f"{result.fuel:,}"),
+            ("memory", f"{result.memory:,} bytes"),
+            ("time", f"{result.seconds:.3f} s"),
+            ("output", f"{len(result.stdout):,} bytes, and {len(result.stderr):,} of errors"),
+        ]
+    rows.append(("engine", trial.engine))
+    lines = [f"{name:<10}{_printable(text)}" for name, text in rows]
+    if not result.succeeded:
+        lines += [f"          | {_printable(line)}" for line in trial.last_errors()]
+    lines.append(_verdict(trial))
+    return "\n".join(lines)
+
+
+def _verdict(trial: Trial) -> str:
+    if not trial.was_run:
+        return "A worker would refuse it."
+    if not trial.runs:
+        return "It starts, and does not end well."
+    code = trial.result.exit_code
+    return "It runs." if code == 0 else f"It runs, and ends with exit code {code}."
+
+
+def _printable(text: str) -> str:
+    """Names in a module, and what a program writes, must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _show_error(error: BaseException, ending: Ending) -> None:
+    from fogbank.sandbox.outcome import ModuleRefused
+
+    outcome = error.outcome.name.lower() if isinstance(error, ModuleRefused) else "error"
+    report = {
+        "schema": "fogbank.check/1",
+        "runs": False,
+        "outcome": outcome,
+        "reason": ending.sentence,
+        "exit_code": ending.code,
+    }
+    emit(json.dumps(report))
