@@ -261,6 +261,9 @@ def test_symbolic_links_are_followed_from_where_they_stand() -> None:
     assert isinstance(files.find(root, b"to_directory", follow=False), Link)
     assert isinstance(files.find(root, b"to_directory/", follow=False), Directory)
     assert files.readlink(root, b"to_directory") == b"a/./b/"
+    files.make_link(b"top/", root, b"to_no_directory")
+    with failing(Errno.NOTDIR):
+        files.find(root, b"to_no_directory")
     with failing(Errno.INVAL):
         files.readlink(root, b"top")
     with failing(Errno.NOTDIR):
@@ -281,6 +284,20 @@ def test_symbolic_links_are_followed_from_where_they_stand() -> None:
         files.unlink(root, b"top/.")
     files.unlink(root, b"top")
     assert read(files, b"both/deep") == b"xyz"
+
+
+def test_a_link_of_several_names_counts_once() -> None:
+    files = FileSystem(10)
+    files.make_link(b"12345678", files.root, b"l")
+    files.link(files.root, b"l", files.root, b"m", follow=False)
+    files.unlink(files.root, b"l")
+    files.create(files.root, b"file", exclusive=True)
+    with failing(Errno.NOSPC):
+        files.resize(opened(files, b"file"), 3)
+    files.unlink(files.root, b"m")
+    files.resize(opened(files, b"file"), 10)
+    with failing(Errno.NOSPC):
+        files.resize(opened(files, b"file"), 11)
 
 
 def test_links_that_lead_nowhere() -> None:

@@ -355,6 +355,37 @@ def test_descriptors_are_bounded_and_reused() -> None:
     assert machine("fd_renumber", 50, 1000) is Errno.BADF
 
 
+def test_renumbering_closes_what_stood_there() -> None:
+    machine = Machine(replace(TASK, limits=replace(TASK.limits, memory=11 + 30)))
+    first, second = machine.open(b"new", flags=CREAT), machine.open(b"other", flags=CREAT)
+    machine.ok("fd_filestat_set_size", second, 30)
+    machine.ok("path_unlink_file", 3, *machine.put(1000, b"other"))
+    assert machine("fd_filestat_set_size", first, 1) is Errno.NOSPC
+    machine.ok("fd_renumber", first, second)
+    machine.ok("fd_filestat_set_size", second, 30)
+    assert machine.open(b"file") == first
+    machine.ok("fd_renumber", second, second)
+    machine.ok("fd_tell", second, 16)
+
+
+def test_a_descriptor_has_the_rights_that_mean_something_for_it() -> None:
+    machine = Machine()
+    stat_right = 1 << 21
+    file = machine.open(b"file", rights=ALL)
+    machine.ok("fd_fdstat_get", file, 100)
+    assert machine.u64(108) == ALL & ~(0x3FF << 9) & ~(7 << 18) & ~(7 << 24) & ~(3 << 28)
+    machine.ok("fd_fdstat_get", 3, 100)
+    assert machine.u64(116) == ALL
+    machine.ok("fd_fdstat_set_rights", 3, machine.u64(108), READ | stat_right)
+    path = machine.put(1000, b"dir")
+    for rights, inheriting in ((READ | TELL, 0), (READ, READ | TELL)):
+        errno = machine("path_open", 3, 0, *path, DIRECTORY, rights, inheriting, 0, 900)
+        assert errno is Errno.NOTCAPABLE
+    machine.ok("path_open", 3, 0, *path, DIRECTORY, stat_right, READ, 0, 900)
+    machine.ok("fd_fdstat_get", machine.u32(900), 100)
+    assert (machine.u64(108), machine.u64(116)) == (stat_right, READ)
+
+
 def test_changing_directories() -> None:
     machine = Machine()
     where = machine.put(1000, b"dir/new")
