@@ -63,7 +63,7 @@ def test_a_program_is_described_and_run(check: Any) -> None:
     [
         (programs.exiting(7), (), 7, b""),
         (programs.LOOP, ("--fuel", "1M"), 120, b"Give it more with --fuel"),
-        (programs.HUGE, ("--memory", "64M"), 121, b"needs 1073741824 bytes of memory to start"),
+        (programs.HUGE, ("--memory", "64M"), 121, b"does not fit its limits, 67108864 bytes"),
         (programs.TRAP, (), 122, b"unreachable"),
         (programs.text('(import "env" "cos" (func))'), (), 126, b"env.cos"),
         (b"\0asm\x0d\0\x01\0", (), 126, b"the module uses components"),

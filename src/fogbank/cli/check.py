@@ -14,6 +14,11 @@ from fogbank.cli.programs import read_module, read_task, runtime_of
 if TYPE_CHECKING:
     from fogbank.cli.trial import Trial
     from fogbank.client.exit_codes import Ending
+    from fogbank.sandbox.imports import Import
+
+_MOST_MODULES = 10
+_MOST_NAMES = 50
+"""How many imports are named; a program has some 20."""
 
 
 def check(
@@ -76,15 +81,7 @@ def _words(trial: Trial) -> str:
     kind = f"a script for {trial.runtime.name}" if trial.runtime else "a WebAssembly module"
     rows = [("program", f"{trial.name}, {kind}, {trial.size:,} bytes")]
     if trial.runtime is None:
-        for place in sorted({item.module for item in trial.imports}):
-            names = [
-                item.name if item.is_offered else f"{item.name} (not offered)"
-                for item in trial.imports
-                if item.module == place
-            ]
-            rows.append(("imports", f"{place}: {', '.join(sorted(names))}"))
-        if not trial.imports:
-            rows.append(("imports", "none"))
+        rows += [("imports", text) for text in _imports(trial.imports)]
     rows.append(("prepared", f"in {trial.prepared_seconds:.2f} s"))
     code = "" if result.exit_code is None else f", exit code {result.exit_code}"
     rows.append(("outcome", f"{result.outcome.name.lower()}{code}"))
@@ -101,6 +98,19 @@ def _words(trial: Trial) -> str:
         lines += [f"          | {_printable(line)}" for line in trial.last_errors()]
     lines.append(_verdict(trial))
     return "\n".join(lines)
+
+
+def _imports(imports: tuple[Import, ...]) -> list[str]:
+    """Say what is imported from where, what is not offered first; long lists are cut."""
+    names: dict[str, list[str]] = {}
+    for item in sorted(imports, key=lambda item: (item.is_offered, item.module, item.name)):
+        mark = "" if item.is_offered else " (not offered)"
+        names.setdefault(item.module, []).append(item.name + mark)
+    lines = []
+    for module, found in list(names.items())[:_MOST_MODULES]:
+        more = f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
+        lines.append(f"{module}: {', '.join(found[:_MOST_NAMES])}{more}")
+    return lines or ["none"]
 
 
 def _verdict(trial: Trial) -> str:
