@@ -341,6 +341,8 @@ class ClientActor(Actor):
         super().__init__(world, name, host)
         self.user: User | None = None
         self.successes = 0
+        self.misled = 0
+        """How many of its jobs could not succeed, by their module or their worker."""
         self._count = 0
 
     def join(self, network: str) -> None:
@@ -368,6 +370,7 @@ class ClientActor(Actor):
         try:
             async with user.worker_stream() as (stream, path):
                 self.world.trace.note("job", f"{self.name}: {' '.join(path)}")
+                self.misled += bad or not self.world.actor(path[-1]).honest
                 module = BAD_MODULE if bad else MODULE
                 async with open_job_session(stream, module) as job, trio.open_nursery() as nursery:
                     for _ in range(count):

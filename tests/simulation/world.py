@@ -144,6 +144,9 @@ class World:
             second = 0 if not number or rng.once_in(0.85) else 1
             host = f"127.{20 + number - second}.{second}.1"
             family = f"f{rng.below(3)}" if rng.once_in(0.3) else ""
+            # Were nearly all of one family, nobody had a path.
+            members = sum(relay.family == family for relay in self.actors)
+            family = family if members < max(2, size.relays // 3) else ""
             self.actors.append(RelayActor(self, f"relay{number}", host, family))
         for number in range(size.workers):
             host = f"127.{120 + number % 100}.{number // 100}.1"
