@@ -15,7 +15,7 @@ from fogbank.sandbox.fuel_yield import BindingChanged
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.meter import INTERVAL, Meter, Silent
 from fogbank.sandbox.module_check import compile_module
-from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.outcome import Outcome, Result
 from fogbank.sandbox.runner import Runner
 from fogbank.sandbox.task import Task
 from tests.sandbox import programs
@@ -53,8 +53,19 @@ def runner(module: bytes) -> Runner:
     return loaded
 
 
-RUNNERS = {name: runner(module) for name, module in PROGRAMS.items()}
-PLAIN = {name: one.run(TASK) for name, one in RUNNERS.items()}
+Runners = dict[str, Runner]
+Results = dict[str, Result]
+
+
+@pytest.fixture(scope="module")
+def runners() -> Runners:
+    return {name: runner(module) for name, module in PROGRAMS.items()}
+
+
+@pytest.fixture(scope="module")
+def plain(runners: Runners) -> Results:
+    """How each program ends that is granted all at once."""
+    return {name: one.run(TASK) for name, one in runners.items()}
 
 
 @dataclass
@@ -77,26 +88,30 @@ class Giver:
 @given(grants=st.lists(st.integers(1, 400_000), max_size=8), first=st.integers(0, 400_000))
 @settings(max_examples=15)
 def test_no_grants_change_what_a_program_does_or_costs(
-    name: str, grants: list[int], first: int
+    name: str, grants: list[int], first: int, runners: Runners, plain: Results
 ) -> None:
     line = Giver(list(grants))
-    assert RUNNERS[name].run(TASK, first, line) == PLAIN[name]
+    assert runners[name].run(TASK, first, line) == plain[name]
     assert line.paused == sorted(set(line.paused))
-    assert all(fuel <= PLAIN[name].fuel for fuel in line.paused)
+    assert all(fuel <= plain[name].fuel for fuel in line.paused)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_pauses_at_the_end_of_each_grant_and_ends_within_the_last(name: str) -> None:
+def test_a_program_pauses_at_the_end_of_each_grant_and_ends_within_the_last(
+    name: str, runners: Runners, plain: Results
+) -> None:
     step = 7001
     line = Giver([step] * 10_000)
-    result = RUNNERS[name].run(TASK, step, line)
-    assert result == PLAIN[name]
+    result = runners[name].run(TASK, step, line)
+    assert result == plain[name]
     # One pause at each end of a grant but the last, however the fuel is used: not one is jumped.
     assert line.paused == list(range(step, result.fuel, step))
 
 
 @pytest.mark.parametrize("name", ["count", "no end"])
-def test_a_pause_comes_within_a_basic_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_comes_within_a_basic_block(
+    name: str, runners: Runners, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
     look = Meter.look
 
@@ -105,26 +120,27 @@ def test_a_pause_comes_within_a_basic_block(name: str, monkeypatch: pytest.Monke
         look(self, used)
 
     monkeypatch.setattr(Meter, "look", watch)
-    RUNNERS[name].run(TASK, 1_000_000, Giver([1_000_000]))
+    runners[name].run(TASK, 1_000_000, Giver([1_000_000]))
     assert next(at for at in seen if at >= 1_000_000) < 1_000_050
     assert next(at for at in seen if at >= 2_000_000) < 2_000_050
 
 
 def test_progress_is_told_once_an_interval_with_host_calls_and_without(
+    runners: Runners,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(meter, "INTERVAL", 100_000)
     for name in ("no end", "host calls", "count"):
         line = Giver()
-        fuel = RUNNERS[name].run(TASK, None, line).fuel
+        fuel = runners[name].run(TASK, None, line).fuel
         steps = [after - before for before, after in zip(line.told, line.told[1:], strict=False)]
         assert len(steps) >= fuel // 250_000
         assert all(90_000 < step < 250_000 for step in steps), name
 
 
-def test_a_task_that_is_granted_nothing_does_nothing() -> None:
+def test_a_task_that_is_granted_nothing_does_nothing(runners: Runners) -> None:
     line = Giver()
-    RUNNERS["trap"].run(TASK, 0, line)
+    runners["trap"].run(TASK, 0, line)
     assert line.paused[0] == 0
     assert line.told[0] == 0
 
@@ -182,14 +198,16 @@ def test_a_count_may_begin_anew_inside_a_host_call() -> None:
     assert line.paused == list(range(400, used, 400))
 
 
-def test_a_line_that_grants_nothing_is_a_failure_of_the_host() -> None:
+def test_a_line_that_grants_nothing_is_a_failure_of_the_host(
+    runners: Runners, plain: Results
+) -> None:
     class Stingy(Giver):
         def pause(self, fuel: int) -> int:
             return fuel
 
-    assert RUNNERS["count"].run(TASK, 5, Stingy()).outcome is Outcome.HOST_FAILURE
-    assert RUNNERS["count"].run(TASK, 5, Silent()).outcome is Outcome.HOST_FAILURE
-    assert RUNNERS["count"].run(TASK) == PLAIN["count"]
+    assert runners["count"].run(TASK, 5, Stingy()).outcome is Outcome.HOST_FAILURE
+    assert runners["count"].run(TASK, 5, Silent()).outcome is Outcome.HOST_FAILURE
+    assert runners["count"].run(TASK) == plain["count"]
 
 
 # The private binding.
