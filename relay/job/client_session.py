@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
 from fogbank.relay.job.limits import Patience
@@ -29,9 +30,9 @@ from fogbank.relay.job.messages import (
     State,
     TaskHead,
     TaskState,
-    decode_from_worker,
 )
-from fogbank.sandbox.limits import LimitError, Limits
+from fogbank.relay.job.pending import Pending, require
+from fogbank.sandbox.limits import LimitError
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task, TaskError
@@ -72,38 +73,6 @@ ClientEvent: TypeAlias = Offer | Accepted | TaskState | TaskDone | Refused
 """What a worker said. `Refused` here is of the session, and its tasks are answered already."""
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A task that is not answered.
-
-    `fuel`: the least that it has used, as was told. `ran`: seconds that it ran before `since`.
-    `pauses`: how many there may be, one for each grant that was less than the limit.
-    """
-
-    limits: Limits
-    input_size: int
-    granted: int
-    pauses: int
-    progress: Progress = Progress.NOT_SENT
-    fuel: int = 0
-    since: float = 0.0
-    ran: float = 0.0
-    is_paused: bool = False
-    is_cancelled: bool = False
-
-    def take(self, message: TaskState, now: float) -> None:
-        """Take in where the task is."""
-        running = message.state is not State.QUEUED
-        if message.state is State.PAUSED:
-            self.pauses -= 1
-            self.ran += now - self.since
-        elif self.is_paused or self.progress < Progress.RUNNING:
-            self.since = now
-        self.is_paused = message.state is State.PAUSED
-        self.progress = Progress.RUNNING if running else Progress.QUEUED
-        self.fuel = message.fuel or self.fuel
-
-
 class ClientSession:
     """The state machine of one session."""
 
@@ -114,7 +83,7 @@ class ClientSession:
         self._frames: Frames[FromWorker] = Frames(decode_from_worker, self._admit)
         self._out: list[bytes] = []
         self._going_out: list[int] = []
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._last_id = 0
         self._module_sent = False
         self._module_state: State | None = None
@@ -144,20 +113,10 @@ class ClientSession:
             return self._active_at + patience.offer_seconds
         for task in self._pending.values():
             if task.progress is Progress.RUNNING:
-                return self._deadline_of(task)
+                return task.deadline(patience, self._active_at)
         if self._pending or (self._module_sent and not self._accepted):
             return self._active_at + patience.word_seconds
         return None
-
-    def _deadline_of(self, task: _Pending) -> float | None:
-        """Return when a running task must have ended, or a paused one go on."""
-        if not task.is_paused:
-            left = task.limits.wall_seconds - task.ran
-            return task.since + left + self._patience.slack_seconds
-        if task.granted <= task.fuel:
-            # It waits for this very side.
-            return None
-        return self._active_at + self._patience.word_seconds
 
     def data_to_send(self) -> list[bytes]:
         """Return what waits to be sent, in order, and forget it."""
@@ -229,9 +188,7 @@ class ClientSession:
             )
             raise JobRefused(Cause.TASK, reason, here=True)
         self._last_id = head.id
-        self._pending[head.id] = _Pending(
-            task.limits, head.input_size, first, int(first < all_fuel)
-        )
+        self._pending[head.id] = Pending(task.limits, head.input_size, first, int(first < all_fuel))
         self._going_out.append(head.id)
         self._say(head, task.stdin, *(data for _, data in task.files))
         return head.id
@@ -246,12 +203,9 @@ class ClientSession:
     def grant(self, task: int, fuel: int) -> None:
         """Let a task use `fuel` in all; does nothing for one that is answered, or may already."""
         pending = self._pending.get(task)
-        if pending is not None:
-            fuel = min(fuel, pending.limits.fuel)
-            if fuel > pending.granted and not pending.is_cancelled:
-                pending.granted = fuel
-                pending.pauses += fuel < pending.limits.fuel
-                self._say(Grant(task, fuel))
+        granted = None if pending is None else pending.grant(fuel)
+        if granted is not None:
+            self._say(Grant(task, granted))
 
     def interruption(self, task: int, why: str) -> JobInterrupted:
         """Say what is known of a task if the session ends now, because of `why`."""
@@ -280,17 +234,17 @@ class ClientSession:
 
     def _admit(self, message: FromWorker) -> Blobs | None:
         """Judge a message before its attachments are read."""
-        self._require(self.refusal is None, "a word after the session was refused")
+        require(self.refusal is None, "a word after the session was refused")
         match message:
             case Offer():
-                self._require(self.offer is None, "a second offer")
-                self._require(message.version == VERSION, "a version that was not asked for")
+                require(self.offer is None, "a second offer")
+                require(message.version == VERSION, "a version that was not asked for")
             case Refused():
                 known = message.task is None or message.task in self._pending
-                self._require(known, "the refusal of a task that is not there")
-                self._require(self._may_refuse(message.outcome), "the refusal of no module")
+                require(known, "the refusal of a task that is not there")
+                require(self._may_refuse(message.outcome), "the refusal of no module")
             case Accepted():
-                self._require(self._module_sent and not self._accepted, "an acceptance of nothing")
+                require(self._module_sent and not self._accepted, "an acceptance of nothing")
             case TaskState():
                 self._admit_state(message)
             case ResultHead():
@@ -306,41 +260,21 @@ class ClientSession:
     def _admit_state(self, message: TaskState) -> None:
         if message.task == 0:
             loading = self._module_sent and not self._accepted
-            self._require(loading, "the state of a module that is not there")
+            require(loading, "the state of a module that is not there")
             back = self._module_state is State.RUNNING
-            self._require(not back or message.state is State.RUNNING, "a module that goes back")
+            require(not back or message.state is State.RUNNING, "a module that goes back")
             return
         pending = self._pending.get(message.task)
         if pending is None:
             raise ProtocolError("in a job's session: the state of a task that is not there")
-        runs = pending.progress is Progress.RUNNING
-        if message.fuel is None:
-            self._require(not runs, "a task that goes back")
-            return
-        self._require(pending.fuel <= message.fuel <= pending.granted, "a meter that cannot be")
-        if message.state is State.PAUSED:
-            self._require(runs and not pending.is_paused, "a pause of what does not run")
-            self._require(pending.pauses > 0, "more pauses than grants")
-        elif not runs:
-            running = any(other.progress >= Progress.RUNNING for other in self._pending.values())
-            self._require(self._accepted and not running, "a task that cannot run now")
-        elif pending.is_paused:
-            self._require(pending.granted > pending.fuel, "a task that goes on with no grant")
+        running = any(other.progress >= Progress.RUNNING for other in self._pending.values())
+        pending.admit(message, may_start=self._accepted and not running)
 
     def _admit_result(self, message: ResultHead) -> None:
         pending = self._pending.get(message.task)
         if pending is None:
             raise ProtocolError("in a job's session: the result of a task that is not there")
-        if message.outcome is Outcome.CANCELLED:
-            self._require(pending.is_cancelled, "a task cancelled by itself")
-        else:
-            running = pending.progress is Progress.RUNNING
-            self._require(running, "the result of a task that was not running")
-        self._require(message.fuel <= pending.granted, "more fuel than was granted")
-        known = message.fuel >= pending.fuel or message.outcome is Outcome.HOST_FAILURE
-        self._require(known, "less fuel than was told before")
-        size = message.stdout + message.stderr
-        self._require(size <= pending.limits.output, "more output than may be")
+        pending.admit_result(message)
 
     def _take(self, message: FromWorker, blobs: Blobs | None, now: float) -> list[ClientEvent]:
         """Deal with a message that is whole."""
@@ -391,10 +325,6 @@ class ClientSession:
 
     def _say(self, message: Message, *attachments: bytes) -> None:
         self._out += [frame(message), *(part for part in attachments if part)]
-
-    def _require(self, allowed: bool, what: str) -> None:
-        if not allowed:
-            raise ProtocolError(f"in a job's session: {what}")
 
 
 def _input_size(task: Task) -> int:

@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.decoding import decode_from_client
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
 from fogbank.relay.job.limits import PROGRESS_SECONDS, TASK_OVERHEAD, Budget, JobLimits
@@ -32,7 +33,6 @@ from fogbank.relay.job.messages import (
     State,
     TaskHead,
     TaskState,
-    decode_from_client,
     run_time_bucket,
     told_fuel,
     wire_exit_code,

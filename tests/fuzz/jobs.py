@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fogbank.relay.job.client_session import ClientEvent, ClientSession
+from fogbank.relay.job.decoding import decode_from_client, decode_from_worker
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
 from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
@@ -23,8 +24,6 @@ from fogbank.relay.job.messages import (
     State,
     TaskHead,
     TaskState,
-    decode_from_client,
-    decode_from_worker,
 )
 from fogbank.relay.job.worker_session import (
     CancelRunning,

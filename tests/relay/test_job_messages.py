@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.decoding import decode_from_client, decode_from_worker
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, frame
 from fogbank.relay.job.messages import (
@@ -28,8 +29,6 @@ from fogbank.relay.job.messages import (
     State,
     TaskHead,
     TaskState,
-    decode_from_client,
-    decode_from_worker,
     run_time_bucket,
     told_fuel,
     wire_exit_code,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 
+from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, frame
 from fogbank.relay.job.limits import JobLimits
@@ -25,7 +26,6 @@ from fogbank.relay.job.messages import (
     State,
     TaskHead,
     TaskState,
-    decode_from_worker,
 )
 from fogbank.relay.job.service_shell import JobService
 from fogbank.sandbox.outcome import REFUSALS, Outcome

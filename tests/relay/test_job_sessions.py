@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
+from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.frames import Blobs, Frames, frame, portions
 from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
@@ -27,7 +28,6 @@ from fogbank.relay.job.messages import (
     State,
     TaskHead,
     TaskState,
-    decode_from_worker,
 )
 from fogbank.relay.job.worker_session import (
     CancelRunning,

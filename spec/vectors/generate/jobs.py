@@ -133,6 +133,7 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("an empty module", cbor({**ANNOUNCED, 2: 0})),
         ("a runtime with a length", cbor({**NAMED, 2: 8})),
         ("a runtime that is none", cbor({**NAMED, 3: False})),
+        ("a module that says it is no runtime", cbor({**ANNOUNCED, 3: False})),
         ("a runtime by a number", cbor({**NAMED, 3: 1})),
         ("a runtime's digest of 31 bytes", cbor({**NAMED, 1: bytes(31)})),
         ("a module over 64 MiB", cbor({**ANNOUNCED, 2: (64 << 20) + 1})),
