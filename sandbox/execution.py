@@ -64,12 +64,10 @@ class Execution:
 
     def charge(self, fuel: int) -> None:
         """Take fuel away, or end the program with none left; wait if more must be granted."""
-        left = self._gauge.read()
-        if left < fuel:
+        left = self._gauge.take(fuel)
+        if left < 0:
             self._gauge.set(0)
             raise OutOfFuel
-        left -= fuel
-        self._gauge.set(left)
         if left <= self._low:
             self.look()
 

@@ -118,6 +118,15 @@ class Gauge:
         if _set_fuel(self._context, fuel):
             raise BindingChanged("wasmtime does not take fuel")
 
+    def take(self, fuel: int) -> int:
+        """Take fuel away and return what is left; if it is below 0, nothing was taken."""
+        if _get_fuel(self._context, self._at):
+            raise BindingChanged("wasmtime does not tell its fuel")
+        left: int = self._fuel.value - fuel
+        if left >= 0 and _set_fuel(self._context, left):
+            raise BindingChanged("wasmtime does not take fuel")
+        return left
+
     def watch(self, memory: wasmtime.Memory) -> None:
         """Tell the size of `memory` from now on; whoever calls this keeps it alive."""
         self._memory = _c.addressof(memory._memory)
@@ -187,6 +196,7 @@ def _trial(engine: wasmtime.Engine) -> None:
         raise TypeError("an export has another type")
     _expect(function(store), 76)
     _expect(got, [(_TEST_NAME, _TEST_NUMBERS)])
+    _expect(gauge.take(5), store.get_fuel())
     _expect(gauge.read(), store.get_fuel())
     gauge.watch(memory)
     _expect(gauge.memory_size(), memory.data_len(store))

@@ -72,6 +72,9 @@ def test_a_gauge_reads_and_sets_fuel_and_sees_memory_grow() -> None:
     gauge = Gauge(store)
     gauge.set((1 << 63) + 5)
     assert gauge.read() == store.get_fuel() == (1 << 63) + 5
+    assert gauge.take(6) == store.get_fuel() == (1 << 63) - 1
+    assert gauge.take(1 << 63) == -1
+    assert store.get_fuel() == (1 << 63) - 1
     assert gauge.memory_size() == 0
     memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(1, 9)))
     gauge.watch(memory)
@@ -84,4 +87,6 @@ def test_a_gauge_reads_and_sets_fuel_and_sees_memory_grow() -> None:
         Gauge(plain).set(1)
     with pytest.raises(BindingChanged):
         Gauge(plain).read()
+    with pytest.raises(BindingChanged):
+        Gauge(plain).take(0)
     plain.close()
