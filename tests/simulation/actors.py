@@ -16,6 +16,7 @@ import trio
 
 from fogbank.client.errors import ClientError
 from fogbank.client.job_shell import JobSession, open_job_session
+from fogbank.client.runtimes import choose_runtime
 from fogbank.directory.addresses import Address
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Role
@@ -34,10 +35,20 @@ from fogbank.relay.job.messages import State, TaskState
 from fogbank.relay.keystore_shell import KeyStore
 from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeId
 from fogbank.sandbox.task import Task
 from tests.simulation.chance import Chance
 from tests.simulation.disk import Disk, Platter
-from tests.simulation.jobs import BAD_MODULE, ENGINE, LIES, LIMITS, MODULE, SimRunner, expected
+from tests.simulation.jobs import (
+    BAD_MODULE,
+    ENGINE,
+    LIES,
+    LIMITS,
+    MODULE,
+    SimRunner,
+    SimStore,
+    expected,
+)
 from tests.simulation.liars import Liar, SimShell
 from tests.simulation.tasks import TaskLog
 from tests.simulation.wire import SimTransport
@@ -47,6 +58,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PORT = 9001
+_NAMES = tuple(spec.name for spec in CATALOGUE)
 _START_AGAIN = 2.0
 _STARTS_MAX = 200
 _SMALL = 10
@@ -326,10 +338,13 @@ class WorkerActor(Actor):
 
     async def live(self) -> None:
         lies = self.lie == "wrong results"
-        self.runner = SimRunner(self.world.tasks.heard, lies=lies)
-        self.worker = WorkerNode(self.home(), self.runner, ENGINE, self.machine())
+        store = SimStore(Chance(self.world.seed, self.name, "runtimes", self.lives))
+        self.runner = SimRunner(self.world.tasks.heard, store, lies=lies)
+        self.worker = WorkerNode(self.home(), self.runner, ENGINE, self.machine(), store)
         try:
-            await self.worker.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.operate)
+                await self.worker.run()
         finally:
             self.worker = None
 
@@ -343,7 +358,10 @@ class ClientActor(Actor):
         self.successes = 0
         self.misled = 0
         """How many of its jobs could not succeed, by their module or their worker."""
+        self.scripts = 0
+        """How many of its tasks were done on a runtime."""
         self._count = 0
+        self._scripts = Chance(world.seed, name, "scripts")
 
     def join(self, network: str) -> None:
         """Join the network."""
@@ -367,18 +385,22 @@ class ClientActor(Actor):
         chance = self.chance
         bad = chance.once_in(0.05)
         count = chance.randint(1, 3)
+        module: bytes | RuntimeId = BAD_MODULE if bad else MODULE
+        runtime: bytes | None = None
         try:
-            async with user.worker_stream() as (stream, path):
+            if not bad and self._scripts.once_in(0.3):
+                runtime = choose_runtime(user.topology, self._scripts.choice(_NAMES)).digest
+                module = RuntimeId(runtime)
+            async with user.worker_stream(runtime=runtime) as (stream, path):
                 self.world.trace.note("job", f"{self.name}: {' '.join(path)}")
                 self.misled += bad or not self.world.actor(path[-1]).honest
-                module = BAD_MODULE if bad else MODULE
                 async with open_job_session(stream, module) as job, trio.open_nursery() as nursery:
                     for _ in range(count):
-                        nursery.start_soon(partial(self._task, job, path[-1], bad=bad))
+                        nursery.start_soon(partial(self._task, job, path[-1], module))
         except* (RelayError, ClientError, trio.BrokenResourceError) as errors:
             self.world.trace.note("no job", f"{self.name}: {_kinds(errors)}")
 
-    async def _task(self, job: JobSession, worker: str, *, bad: bool) -> None:
+    async def _task(self, job: JobSession, worker: str, module: bytes | RuntimeId) -> None:
         chance = self.chance
         self._count += 1
         attempt = f"{self.name}.{self.lives}.{self._count}"
@@ -391,13 +413,15 @@ class ClientActor(Actor):
             scope.deadline = trio.current_time() + chance.uniform(0.0, 3.0)
         try:
             with scope:
-                await self._await(job, task, log, bad=bad)
+                await self._await(job, task, log, module)
         finally:
             if not log.ends:
                 log.ends.append("cancelled")
         self.world.trace.note("task", f"{attempt} at {worker}: {log.ends[-1]}")
 
-    async def _await(self, job: JobSession, task: Task, log: TaskLog, *, bad: bool) -> None:
+    async def _await(
+        self, job: JobSession, task: Task, log: TaskLog, module: bytes | RuntimeId
+    ) -> None:
         def hear(state: TaskState) -> None:
             log.accepted |= state.task != 0 and state.state in {State.QUEUED, State.RUNNING}
 
@@ -414,10 +438,11 @@ class ClientActor(Actor):
             log.ends.append(f"refused {error.cause.name}")
             return
         log.ends.append(result.outcome.name)
-        if honest and bad and result.outcome is Outcome.COMPLETED:
+        if honest and module == BAD_MODULE and result.outcome is Outcome.COMPLETED:
             fail("results are right", f"{task.args[0]} completed without a module")
         if honest and result.outcome is Outcome.COMPLETED:
             self.successes += 1
+            self.scripts += isinstance(module, RuntimeId)
             if result.stdout != expected(task):
                 fail("results are right", f"{task.args[0]} has another's result")
             if (log.begun, log.finished) != (1, 1):

@@ -12,7 +12,8 @@ import trio
 from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
-from fogbank.sandbox.runtimes.catalogue import RuntimeId
+from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeId, RuntimeSpec
+from fogbank.sandbox.runtimes.store_shell import RuntimeRefused
 from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task
 from tests.simulation.chance import Chance
@@ -29,11 +30,44 @@ def expected(task: Task) -> bytes:
     return digest * (1 + len(task.stdin) // 64)
 
 
+class SimStore:
+    """A worker's runtimes, of which its operator adds and removes some."""
+
+    def __init__(self, chance: Chance) -> None:
+        self._chance = chance
+        self._held: tuple[RuntimeSpec, ...] = ()
+        self._draw()
+
+    def _draw(self) -> None:
+        self._held = tuple(spec for spec in CATALOGUE if self._chance.once_in(0.5))
+
+    def held(self) -> tuple[RuntimeSpec, ...]:
+        """Return those that are there."""
+        return self._held
+
+    def read(self, digest: bytes) -> bytes:
+        """Their modules are of no use to a runner that runs nothing."""
+        raise RuntimeRefused(digest.hex())
+
+    def add(self, data: bytes) -> RuntimeSpec:
+        """Nor does anyone give it one."""
+        raise RuntimeRefused(hashlib.sha256(data).hexdigest())
+
+    async def operate(self) -> None:
+        """Be the operator."""
+        while True:
+            await trio.sleep(self._chance.uniform(10.0, 60.0))
+            self._draw()
+
+
 class SimRunner:
     """Runs nothing, but answers after a while; `heard` is told what begins and ends."""
 
-    def __init__(self, heard: Callable[[str, str], None], *, lies: bool = False) -> None:
+    def __init__(
+        self, heard: Callable[[str, str], None], store: SimStore, *, lies: bool = False
+    ) -> None:
         self._heard = heard
+        self._store = store
         self._lies = lies
         self.open_jobs = 0
 
@@ -41,7 +75,10 @@ class SimRunner:
     async def open_job(self, program: bytes | RuntimeId) -> AsyncIterator[SimRunner]:
         """Make a module ready."""
         await trio.sleep(0.05)
-        if program != MODULE:
+        if isinstance(program, RuntimeId):
+            if program.digest not in {spec.digest for spec in self._store.held()}:
+                raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, "it is not held here")
+        elif program != MODULE:
             raise ModuleRefused(Outcome.INVALID_MODULE, "this is no WebAssembly module")
         self.open_jobs += 1
         try:

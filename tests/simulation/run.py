@@ -180,3 +180,4 @@ async def _peace(world: World, plan: Plan) -> None:
         await _quiet(world)
     world.trace.counts["tasks"] += len(world.tasks.logs)
     world.trace.counts["tasks done"] += sum(actor.successes for actor in world.clients())
+    world.trace.counts["scripts done"] += sum(actor.scripts for actor in world.clients())
