@@ -86,7 +86,8 @@ class Watch:
 
     async def _hear(self, reading: Reading) -> Result | None:
         """Take in a reading; return how the task ends if it does because of it."""
-        self._words += 1
+        # A pause comes of a grant, of which there are as many as its giver likes.
+        self._words += not reading.is_paused
         if self._words > _WORDS_AT_ONCE + _WORDS_PER_SECOND * self.seconds:
             raise WireError("more words on its progress than there can be")
         before = self._reading
