@@ -33,22 +33,26 @@ def serve_compiler(engine: wasmtime.Engine) -> None:
     try:
         _send(Frame.ARTIFACT, compile_module(engine, received[1]))
     except ModuleRefused as refusal:
-        _send(Frame.REFUSED, wire.encode_refusal(refusal))
+        _refuse(refusal.outcome, refusal.reason)
     except MemoryError:
         _refuse(Outcome.COMPILE_LIMIT, "compiling needs more memory than is granted")
 
 
-def serve_job(runner: Runner) -> None:
-    """Take compiled code, then run tasks on it one by one."""
-    received = _receive({Frame.ARTIFACT: _TRUSTED})
+def serve_job(runner: Runner, engine: wasmtime.Engine) -> None:
+    """Take compiled code, or a small module, then run tasks on it one by one."""
+    received = _receive({Frame.ARTIFACT: _TRUSTED, Frame.MODULE: MODULE_SIZE})
     if received is None:
         return
+    kind, body = received
     try:
-        runner.load(received[1])
-    except wasmtime.WasmtimeError as error:
+        runner.load(compile_module(engine, body) if kind is Frame.MODULE else body)
+    except ModuleRefused as refusal:
+        _refuse(refusal.outcome, refusal.reason)
+        return
+    except (wasmtime.WasmtimeError, MemoryError) as error:
         _refuse(Outcome.HOST_FAILURE, clean(str(error)))
         return
-    del received
+    del received, body
     _send(Frame.LOADED, b"")
     while (order := receive_order()) is not None:
         send_result(runner.run(order.task, order.granted, order.line))

@@ -14,6 +14,8 @@ import socket
 from fogbank.sandbox import wire
 from fogbank.sandbox.wire import Control, Packet
 
+_GARBAGE = 20_000
+"""Objects that a process makes and keeps before it looks for garbage."""
 FAILED = 70
 """How a process ends that could not do what it is for."""
 
@@ -40,8 +42,10 @@ class Forker:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(waking, select.POLLIN)
+        # What is shared must not be looked through by each process, nor soon what is its own.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         going_on = True
         while going_on:
             ready = {fd for fd, _ in poll.poll()}
@@ -52,6 +56,7 @@ class Forker:
             if self._control.fileno() in ready:
                 going_on, forked = self._obey()
                 if forked is not None:
+                    signal.set_wakeup_fd(-1)
                     # Their numbers will mean something else here: nobody must close them late.
                     for end in (waking, woken, self._control):
                         end.detach()

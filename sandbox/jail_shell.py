@@ -98,9 +98,6 @@ def confine(extent: Extent, cpu_seconds: int, filtering: Filter) -> tuple[Layer,
     From then on it can open nothing, its channel's number included, and so can wait for its
     channel by reading alone: poll and select want room for descriptors.
     """
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
     die_with_parent()
     # A domain of its own, so that it is shut off from other jailed processes too.
     layers = [_try("landlock", kernel.enter_landlock_domain)]

@@ -25,6 +25,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
+PR_SET_SECCOMP = 22
 PR_GET_NO_NEW_PRIVS = 39
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -37,9 +38,14 @@ _LANDLOCK_FILES = {1: 13, 2: 14, 3: 15, 4: 15}
 """How many kinds of access to files each version knows; later ones know 16."""
 _LANDLOCK_NETWORK, _LANDLOCK_SCOPES = 4, 6
 """The versions that first knew TCP, and sockets and signals of other domains; two kinds each."""
+_SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION = 0x2008_0522
 _LAST_CAPABILITY = 63
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
 def _checked(result: int, what: str) -> int:
@@ -54,6 +60,23 @@ def prctl(option: int, value: int = 0) -> int:
     long = ctypes.c_ulong
     return _checked(
         _libc.prctl(ctypes.c_int(option), long(value), long(0), long(0), long(0)), "prctl"
+    )
+
+
+def set_filter(program: bytes) -> None:
+    """Bind this process to a seccomp filter, a program of 8-byte instructions. Raises OSError."""
+    held = ctypes.create_string_buffer(program, len(program))
+    filtering = _FilterProgram(len(program) // 8, ctypes.addressof(held))
+    long = ctypes.c_ulong
+    _checked(
+        _libc.prctl(
+            ctypes.c_int(PR_SET_SECCOMP),
+            long(_SECCOMP_MODE_FILTER),
+            ctypes.byref(filtering),
+            long(0),
+            long(0),
+        ),
+        "seccomp",
     )
 
 

@@ -9,11 +9,11 @@ Run as `python -I -m fogbank.sandbox.launcher_shell FD CONFIG`.
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from typing import NoReturn
 
 import wasmtime
@@ -109,9 +109,7 @@ class Launcher:
     def _job(self, channel: int) -> None:
         jail_shell.close_all_but(channel)
         self._confine_job()
-        # Touches what the launcher shares with it, before a job waits for that.
-        self._runner.run(Task())
-        serve_job(self._runner)
+        serve_job(self._runner, self._engine)
 
     def _compiler(self, channel: int) -> None:
         jail_shell.close_all_but(channel)
@@ -152,7 +150,6 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     bounds = Bounds(*(int(item) for item in sys.argv[2].split(",")))
     try:
-        _check_version()
         launcher = Launcher(control, bounds)
         layers = jail_shell.isolate()
     except (SandboxUnavailable, OSError, MemoryError) as error:
@@ -164,21 +161,14 @@ def main() -> None:
         control.close()
         os._exit(1 if os.waitpid(pid, 0)[1] else 0)
     jail_shell.die_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     try:
         control.send(wire.REPORT + launcher.report(layers).encode())
     except (SandboxUnavailable, OSError) as error:
         _refuse(control, error)
     launcher.serve()
     os._exit(0)
-
-
-def _check_version() -> None:
-    installed = version("wasmtime")
-    if installed != WASMTIME:
-        raise SandboxUnavailable(
-            f"wasmtime {installed} is installed, but this release of Fogbank computes with"
-            f" {WASMTIME}: install that"
-        )
 
 
 def _refuse(control: socket.socket, error: Exception) -> NoReturn:

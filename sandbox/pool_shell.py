@@ -38,6 +38,10 @@ from fogbank.sandbox.zygotes_shell import ZygoteFailed
 
 _EXHAUSTED = frozenset({signal.SIGXCPU, signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV})
 """How a compiler ends that is out of time, memory or stack."""
+QUICK_SIZE = 64 << 10
+"""The largest module, in bytes, that is compiled by the process that runs it: one process less."""
+_QUICK_SECONDS = 2.0
+"""How long that may take; what takes longer is a compiler's, with its limits."""
 _START_SECONDS = 30.0
 """How long a fresh process may take until it is ready; a healthy one takes milliseconds."""
 
@@ -114,13 +118,32 @@ class Sandbox:
 
     async def _job(self, program: bytes | RuntimeId) -> "Job":
         if isinstance(program, bytes):
-            return Job(self.config, self._jobs, await self._compile(program))
+            quick = await self._quick(program) if len(program) <= QUICK_SIZE else None
+            return quick or self._runner((Frame.ARTIFACT, await self._compile(program)))
         if self._runtimes is None:
             raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, "this worker holds no runtimes")
         runtime = await self._runtimes.get(program, self._compile)
         if runtime.forked is None:
-            return Job(self.config, self._jobs, runtime.code)
+            return self._runner((Frame.ARTIFACT, runtime.code))
         return Job(self.config, runtime.forked, None, partial(script_task, runtime.spec))
+
+    def _runner(self, module: tuple[Frame, bytes]) -> "Job":
+        return Job(self.config, self._jobs, module)
+
+    async def _quick(self, program: bytes) -> "Job | None":
+        """Have a small module compiled by the process that is to run it.
+
+        None if it could not within what such a process has: a compiler tells why.
+        """
+        job = self._runner((Frame.MODULE, program))
+        try:
+            with trio.move_on_after(_QUICK_SECONDS):
+                await job.prepare()
+                return job
+        except ModuleRefused as refusal:
+            if refusal.outcome is not Outcome.HOST_FAILURE:
+                raise
+        return None
 
     async def _compile(self, module: bytes) -> bytes:
         bounds = self.config.compiling
@@ -154,20 +177,20 @@ class Sandbox:
 class Job:
     """One module, compiled, in a process of its own; or a runtime, in one for each task.
 
-    Without an `artifact` the processes have their module already, and are good for one task;
-    `adapt` makes a client's task one for that module.
+    `module` is what a process is sent to have the module. Without it the processes have theirs
+    already, and are good for one task; `adapt` makes a client's task one for that module.
     """
 
     def __init__(
         self,
         config: SandboxConfig,
         stock: Stock,
-        artifact: bytes | None,
+        module: tuple[Frame, bytes] | None,
         adapt: Callable[[Task], Task] = lambda task: task,
     ) -> None:
         self._config = config
         self._stock = stock
-        self._artifact = artifact
+        self._module = module
         self._adapt = adapt
         self._process: Process | None = None
         self._cpu_left = 0.0
@@ -194,7 +217,7 @@ class Job:
                 return replace(await watch.run(), seconds=watch.seconds)
             finally:
                 self._cpu_left -= math.ceil(watch.seconds)
-                if self._artifact is None or not watch.has_answered:
+                if self._module is None or not watch.has_answered:
                     await self.close()
 
     async def prepare(self, seconds: float = 0.0) -> None:
@@ -209,10 +232,10 @@ class Job:
         self._cpu_left = float(self._config.child_cpu_seconds)
         try:
             self._process = await self._stock.take()
-            if self._artifact is None:
+            if self._module is None:
                 return
             with trio.fail_after(_START_SECONDS):
-                await self._process.send(Frame.ARTIFACT, self._artifact)
+                await self._process.send(*self._module)
                 await _expect(self._process, Frame.LOADED, 0)
         except (
             ProcessDied,

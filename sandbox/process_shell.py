@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 import trio
 
 from fogbank.sandbox import wire
 from fogbank.sandbox.bounds import bounds_for
+from fogbank.sandbox.engine import WASMTIME
 from fogbank.sandbox.forks_shell import Forks, Process
 from fogbank.sandbox.jail import JailReport, SandboxUnavailable, decode_report
 from fogbank.sandbox.limits import SandboxConfig
@@ -124,9 +126,19 @@ def _read_report(data: bytes) -> JailReport:
     return decode_report(data[1:])
 
 
+def _check_version() -> None:
+    installed = version("wasmtime")
+    if installed != WASMTIME:
+        raise SandboxUnavailable(
+            f"wasmtime {installed} is installed, but this release of Fogbank computes with"
+            f" {WASMTIME}: install that"
+        )
+
+
 @asynccontextmanager
 async def open_starter(config: SandboxConfig) -> AsyncIterator[Starter]:
     """Have a launcher at hand until the block is left. Raises `SandboxUnavailable`."""
+    _check_version()
     try:
         async with trio.open_nursery() as nursery:
             starter = Starter(config, nursery)

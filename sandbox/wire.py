@@ -59,7 +59,7 @@ class Frame(enum.IntEnum):
     """The kinds of frame."""
 
     MODULE = 1
-    """To a compiling process: the binary module."""
+    """To a compiling process, or a job's if it is small: the binary module."""
     ARTIFACT = 2
     """From a compiling process, and to a job's: compiled code."""
     REFUSED = 3

@@ -104,3 +104,9 @@ SAMPLER = command(
 def exiting(code: int) -> bytes:
     """A program that exits with `code`."""
     return command(f"(call $proc_exit (i32.const {code}))", "proc_exit")
+
+
+def padded(module: bytes, size: int) -> bytes:
+    """The same program, with `size` (1 to 2^28 - 6) bytes of nothing in a section of its own."""
+    leb = bytes(((size + 5) >> 7 * at) & 0x7F | (0x80 if at < 3 else 0) for at in range(4))
+    return module + b"\0" + leb + b"\4none" + bytes(size)

@@ -16,7 +16,7 @@ from fogbank.sandbox.jail import JailReport
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
-from fogbank.sandbox.pool_shell import Job, Sandbox
+from fogbank.sandbox.pool_shell import QUICK_SIZE, Job, Sandbox
 from fogbank.sandbox.stock_shell import Stock
 from fogbank.sandbox.supply_shell import Supply
 from fogbank.sandbox.task import Task
@@ -72,7 +72,7 @@ def ended(fuel: int) -> bytes:
 async def run(said: bytes, *, closing: bool = True, supply: Supply | None = None) -> Result:
     """What a job makes of a process that says this."""
     impostor = Impostor(said, closing)
-    job = Job(SandboxConfig(), cast(Stock, impostor), b"code")
+    job = Job(SandboxConfig(), cast(Stock, impostor), (Frame.ARTIFACT, b"code"))
     result = await job.run(TASK, supply)
     await job.close()
     await impostor.close()
@@ -85,7 +85,7 @@ async def compiled(said: bytes, *, closing: bool = True) -> ModuleRefused:
     stock = cast(Stock, impostor)
     sandbox = Sandbox(SandboxConfig(), JailReport(()), (stock, stock), None)
     with pytest.raises(ModuleRefused) as info:
-        async with sandbox.open_job(programs.HELLO):
+        async with sandbox.open_job(programs.padded(programs.HELLO, QUICK_SIZE)):
             raise AssertionError("it was compiled")
     await impostor.close()
     assert impostor.killed == len(impostor.others)
@@ -181,7 +181,7 @@ async def test_the_time_of_a_pause_is_nobodys(autojump_clock: trio.abc.Clock) ->
     heard: list[Reading] = []
     supply = Supply(500, heard.append)
     impostor = Impostor(LOADED + reading(500, kind=Frame.PAUSED), closing=False)
-    job = Job(SandboxConfig(), cast(Stock, impostor), b"code")
+    job = Job(SandboxConfig(), cast(Stock, impostor), (Frame.ARTIFACT, b"code"))
     results: list[Result] = []
 
     async def watched() -> None:

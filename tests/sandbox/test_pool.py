@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from fogbank.sandbox import pool_shell
 from fogbank.sandbox.jail import MANDATORY, SandboxUnavailable
 from fogbank.sandbox.limits import MODULE_SIZE, CompileLimits, LimitError, Limits, SandboxConfig
 from fogbank.sandbox.meter import Reading
@@ -125,6 +126,34 @@ async def test_the_kernel_says_that_a_jobs_process_is_jailed(sandbox: Sandbox) -
     assert all(int(found[name], 16) == 0 for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"))
     assert len(set(found["Uid"].split())) == 1
     assert found["Uid"].split()[0] != "0"
+
+
+async def test_a_small_module_is_compiled_where_it_runs_and_else_by_a_compiler(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[int] = []
+    compile_module = Sandbox._compile
+
+    async def counting(self: Sandbox, module: bytes) -> bytes:
+        compiled.append(len(module))
+        return await compile_module(self, module)
+
+    monkeypatch.setattr(Sandbox, "_compile", counting)
+    large = programs.padded(programs.HELLO, pool_shell.QUICK_SIZE)
+    unknown = programs.text(
+        '(import "env" "f" (func)) (memory (export "memory") 1) (func (export "_start"))'
+    )
+    told = set()
+    for seconds in (10.0, 0.0):
+        # Where a runner does not get it done, a compiler says the same.
+        monkeypatch.setattr(pool_shell, "_QUICK_SECONDS", seconds)
+        for module in (programs.HELLO, large):
+            async with sandbox.open_job(module) as job:
+                assert (await job.run(TASK)).stdout == b"hello\n"
+        refusal = await refused(sandbox, unknown)
+        told.add((refusal.outcome, refusal.reason))
+    assert compiled == [len(large), len(programs.HELLO), len(large), len(unknown)]
+    assert [outcome for outcome, _ in told] == [Outcome.UNKNOWN_IMPORT]
 
 
 @pytest.mark.parametrize(

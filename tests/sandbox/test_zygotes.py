@@ -14,7 +14,7 @@ import trio
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import Outcome, Result
-from fogbank.sandbox.pool_shell import Job, Sandbox, open_sandbox
+from fogbank.sandbox.pool_shell import QUICK_SIZE, Job, Sandbox, open_sandbox
 from fogbank.sandbox.process_shell import Starter
 from fogbank.sandbox.runtimes.catalogue import CATALOGUE
 from fogbank.sandbox.runtimes.store_shell import RuntimeStore
@@ -352,6 +352,7 @@ async def test_compiled_code_is_taken_from_the_cache_and_not_if_it_was_touched(
     own.add(store.read(JAVASCRIPT.digest))
     compiled: list[int] = []
     compile_module = Sandbox._compile
+    private = programs.padded(programs.HELLO, QUICK_SIZE)
 
     async def counting(self: Sandbox, module: bytes) -> bytes:
         compiled.append(len(module))
@@ -365,14 +366,14 @@ async def test_compiled_code_is_taken_from_the_cache_and_not_if_it_was_touched(
             for _ in range(2):
                 async with sandbox.open_job(JAVASCRIPT.id) as job:
                     assert (await job.run(task)).stdout == b"1\n"
-            async with sandbox.open_job(programs.HELLO) as job:
+            async with sandbox.open_job(private) as job:
                 assert (await job.run(Task(limits=LIMITS))).succeeded
-        return [size for size in compiled if size != len(programs.HELLO)]
+        return [size for size in compiled if size != len(private)]
 
     assert await run() == [JAVASCRIPT.size]
     assert await run() == [JAVASCRIPT.size]
     # A job's own module was compiled each time, and is not in the cache.
-    assert compiled.count(len(programs.HELLO)) == 2
+    assert compiled.count(len(private)) == 2
     (entry,) = (own.folder / "compiled").glob("*.code")
     data = bytearray(entry.read_bytes())
     data[len(data) // 2] ^= 1
