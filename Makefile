@@ -70,7 +70,7 @@ conformance: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src tests tools
+	$(BIN)/mypy src tests tools examples/build.py
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: package
