@@ -77,10 +77,12 @@ lint: $(STAMP)
 package: $(STAMP)
 	@$(BIN)/python tools/check_package.py
 
-.PHONY: bench bench-onion
-bench: bench-onion
+.PHONY: bench bench-onion bench-metering
+bench: bench-onion bench-metering
 bench-onion: $(STAMP)
 	@$(BIN)/python bench/onion.py $(ARGS)
+bench-metering: $(STAMP)
+	@$(BIN)/python bench/metering.py $(ARGS)
 
 .PHONY: lock
 lock: $(STAMP)
