@@ -113,8 +113,10 @@ class Sandbox:
         """Have the runtimes that are held ready before the first job asks for one."""
         if self._runtimes is not None:
             for spec in self._runtimes.held():
-                with suppress(ModuleRefused):
-                    await self._runtimes.get(spec.id, self._compile)
+                with suppress(ModuleRefused, SandboxUnavailable, ZygoteFailed):
+                    runtime = await self._runtimes.get(spec.id, self._compile)
+                    if runtime.forked is not None:
+                        await runtime.forked.fill()
 
     async def _job(self, program: bytes | RuntimeId) -> "Job":
         if isinstance(program, bytes):

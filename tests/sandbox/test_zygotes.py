@@ -64,6 +64,10 @@ def children(pid: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 async def zygote(sandbox: Sandbox) -> int:
     """The process that the runtime was started in: the only one that has children itself."""
     outer = (await cast(Starter, sandbox._jobs._starter).launcher())._process.pid
@@ -295,7 +299,7 @@ async def test_the_kernel_says_that_each_task_is_jailed_in_a_process_of_its_own(
         assert before.isdisjoint(children(parent))
 
 
-@pytest.mark.parametrize("victim", ["task", "zygote"])
+@pytest.mark.parametrize("victim", ["task", "zygote", "launcher"])
 async def test_tasks_and_zygotes_that_are_killed_are_replaced(
     sandbox: Sandbox, job: Job, victim: str
 ) -> None:
@@ -314,7 +318,8 @@ async def test_tasks_and_zygotes_that_are_killed_are_replaced(
         await heard.wait()
         parent = await zygote(sandbox)
         # The oldest is the one that runs; it waits where its granted fuel ended.
-        os.kill(parent if victim == "zygote" else min(children(parent)), signal.SIGKILL)
+        victims = {"task": min(children(parent)), "zygote": parent, "launcher": parent_of(parent)}
+        os.kill(victims[victim], signal.SIGKILL)
     assert results[0].outcome is Outcome.HOST_FAILURE
     result = await job.run(script(COUNTED))
     assert (result.stdout, result.fuel) == (b"counted\n", fuel)
