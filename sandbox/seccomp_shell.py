@@ -2,7 +2,6 @@
 
 import os
 import struct
-from typing import Any
 
 from fogbank.sandbox import kernel_shell as kernel
 from fogbank.sandbox.jail import SandboxUnavailable
@@ -38,27 +37,19 @@ _NOBODY = 0x7FED_CBA9
 _INSTRUCTION = 8
 """Bytes of an instruction; the last four are its number."""
 _NUMBER = struct.Struct("=I")
+_MADE, _FAILED = b"\1", b"\0"
 
 
 class Filter:
-    """A filter, built once and loaded by every jailed process after it was forked."""
+    """A filter, made once and loaded by every jailed process after it was forked."""
 
     def __init__(self) -> None:
         """Raises `SandboxUnavailable` where the library for it is missing."""
-        library = _library()
-        try:
-            made = library.SyscallFilter(defaction=library.KILL_PROCESS)
-            # Calls as programs of other architectures make them (x32, i386) end it likewise.
-            made.set_attr(library.Attr.ACT_BADARCH, library.KILL_PROCESS)
-            for name in COMMON:
-                made.add_rule(library.ALLOW, name)
-            # So that an abort shows as what it is; no other process can be reached thus.
-            made.add_rule(library.ALLOW, "tgkill", library.Arg(0, library.EQ, _NOBODY))
-            self._program, self._places = _exported(made)
-        except OSError as error:
-            raise SandboxUnavailable(
-                f"the layer seccomp of the jail is missing: this kernel has none ({error})"
-            ) from None
+        self._program = bytearray(_made_apart())
+        numbers = range(_INSTRUCTION - _NUMBER.size, len(self._program), _INSTRUCTION)
+        self._places = [
+            at for at in numbers if _NUMBER.unpack_from(self._program, at)[0] == _NOBODY
+        ]
 
     def load(self) -> None:
         """Bind this process to the filter, for good. Raises OSError."""
@@ -68,23 +59,48 @@ class Filter:
         kernel.set_filter(bytes(self._program))
 
 
-def _exported(made: Any) -> tuple[bytearray, list[int]]:
-    """Return the program that the library makes of a filter, and where `_NOBODY` is in it."""
+def _made_apart() -> bytes:
+    """Have a process of its own make the program.
+
+    The library comes with modules that have something to do at each fork of whoever imported it.
+    """
     reading, writing = os.pipe()
-    with open(reading, "rb") as program:  # noqa: PTH123 -- a descriptor, not a path
-        with open(writing, "wb") as sink:  # noqa: PTH123
-            made.export_bpf(sink)
-        made_of = bytearray(program.read())
-    numbers = range(_INSTRUCTION - _NUMBER.size, len(made_of), _INSTRUCTION)
-    return made_of, [at for at in numbers if _NUMBER.unpack_from(made_of, at)[0] == _NOBODY]
+    maker = os.fork()
+    if not maker:
+        try:
+            _make(writing)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as said:  # noqa: PTH123 -- a descriptor, not a path
+        words = said.read()
+    os.waitpid(maker, 0)
+    if not words.startswith(_MADE):
+        reason = words[1:].decode("utf-8", "replace") or "nothing was made"
+        raise SandboxUnavailable(f"the layer seccomp of the jail is missing: {reason}")
+    return words[1:]
 
 
-def _library() -> Any:
+def _make(target: int) -> None:
+    """Write the program, or why there is none."""
     try:
         import pyseccomp  # noqa: PLC0415 -- looks for a C library as it is imported
     except (ImportError, OSError, RuntimeError) as error:
-        raise SandboxUnavailable(
-            f"the layer seccomp of the jail is missing ({error}): install libseccomp, which is the"
-            " package libseccomp2 on Debian and Ubuntu"
-        ) from None
-    return pyseccomp
+        reason = (
+            f"{error}; install libseccomp, which is the package libseccomp2 on Debian and Ubuntu"
+        )
+        os.write(target, _FAILED + reason.encode())
+        return
+    try:
+        made = pyseccomp.SyscallFilter(defaction=pyseccomp.KILL_PROCESS)
+        # Calls as programs of other architectures make them (x32, i386) end it likewise.
+        made.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
+        for name in COMMON:
+            made.add_rule(pyseccomp.ALLOW, name)
+        # So that an abort shows as what it is; no other process can be reached thus.
+        made.add_rule(pyseccomp.ALLOW, "tgkill", pyseccomp.Arg(0, pyseccomp.EQ, _NOBODY))
+        with open(target, "wb", buffering=0, closefd=False) as sink:
+            sink.write(_MADE)
+            made.export_bpf(sink)
+    except OSError as error:
+        os.write(target, _FAILED + f"the filter cannot be made here ({error})".encode())
