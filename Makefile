@@ -23,11 +23,12 @@ help:
 	@echo "make test         run all tests"
 	@echo "make simulate     simulate whole networks with faults (SEEDS=1000, START=0)"
 	@echo "make fuzz         fuzz every decoder, by coverage (DECODER=vote: one; SECONDS=600 for each)"
+	@echo "make fuzz-sandbox the same for what programs bring, from bytes to outcome (SECONDS=600 for each)"
 	@echo "make abuse        attack a relay of real processes, and measure what others keep"
 	@echo "make conformance  run the public programs that test WASI (SUITE=/path/to/wasi-testsuite)"
 	@echo "make lint         check style, types and the import contracts"
 	@echo "make package      build the distributions and try them in a fresh environment"
-	@echo "make bench        run every benchmark (make bench-onion: one; ARGS=--json: as JSON)"
+	@echo "make bench        run every benchmark (make bench-onion, bench-sandbox: one; ARGS=--json: as JSON)"
 	@echo "make lock         resolve requirements/*.txt anew (needs the package index)"
 	@echo "make clean        remove .venv, caches and built files"
 
@@ -58,6 +59,10 @@ $(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
 fuzz: $(FUZZ_STAMP)
 	@$(BIN)/python -m tests.fuzz $(DECODER) --seconds $(SECONDS) $(ARGS)
 
+.PHONY: fuzz-sandbox
+fuzz-sandbox: $(FUZZ_STAMP)
+	@$(BIN)/python -m tests.fuzz guest-s-run guest-s-module guest-s-calls --seconds $(SECONDS) $(ARGS)
+
 .PHONY: abuse
 abuse: $(STAMP)
 	@$(BIN)/pytest -m abuse -rP tests/abuse $(ARGS)
@@ -77,12 +82,14 @@ lint: $(STAMP)
 package: $(STAMP)
 	@$(BIN)/python tools/check_package.py
 
-.PHONY: bench bench-onion bench-metering
-bench: bench-onion bench-metering
+.PHONY: bench bench-onion bench-metering bench-sandbox
+bench: bench-onion bench-metering bench-sandbox
 bench-onion: $(STAMP)
 	@$(BIN)/python bench/onion.py $(ARGS)
 bench-metering: $(STAMP)
 	@$(BIN)/python bench/metering.py $(ARGS)
+bench-sandbox: $(STAMP)
+	@$(BIN)/python bench/sandbox.py $(ARGS)
 
 .PHONY: lock
 lock: $(STAMP)
