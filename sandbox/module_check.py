@@ -3,16 +3,17 @@
 import wasmtime
 
 from fogbank.sandbox.features import advice_on_import, missing_feature
+from fogbank.sandbox.imports import read_imports, read_types
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, clean
 from fogbank.sandbox.wasi.abi import MODULE, NO_RESULT, SIGNATURES
 from fogbank.sandbox.wat import is_wasm
 
-_KINDS = {"i": "i32", "I": "i64"}
+_KINDS = {"i": 0x7F, "I": 0x7E}
 _SHAPES = {
-    name: ([_KINDS[kind] for kind in kinds], [] if name in NO_RESULT else ["i32"])
+    name: (bytes(_KINDS[kind] for kind in kinds), b"" if name in NO_RESULT else b"\x7f")
     for name, kinds in SIGNATURES.items()
 }
-"""Parameters and results of every import that is offered."""
+"""Parameters and results of every import that is offered, as a module writes them."""
 
 _NO_START = (
     "the module exports no function _start without parameters: give it a main function and build it"
@@ -36,32 +37,29 @@ def compile_module(engine: wasmtime.Engine, wasm: bytes) -> bytes:
         module = wasmtime.Module(engine, wasm)
     except wasmtime.WasmtimeError as error:
         raise ModuleRefused(Outcome.INVALID_MODULE, _why_invalid(str(error))) from None
-    check_imports(module)
+    check_imports(wasm)
     check_exports(module)
     return bytes(module.serialize())
 
 
-def check_imports(module: wasmtime.Module) -> None:
-    """Raise `ModuleRefused` if the module imports what is not offered."""
-    unknown = [
-        (wanted.module, wanted.name or "")
-        for wanted in module.imports
-        if wanted.module != MODULE or wanted.name not in _SHAPES
-    ]
+def check_imports(wasm: bytes) -> None:
+    """Raise `ModuleRefused` if a valid module imports what is not offered."""
+    imports = read_imports(wasm)
+    unknown = [wanted for wanted in imports if not wanted.is_offered]
     if unknown:
-        where, name = unknown[0]
+        where, name = unknown[0].module, unknown[0].name
         more = f" (and {len(unknown) - 1} more that are not offered)" if unknown[1:] else ""
         raise ModuleRefused(
             Outcome.UNKNOWN_IMPORT,
             f"the module imports {clean(f'{where[:100]}.{name[:100]}')}{more}:"
             f" {advice_on_import(where, name)}",
         )
-    for wanted in module.imports:
-        name = wanted.name or ""
-        full = f"{MODULE}.{name}"
-        if not isinstance(wanted.type, wasmtime.FuncType) or _shape(wanted.type) != _SHAPES[name]:
+    types = read_types(wasm) if imports else ()
+    for wanted in imports:
+        if types[wanted.type] != _SHAPES[wanted.name]:
             raise ModuleRefused(
-                Outcome.UNKNOWN_IMPORT, f"the module imports {full} with another type than it has"
+                Outcome.UNKNOWN_IMPORT,
+                f"the module imports {MODULE}.{wanted.name} with another type than it has",
             )
 
 
@@ -71,7 +69,7 @@ def check_exports(module: wasmtime.Module) -> None:
     for export in module.exports:
         if export.name == "_start":
             kind = export.type
-            start = isinstance(kind, wasmtime.FuncType) and _shape(kind) == ([], [])
+            start = isinstance(kind, wasmtime.FuncType) and not (kind.params or kind.results)
         elif export.name == "_initialize":
             library = True
         elif export.name == "memory":
@@ -94,7 +92,3 @@ def _why_invalid(words: str) -> str:
     if "unexpected end" in said:
         return f"the module is cut off: copy or build it again ({said})"
     return f"the module is not valid: {clean(words)}"
-
-
-def _shape(kind: wasmtime.FuncType) -> tuple[list[str], list[str]]:
-    return [str(item) for item in kind.params], [str(item) for item in kind.results]

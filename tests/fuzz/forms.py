@@ -17,9 +17,12 @@ from tests.fuzz.kinds import Form
 from tests.fuzz.signing import parsed
 
 _LENGTH = 4
+_HEAD = 8
+"""Bytes before a module's first section: a word that names the format, and its version."""
+_CODE = 10
 
 
-def taken_apart(data: bytes, form: Form) -> Any:
+def taken_apart(data: bytes, form: Form) -> Any:  # noqa: PLR0911 -- a table
     """Return the value that an input encodes, or None if it encodes none."""
     try:
         match form:
@@ -31,13 +34,15 @@ def taken_apart(data: bytes, form: Form) -> Any:
                 return tomllib.loads(data.decode())
             case Form.FRAMES:
                 return _frames(data)
+            case Form.WASM:
+                return _sections(data)
             case Form.BYTES:
                 return None
     except (ValueError, RecursionError):
         return None
 
 
-def put_together(value: Any, form: Form) -> bytes | None:
+def put_together(value: Any, form: Form) -> bytes | None:  # noqa: PLR0911 -- a table
     """Return the input that encodes a value, or None if there is none."""
     try:
         match form:
@@ -49,6 +54,8 @@ def put_together(value: Any, form: Form) -> bytes | None:
                 return tomli_w.dumps(_textual(value)).encode()
             case Form.FRAMES:
                 return _joined(value)
+            case Form.WASM:
+                return _module(value)
             case Form.BYTES:
                 return None
     except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):
@@ -98,3 +105,64 @@ def _joined(parts: Any) -> bytes:
             case _:
                 joined += encode(part)
     return bytes(joined)
+
+
+def _sections(data: bytes) -> list[Any]:
+    """Return a module's head and sections; raise ValueError if their lengths do not fit."""
+    module: list[Any] = [data[:_HEAD]]
+    at = _HEAD
+    while at < len(data):
+        kind = data[at]
+        content, at = _counted(data, at + 1)
+        module.append([kind, _bodies(content) if kind == _CODE else content])
+    return module
+
+
+def _bodies(content: bytes) -> list[bytes]:
+    count, at = _number(content, 0)
+    bodies = []
+    for _ in range(count):
+        body, at = _counted(content, at)
+        bodies.append(body)
+    if at != len(content):
+        raise ValueError("a code section that goes on")
+    return bodies
+
+
+def _module(value: Any) -> bytes:
+    head, *sections = value
+    module = bytearray()
+    module += head
+    for kind, content in sections:
+        if isinstance(content, list):
+            bodies = b"".join(_leb(len(body)) + body for body in content)
+            content = _leb(len(content)) + bodies  # noqa: PLW2901
+        module += bytes([kind]) + _leb(len(content)) + content
+    return bytes(module)
+
+
+def _counted(data: bytes, at: int) -> tuple[bytes, int]:
+    size, at = _number(data, at)
+    if size > len(data) - at:
+        raise ValueError("a part that ends too soon")
+    return data[at : at + size], at + size
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a LEB128 number, and say where it ends."""
+    value = shift = 0
+    while at < len(data):
+        value |= (data[at] & 127) << shift
+        shift += 7
+        at += 1
+        if not data[at - 1] & 128:
+            return value, at
+    raise ValueError("a number that does not end")
+
+
+def _leb(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*encoded, value])

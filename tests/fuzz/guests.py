@@ -10,7 +10,8 @@ import wasmtime
 from fogbank.sandbox.engine import make_engine
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.module_check import compile_module
-from fogbank.sandbox.outcome import ModuleRefused
+from fogbank.sandbox.outcome import ModuleRefused, Outcome
+from fogbank.sandbox.runner import Runner
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wasi.abi import SIGNATURES
 from fogbank.sandbox.wasi.descriptors import OutputLimit
@@ -18,6 +19,7 @@ from fogbank.sandbox.wasi.process import ProcExit
 from fogbank.sandbox.wasi.system import System
 from fogbank.sandbox.wat import module_from_file
 from tests.fuzz.kinds import Decoder, Form
+from tests.sandbox import programs
 
 TEXT = b"""(module
  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -26,11 +28,39 @@ TEXT = b"""(module
 """
 MODULE = bytes(wasmtime.wat2wasm(TEXT))
 
+SAMPLES = (
+    programs.ECHO,
+    programs.SAMPLER,
+    programs.TABLE_GROW,
+    programs.RECURSION,
+    programs.GROW_AND_EXIT,
+    programs.TRAP,
+    programs.HUGE,
+)
+
 
 @cache
 def engine() -> wasmtime.Engine:
     """The engine that a worker compiles with."""
     return make_engine()
+
+
+@cache
+def runner() -> Runner:
+    """What runs a program in a job's process."""
+    return Runner(engine())
+
+
+def ran(data: bytes) -> Outcome:
+    """Take a client's bytes all the way: compile them, run what they are, return how it ended."""
+    runner().load(compile_module(engine(), data))
+    result = runner().run(TASK)
+    assert result.outcome not in {Outcome.HOST_FAILURE, Outcome.INVALID_MODULE}, result.reason
+    assert result.fuel <= TASK.limits.fuel
+    assert len(result.stdout) + len(result.stderr) <= TASK.limits.output
+    # In another instance it is the same.
+    assert runner().run(TASK) == result
+    return result.outcome
 
 
 def compiled(data: bytes) -> int:
@@ -160,6 +190,7 @@ POLL = called(
 GUESTS = [
     Decoder("guest's calls", guest_calls, CALLS, GuestEnded, False, (POLL, LINKS), form=Form.BYTES),
     Decoder("guest's module", compiled, MODULE, ModuleRefused, False, form=Form.BYTES),
+    Decoder("guest's run", ran, SAMPLES[0], ModuleRefused, False, SAMPLES[1:], form=Form.WASM),
     Decoder(
         "module of a user",
         module_from_file,

@@ -29,6 +29,8 @@ class Form(Enum):
     CBOR = "cbor"
     TOML = "toml"
     JSON = "json"
+    WASM = "wasm"
+    """A binary module: sections, and in the code section the bodies of functions, by length."""
     FRAMES = "frames"
     """A length of four bytes before each CBOR document, and attachments between them."""
 

@@ -155,3 +155,22 @@ def test_no_bytes_mislead_the_reader_of_imports(noise: bytes, at: int) -> None:
         except ValueError:
             continue
         assert all(isinstance(item.name, str) for item in found)
+
+
+@pytest.mark.parametrize("shape", ["(param v128 i32 i32 i32) (result i32)", "(result v128)"])
+def test_an_import_with_vectors_among_its_types_is_named(shape: str) -> None:
+    module = module_from_file(
+        f"""(module (import "wasi_snapshot_preview1" "fd_write" (func {shape}))
+        (memory (export "memory") 1) (func (export "_start")))""".encode()
+    )
+    with pytest.raises(ModuleRefused, match="fd_write with another type") as info:
+        compile_module(make_engine(), module)
+    assert info.value.outcome is Outcome.UNKNOWN_IMPORT
+
+
+def test_a_start_with_vectors_is_none() -> None:
+    module = module_from_file(
+        b'(module (memory (export "memory") 1) (func (export "_start") (param v128)))'
+    )
+    with pytest.raises(ModuleRefused, match="no function _start without parameters"):
+        compile_module(make_engine(), module)
