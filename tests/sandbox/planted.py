@@ -2,8 +2,9 @@
 
 Run as a script with `root` or `user`: who starts the sandbox. The processes are those of a real
 sandbox; only its compiler is another. One that is planted itself runs the code that its module
-brings, another hands its job's process compiled code with that in it. All is done twice: in the
-whole jail, and without the filter, so that the layers below it are seen too.
+brings, another hands its job's process compiled code with that in it. What a zygote forks runs what
+its task brings. All is done twice: in the whole jail, and without the filter, so that the layers
+below it are seen too.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
+import hashlib
 import json
 import mmap
 import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,12 +29,22 @@ import pyseccomp  # noqa: F401 -- an ordinary user may not be allowed to read it
 import trio
 import wasmtime
 
-from fogbank.sandbox import child_shell, launcher_shell, process_shell
+from fogbank.sandbox import (
+    child_shell,
+    launcher_shell,
+    pool_shell,
+    process_shell,
+    runtimes_shell,
+)
 from fogbank.sandbox.forks_shell import Process, ProcessDied
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.module_check import compile_module
-from fogbank.sandbox.outcome import ModuleRefused, Outcome
+from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.pool_shell import Job, Sandbox, open_sandbox
+from fogbank.sandbox.runner import Order
+from fogbank.sandbox.runtimes import catalogue, store_shell
+from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeId
+from fogbank.sandbox.runtimes.store_shell import RuntimeStore
 from fogbank.sandbox.seccomp_shell import Filter
 from fogbank.sandbox.task import Task
 from tests.sandbox import programs
@@ -38,11 +52,21 @@ from tests.sandbox.attempts import Around, ended, refused
 from tests.sandbox.native import HOST, ROOM, Step, machine_code, plant
 
 USERS = {"root": 0, "user": 1000}
-KINDS = ("runner", "compiler")
+KINDS = ("runner", "compiler", "zygote's fork")
 FILTERS = ("with", "without")
 TASK = Task(limits=Limits(fuel=10**7, memory=1 << 24, output=1000, wall_seconds=20.0))
 CONFIG = SandboxConfig(processes=2, spares=1)
 _MARK = b"\7planted"
+RUNTIME = programs.command(
+    programs.vector(0, 64, 8)
+    + "(drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))",
+    "fd_read",
+)
+"""In place of Python: reads its input, where a zygote waits for a task."""
+SPEC = replace(
+    CATALOGUE[0], digest=hashlib.sha256(RUNTIME).digest(), size=len(RUNTIME), name="python"
+)
+child_shell_receive = child_shell.receive_order
 
 
 def carrying(kind: str, code: bytes) -> bytes:
@@ -60,12 +84,28 @@ def evil_compiler(engine: wasmtime.Engine, module: bytes) -> bytes:
     kind, _, code = module[at + len(_MARK) :].partition(b"\0")
     if kind == b"runner":
         return plant(compile_module(engine, module), code)
+    raise ModuleRefused(Outcome.INVALID_MODULE, f"answer {run_code(code)}")
+
+
+def evil_order() -> Order | None:
+    """Take a task's order like the real one, unless the task brings machine code."""
+    order = child_shell_receive()
+    if order is not None and (at := order.task.stdin.find(_MARK)) >= 0:
+        answer = run_code(order.task.stdin[at + len(_MARK) :])
+        told = answer.to_bytes(8, "little", signed=True)
+        child_shell.send_result(Result(Outcome.COMPLETED, 0, 0, told))
+        os._exit(0)
+    return order
+
+
+def run_code(code: bytes) -> int:
+    """Run machine code right here, and return its answer."""
     with mmap.mmap(-1, ROOM, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as memory:
         memory[: len(code)] = code
         first = ctypes.c_char.from_buffer(memory)
-        answer = ctypes.CFUNCTYPE(ctypes.c_int64)(ctypes.addressof(first))()
+        answer = int(ctypes.CFUNCTYPE(ctypes.c_int64)(ctypes.addressof(first))())
         del first
-    raise ModuleRefused(Outcome.INVALID_MODULE, f"answer {answer}")
+    return answer
 
 
 class ForkedLauncher:
@@ -120,9 +160,14 @@ def _children(pid: int) -> list[int]:
 
 async def attempt(sandbox: Sandbox, kind: str, steps: Iterable[Step]) -> str:
     """Let planted code try something, and tell its answer or how its process ended."""
+    code = machine_code(steps)
+    program: bytes | RuntimeId
+    program, task = carrying(kind, code), TASK
+    if kind == KINDS[2]:
+        program, task = SPEC.id, replace(TASK, stdin=_MARK + code)
     try:
-        async with sandbox.open_job(carrying(kind, machine_code(steps))) as job:
-            result = await job.run(TASK)
+        async with sandbox.open_job(program) as job:
+            result = await job.run(task)
     except ModuleRefused as refusal:
         return refusal.reason.rpartition(": ")[2]
     if result.outcome is Outcome.COMPLETED:
@@ -130,9 +175,9 @@ async def attempt(sandbox: Sandbox, kind: str, steps: Iterable[Step]) -> str:
     return result.reason.rpartition(": ")[2]
 
 
-async def attempts(listener: socket.socket) -> dict[str, Any]:
+async def attempts(listener: socket.socket, store: RuntimeStore) -> dict[str, Any]:
     """Try everything, beside a job that is to go on undisturbed."""
-    async with open_sandbox(CONFIG) as sandbox, sandbox.open_job(programs.HELLO) as other:
+    async with open_sandbox(CONFIG, store) as sandbox, sandbox.open_job(programs.HELLO) as other:
         launcher = await cast(process_shell.Starter, sandbox._jobs._starter).launcher()
         assert (await other.run(TASK)).succeeded
         process = other._process
@@ -171,15 +216,26 @@ def main() -> None:
         await self.end()
         return ProcessDied(self._code)
 
+    child_shell.receive_order = evil_order
+    # Small modules too are to be compiled by a process of its own.
+    pool_shell.QUICK_SIZE = 0
+    for module in (catalogue, store_shell, runtimes_shell):
+        module.CATALOGUE = (SPEC,)  # type: ignore[attr-defined]
     process_shell._open_launcher = forked  # type: ignore[assignment]
     Process._death = death  # type: ignore[method-assign]
     found = {}
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as local:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.socket(socket.AF_UNIX) as local,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        store = RuntimeStore(Path(folder))
+        store.add(RUNTIME)
         local.bind(b"\0fogbank")
         local.listen()
-        found["with"] = trio.run(attempts, listener)
+        found["with"] = trio.run(attempts, listener, store)
         Filter.load = lambda _: None  # type: ignore[method-assign, assignment]
-        found["without"] = trio.run(attempts, listener)
+        found["without"] = trio.run(attempts, listener, store)
         for reachable in (listener, local):
             reachable.setblocking(False)
             with contextlib.suppress(BlockingIOError):

@@ -1,7 +1,7 @@
 """Native code planted where an escaped module would be gets nowhere (spec/07 §8).
 
-As root and as an ordinary user; in the process that compiles and in the one that runs a job; in the
-whole jail, and with the filter taken away.
+As root and as an ordinary user; in the process that compiles, the one that runs a job, and the one
+that a zygote forks for a script; in the whole jail, and with the filter taken away.
 """
 
 import json
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTHING = Around(0, b"", 0)
 REFUSED = refused(NOTHING)
 ENDED = ended(NOTHING)
+KINDS = {"runner", "compiler", "zygote's fork"}
 PASSING = {
     "write to any other descriptor",
     "read from any other descriptor",
@@ -60,7 +61,7 @@ def failed(answer: str) -> bool:
 def test_planted_code_is_ended_by_the_filter(found: dict[str, Any], name: str) -> None:
     assert set(MANDATORY) <= set(found["with"]["layers"])
     attempt = found["with"][name]
-    assert set(attempt) == {"runner", "compiler"}
+    assert set(attempt) == KINDS
     for answer in attempt.values():
         assert failed(answer) if name in PASSING else answer == KILLED
 
@@ -70,7 +71,7 @@ def test_without_the_filter_planted_code_is_refused(found: dict[str, Any], name:
     if missing := set(OPTIONAL) - set(found["without"]["layers"]) - {"user_namespace"}:
         pytest.skip(f"this kernel lacks {', '.join(sorted(missing))}")
     attempt = found["without"][name]
-    assert set(attempt) == {"runner", "compiler"}
+    assert set(attempt) == KINDS
     for answer in attempt.values():
         assert failed(answer)
 
@@ -80,7 +81,7 @@ def test_without_the_filter_no_one_is_harmed(found: dict[str, Any], name: str) -
     attempt = found["without"][name]
     if "landlock" not in found["without"]["layers"] and name == "kill all":
         pytest.skip("this kernel lacks landlock")
-    assert set(attempt) == {"runner", "compiler"}
+    assert set(attempt) == KINDS
 
 
 def test_nobody_outside_heard_of_it(found: dict[str, Any]) -> None:
