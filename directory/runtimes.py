@@ -12,7 +12,7 @@ from fogbank.directory.entries import MAX_RUNTIMES, is_name
 from fogbank.relay.codec import Value, decode, encode
 from fogbank.relay.errors import ProtocolError
 from fogbank.sandbox.limits import MODULE_SIZE
-from fogbank.sandbox.runtimes.catalogue import CATALOGUE, DIGEST_SIZE
+from fogbank.sandbox.runtimes.catalogue import CATALOGUE, DIGEST_SIZE, RuntimeId
 
 EXTENSION = 2
 """The number of the vote's extension that holds a list of runtimes (spec/05 §3.1)."""
@@ -26,6 +26,11 @@ class Runtime:
     name: str
     digest: bytes
     size: int
+
+    @property
+    def id(self) -> RuntimeId:
+        """How a job names it."""
+        return RuntimeId(self.digest)
 
 
 Runtimes = tuple[Runtime, ...]

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.system.networks import Network, start_network, stop_network
-from tests.toolchains import runtime_store
+from fogbank.sandbox.runtimes.store_shell import RuntimeStore
+from fogbank.testnet.layout import Size
+from fogbank.testnet.up import _make_homes
+from tests.system.networks import Network, fog, start_network, stop_network
+from tests.toolchains import runtime_module, runtime_store
 
 pytestmark = pytest.mark.network
 PATIENCE = 60.0
@@ -149,6 +152,23 @@ def test_what_cannot_be_added_or_removed_is_told(
     answer = home.fog("worker", "runtime", *arguments, "--dir", "w")
     assert answer.returncode == 125
     assert sentence in answer.stderr.decode()
+
+
+def test_the_workers_of_a_test_network_hold_what_was_asked_for(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    module = runtime_module("javascript", request)
+    made = _make_homes(tmp_path, Size(1, 3, 2), [module])
+    held = {
+        place.nickname: [spec.name for spec in RuntimeStore(place.folder / "runtimes").held()]
+        for place in made.values()
+    }
+    assert {name for name, names in held.items() if names} == {"worker1", "worker2"}
+    assert held["worker1"] == ["javascript"]
+    answer = fog("testnet", "up", "--dir", tmp_path / "other", "--runtime", "cobol")
+    assert answer.returncode == 125
+    assert b"there is no runtime cobol" in answer.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_only_a_worker_holds_runtimes(tmp_path: Path) -> None:

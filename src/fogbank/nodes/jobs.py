@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fogbank.client.errors import NoPath
 from fogbank.client.job_shell import OnState, run_task
 from fogbank.client.runtimes import choose_runtime
 from fogbank.nodes.user import User
@@ -11,7 +12,7 @@ from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.errors import Cause, JobRefused
 from fogbank.relay.keys import NodeId
 from fogbank.sandbox.outcome import Outcome
-from fogbank.sandbox.runtimes.catalogue import RuntimeId, RuntimeSpec
+from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
 from fogbank.sandbox.task import Task
 
 _WORKERS_MAX = 4
@@ -30,24 +31,34 @@ async def run_job(
     Returns its result, and the nicknames on the way to who ran it. Raises `NoPath`,
     `CircuitUnavailable`, `JobRefused` or `JobInterrupted`.
     """
-    module: bytes | RuntimeId = b""
-    runtime: bytes | None = None
-    if isinstance(program, RuntimeSpec):
-        runtime = choose_runtime(user.topology, program.name).digest
-        module = RuntimeId(runtime)
-    else:
-        module = program
+    if isinstance(program, bytes):
+        async with user.worker_stream() as (stream, path):
+            say(_way(path))
+            return await run_task(stream, program, task, on_state), path
+    runtime = choose_runtime(user.topology, program.name).id
     tried: set[NodeId] = set()
     while True:
-        async with user.worker_stream(runtime=runtime, tried=tried) as (stream, path):
-            say(f"circuit: {' → '.join(path)}")
-            last = runtime is None or len(tried) >= _WORKERS_MAX
-            try:
-                result = await run_task(stream, module, task, on_state)
-            except JobRefused as refusal:
-                if last or refusal.cause is not Cause.MODULE:
-                    raise
-            else:
-                if last or result.outcome is not Outcome.UNKNOWN_RUNTIME:
-                    return result, path
+        try:
+            async with user.worker_stream(runtime=runtime.digest, tried=tried) as (stream, path):
+                say(_way(path))
+                last = len(tried) >= _WORKERS_MAX
+                try:
+                    result = await run_task(stream, runtime, task, on_state)
+                except JobRefused as refusal:
+                    if last or refusal.cause is not Cause.MODULE:
+                        raise
+                else:
+                    if last or result.outcome is not Outcome.UNKNOWN_RUNTIME:
+                        return result, path
+        except NoPath as error:
+            if not tried:
+                raise
+            raise NoPath(
+                f"none of the workers that the consensus names holds the runtime {program.name} "
+                "any more: wait for the next consensus"
+            ) from error
         say(f"{path[-1]} does not hold the runtime any more: trying another worker")
+
+
+def _way(path: tuple[str, ...]) -> str:
+    return f"circuit: {' → '.join(path)}"
