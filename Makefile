@@ -82,14 +82,16 @@ lint: $(STAMP)
 package: $(STAMP)
 	@$(BIN)/python tools/check_package.py
 
-.PHONY: bench bench-onion bench-metering bench-sandbox
-bench: bench-onion bench-metering bench-sandbox
+.PHONY: bench bench-onion bench-metering bench-sandbox bench-arrays
+bench: bench-onion bench-metering bench-sandbox bench-arrays
 bench-onion: $(STAMP)
 	@$(BIN)/python bench/onion.py $(ARGS)
 bench-metering: $(STAMP)
 	@$(BIN)/python bench/metering.py $(ARGS)
 bench-sandbox: $(STAMP)
 	@$(BIN)/python bench/sandbox.py $(ARGS)
+bench-arrays: $(STAMP)
+	@$(BIN)/python -m bench.arrays $(ARGS)
 
 .PHONY: lock
 lock: $(STAMP)

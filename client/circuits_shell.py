@@ -106,9 +106,9 @@ class CircuitBuilder(Generic[_C]):
         self.chooser = chooser
         self.limits = limits
 
-    def circuits(self) -> CircuitSet[_C]:
-        """Return an empty set of circuits, for one job."""
-        return CircuitSet(self)
+    def circuits(self, failures: float | None = None) -> CircuitSet[_C]:
+        """Return an empty set of circuits, for one job, of which so many attempts may fail."""
+        return CircuitSet(self, self.limits.job_failures if failures is None else failures)
 
     def entrance(self, topology: Topology) -> Entrance:
         """Bring the guards up to date; return by which relays to begin."""
@@ -163,8 +163,9 @@ class CircuitBuilder(Generic[_C]):
 class CircuitSet(Generic[_C]):
     """The circuits of one job: no other job uses them, and they end with it (spec/06 §4)."""
 
-    def __init__(self, builder: CircuitBuilder[_C]) -> None:
+    def __init__(self, builder: CircuitBuilder[_C], failures: float) -> None:
         self._builder = builder
+        self._most_failures = failures
         self._circuits: list[_C] = []
         self._failures = 0
 
@@ -184,6 +185,12 @@ class CircuitSet(Generic[_C]):
         while self._circuits:
             self._circuits.pop().close()
 
+    def end(self, circuit: _C) -> None:
+        """End one of the circuits."""
+        circuit.close()
+        if circuit in self._circuits:
+            self._circuits.remove(circuit)
+
     async def to_worker(
         self,
         topology: Topology,
@@ -192,16 +199,17 @@ class CircuitSet(Generic[_C]):
         engine: str | None = None,
         runtime: bytes | None = None,
         exclude: frozenset[NodeId] = frozenset(),
+        attempts: int | None = None,
     ) -> BuiltCircuit[_C]:
         """Build a new circuit to a worker: a given one, or one drawn by weight that fits.
 
         It fits if it is of the engine class, holds the runtime and is not excluded. Raises
-        `NoPath`, or `CircuitUnavailable` once the budget is spent.
+        `NoPath`, or `CircuitUnavailable` once the budget, or so many attempts, are spent.
         """
         draw = partial(choose_worker, topology, self._builder.chooser)
         draw = partial(draw, engine=engine, runtime=runtime)
         choice = _WorkerChoice(topology, self._builder.chooser, worker, draw, exclude)
-        return await self._build(topology, choice.path)
+        return await self._build(topology, choice.path, attempts)
 
     async def to_authority(self, topology: Topology, authority: NodeId) -> BuiltCircuit[_C]:
         """Build a new circuit to an authority of the consensus; errors as for `to_worker`."""
@@ -216,16 +224,19 @@ class CircuitSet(Generic[_C]):
         return await self._build(topology, path)
 
     async def _build(
-        self, topology: Topology, choose: Callable[[Entrance, Avoid], Path]
+        self,
+        topology: Topology,
+        choose: Callable[[Entrance, Avoid], Path],
+        attempts: int | None = None,
     ) -> BuiltCircuit[_C]:
         limits = self._builder.limits
         trouble: list[str] = []
         unlinked: set[NodeId] = set()
         avoid = Avoid()
         with trio.move_on_after(limits.build_seconds):
-            for _ in range(limits.build_attempts):
-                if self._failures >= limits.job_failures:
-                    trouble.append(f"{limits.job_failures} attempts failed for this job")
+            for _ in range(attempts or limits.build_attempts):
+                if self._failures >= self._most_failures:
+                    trouble.append(f"{self._failures} attempts failed for this job")
                     break
                 entrance = self._builder.entrance(topology).without(unlinked)
                 if unlinked and not entrance.guards:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fogbank.client.errors import ClientError
+from fogbank.client.scheduling.tasks import TaskEnd
+from fogbank.client.scheduling.words import Ending as TaskEnding
 from fogbank.relay.errors import RelayError
+from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.errors import JobRefused
 from fogbank.sandbox.outcome import ModuleRefused, Outcome
 
@@ -48,6 +51,20 @@ def ending_of_error(error: RelayError | ClientError | ModuleRefused) -> Ending:
         return ending_of(error.outcome, reason=error.reason)
     code = ExitCode.REFUSED if isinstance(error, JobRefused) else ExitCode.FAILED
     return Ending(code, str(error))
+
+
+def ending_of_task(end: TaskEnd) -> Ending:
+    """Return what the end of an array's task is at the command line (spec/11 §2)."""
+    match end:
+        case TaskEnd(ending=TaskEnding.EXPIRED):
+            return Ending(ExitCode.TIMEOUT, "The array's time was up before the task had ended.")
+        case TaskEnd(ending=TaskEnding.CANCELLED):
+            return Ending(ExitCode.CANCELLED, "The task was cancelled.")
+        case TaskEnd(result=TaskResult() as result):
+            return ending_of(result.outcome, result.exit_code, result.reason)
+        case TaskEnd(error=(RelayError() | ClientError()) as error):
+            return ending_of_error(error)
+    return Ending(ExitCode.FAILED, "No worker could be reached: try again in a while.")
 
 
 _OUTCOMES: dict[Outcome, tuple[ExitCode, str, str]] = {

@@ -45,6 +45,7 @@ class JobRefused(JobError):
         super().__init__(f"{what}: {words}.{hint}")
         self.cause = cause
         self.reason = reason
+        self.here = here
 
 
 class JobInterrupted(JobError):

@@ -8,6 +8,7 @@ import typer
 
 import fogbank
 from fogbank.cli import check, demo, jobs, keys, network, nodes, policy, runtimes, status, testnet
+from fogbank.cli import map as map_command
 from fogbank.cli.output import FAILED, emit
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app.add_typer(network.app, name="network")
 app.add_typer(testnet.app, name="testnet")
 app.command()(jobs.run)
 app.command()(check.check)
+app.command("map", cls=map_command.MapCommand)(map_command.map_tasks)
 app.command()(network.join)
 app.command()(demo.demo)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fogbank.cli.home import user_home
-from fogbank.cli.output import emit, emit_errors, errors_in_words, note
+from fogbank.cli.output import as_text, emit, emit_errors, errors_in_words, note
 from fogbank.cli.programs import read_module, read_task, runtime_of
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def _report(result: TaskResult, path: tuple[str, ...], code: int) -> dict[str, o
         "exit_code": code,
         "fuel": result.fuel,
         "path": list(path),
-        "stdout": _text(bytes(result.stdout)),
-        "stderr": _text(bytes(result.stderr)),
+        "stdout": as_text(bytes(result.stdout)),
+        "stderr": as_text(bytes(result.stderr)),
         "stdout_base64": base64.b64encode(result.stdout).decode(),
         "stderr_base64": base64.b64encode(result.stderr).decode(),
     }
@@ -123,11 +123,3 @@ def _show_error(error: BaseException, ending: Ending) -> None:
         "exit_code": ending.code,
     }
     emit(json.dumps(report))
-
-
-def _text(data: bytes) -> str | None:
-    """Return output as text, or None if it is not UTF-8; its bytes stand in base64 in any case."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None

@@ -74,6 +74,14 @@ def read_bounded(path: Path, most: int) -> bytes:
     return data
 
 
+def as_text(data: bytes) -> str | None:
+    """Return output as text, or None if it is not UTF-8; its bytes stand in base64 in any case."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 @contextmanager
 def errors_in_words(report: ErrorReport | None = None) -> Iterator[None]:
     """Turn every error into one sentence and an exit code; `FOG_DEBUG=1` shows the traceback.

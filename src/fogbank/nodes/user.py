@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from fogbank.client.circuits_shell import CircuitBuilder, directly
+from fogbank.client.circuits_shell import CircuitBuilder, CircuitSet, directly
 from fogbank.client.directory_cache_shell import DirectoryCache, DirectoryOpener
 from fogbank.client.errors import DirectoryUnavailable
 from fogbank.client.guards_store_shell import GuardStore
@@ -52,6 +52,10 @@ class User:
     def workers(self) -> tuple[Entry, ...]:
         """Return the workers that run now."""
         return tuple(self.topology.workers.items)
+
+    def circuits(self, failures: float | None = None) -> CircuitSet[Circuit]:
+        """Return an empty set of circuits, for one job, of which so many attempts may fail."""
+        return self._builder.circuits(failures)
 
     @asynccontextmanager
     async def worker_stream(

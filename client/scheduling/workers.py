@@ -1,0 +1,179 @@
+"""The workers of one array: who is drawn next, who rests, how fast they are (spec/11 §3). Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from fogbank.client.chance import Chooser, Weighted, jitter
+from fogbank.client.scheduling.limits import ArrayLimits
+from fogbank.client.scheduling.words import Candidate, Terms
+from fogbank.relay.keys import NodeId
+
+_NEWEST = 0.3
+"""How much the newest observation of a worker's speed counts."""
+_NEWEST_OF_ALL = 0.02
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One session at a worker: it runs its attempts one after the other.
+
+    `head_since`: when its first attempt came to its turn. `terms` are None until it is open.
+    """
+
+    number: int
+    worker: Worker
+    terms: Terms | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    head_since: float = 0.0
+    draining: bool = False
+
+    def room(self, limits: ArrayLimits) -> int:
+        """Return how many more tasks it takes now."""
+        if self.terms is None or self.draining:
+            return 0
+        depth, mean = 1, self.worker.mean
+        if mean is not None:
+            depth += int(min(limits.lookahead / max(mean, 1e-6), limits.depth))
+        return max(0, min(depth, limits.depth, self.terms.tasks) - len(self.attempts))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attempt:
+    """One run of a task in a lane."""
+
+    number: int
+    task: int
+    lane: Lane
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """What is known of a worker.
+
+    `mean`: seconds that its tasks take. `most`: how many lanes it may have.
+    """
+
+    candidate: Candidate
+    lanes: set[int] = field(default_factory=set)
+    listed: bool = True
+    barred: bool = False
+    most: int = 1
+    mean: float | None = None
+    failures: int = 0
+    rests_until: float = -math.inf
+
+    def is_free(self, now: float) -> bool:
+        """Tell whether it may be drawn, having no lane yet."""
+        return self.listed and not self.barred and not self.lanes and self.rests_until <= now
+
+
+class Workers:
+    """All that were listed since the array began."""
+
+    def __init__(self, limits: ArrayLimits, chooser: Chooser) -> None:
+        self._limits = limits
+        self._chooser = chooser
+        self._known: dict[NodeId, Worker] = {}
+        self._draw: Weighted[Worker] = Weighted((), ())
+        self._work: float | None = None
+        self._none_until = -math.inf
+        self.spare: dict[NodeId, Worker] = {}
+        """Those that are open and have room for more lanes."""
+
+    def update(self, candidates: Iterable[Candidate]) -> None:
+        """Take up a consensus; who is not in it is not drawn any more."""
+        for worker in self._known.values():
+            worker.listed = False
+        for candidate in candidates:
+            worker = self._known.setdefault(candidate.identity, Worker(candidate))
+            worker.candidate, worker.listed = candidate, True
+        listed = [worker for worker in self._known.values() if worker.listed]
+        self._draw = Weighted(listed, (worker.candidate.weight for worker in listed))
+        self._none_until = -math.inf
+
+    def draw(self, now: float, refuse: Callable[[Worker], bool]) -> Worker | None:
+        """Return one that has room for another lane, else draw a new one by weight.
+
+        One that `refuse` names is not taken. None is final for a second.
+        """
+        if now < self._none_until:
+            return None
+        for worker in self.spare.values():
+            if not refuse(worker):
+                return worker
+        drawn = self._draw.draw_where(
+            lambda each: each.is_free(now) and not refuse(each), self._chooser
+        )
+        if drawn is None:
+            self._none_until = now + 1.0
+        return drawn
+
+    def has_free(self, now: float) -> bool:
+        """Tell whether one could be drawn that has no lane yet."""
+        return any(worker.is_free(now) for worker in self._draw.items)
+
+    def usable(self) -> int:
+        """Return how many are listed and not barred."""
+        return sum(not worker.barred for worker in self._draw.items)
+
+    def opened(self, worker: Worker, terms: Terms) -> None:
+        """Hear of a lane that is open; the first one's terms say how many there may be."""
+        if len(worker.lanes) <= 1:
+            places = worker.candidate.places or terms.free
+            worker.most = max(1, min(terms.free, places, self._limits.lanes_per_worker))
+        elif terms.free <= 0:
+            worker.most = len(worker.lanes)
+        self.note(worker)
+
+    def note(self, worker: Worker) -> None:
+        """Keep in mind whether the worker has room for another lane."""
+        fit = worker.listed and not worker.barred and not worker.failures
+        if fit and 0 < len(worker.lanes) < worker.most:
+            self.spare[worker.candidate.identity] = worker
+        else:
+            self.spare.pop(worker.candidate.identity, None)
+
+    def left(self, worker: Worker, lane: int) -> None:
+        """Hear that a lane is gone."""
+        worker.lanes.discard(lane)
+        self.note(worker)
+
+    def failed(self, worker: Worker, now: float) -> None:
+        """Let a worker rest that failed, ever longer."""
+        first, longest = self._limits.rest
+        worker.failures += 1
+        seconds = min(longest, first * 2.0 ** min(worker.failures - 1, 32)) * jitter(self._chooser)
+        worker.rests_until = max(worker.rests_until, now + seconds)
+        self.note(worker)
+
+    def is_busy(self, worker: Worker, now: float) -> None:
+        """Let a worker rest that has no room now."""
+        seconds = self._limits.busy_rest * jitter(self._chooser)
+        worker.rests_until = max(worker.rests_until, now + seconds)
+
+    def bar(self, worker: Worker) -> None:
+        """Use a worker no more."""
+        worker.barred = True
+        self.note(worker)
+
+    def answered(self, worker: Worker, seconds: float) -> None:
+        """Learn from an answer how fast the worker is."""
+        worker.failures = 0
+        seconds = max(seconds, 1e-6)
+        mean = worker.mean
+        worker.mean = seconds if mean is None else mean + _NEWEST * (seconds - mean)
+        work = seconds * worker.candidate.speed
+        if self._work is None:
+            self._work = work
+        else:
+            self._work += _NEWEST_OF_ALL * (work - self._work)
+        self.note(worker)
+
+    def expected(self, worker: Worker) -> float | None:
+        """Return how long a task takes there, as far as is known; None if nothing is."""
+        if worker.mean is not None:
+            return worker.mean
+        return None if self._work is None else self._work / worker.candidate.speed

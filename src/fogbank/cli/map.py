@@ -1,0 +1,279 @@
+"""`fog map`: run a program many times, on many workers."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+from typer.core import TyperCommand
+
+from fogbank.cli.home import user_home
+from fogbank.cli.output import errors_in_words, read_bounded
+from fogbank.cli.programs import check_names, limits_of, read_files, read_module, runtime_of
+from fogbank.cli.sizes import parse_memory
+
+if TYPE_CHECKING:
+    from fogbank.cli.array_inputs import Inputs
+    from fogbank.cli.array_outputs import Done, Output
+    from fogbank.cli.array_tasks import Pattern
+    from fogbank.cli.joblog import JobLog
+    from fogbank.client.scheduling.limits import ArrayLimits
+    from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
+
+MARK = ":::"
+"""What follows are the inputs, one for each task."""
+LOG_NAME = "joblog"
+"""The log in a folder of results."""
+_JOBS_MAX = 4096
+_RETRIES_MAX = 100
+
+
+class MapCommand(TyperCommand):
+    """Takes what follows `:::` as it is, even if it begins with a dash."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line."""
+        if MARK in args and "--" not in args[: args.index(MARK)]:
+            place = args.index(MARK)
+            args = [*args[:place], "--", *args[place:]]
+        return super().parse_args(ctx, args)
+
+
+def map_tasks(
+    program: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROGRAM",
+            help="A WASI preview 1 program, .wasm or .wat, or a script, .py or .js.",
+        ),
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- ARGS] [::: INPUTS]",
+            help="The program's arguments; {} is a task's input, {#} its number.",
+        ),
+    ] = None,
+    array: Annotated[
+        str | None,
+        typer.Option(help="A task for each number: 0-999, or 1,4,10-30:5; 0-999%50: 50 at once."),
+    ] = None,
+    lines: Annotated[
+        str | None,
+        typer.Option(help="A task for each line of a file, or of standard input (-)."),
+    ] = None,
+    chunk: Annotated[
+        str | None,
+        typer.Option(help="A task for each so many bytes of standard input, in whole lines: 1M."),
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option("--files", help="A task for each file, such as 'data/*.csv'.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Put each result in a folder in DIR."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each task, as it ends.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", help="Tasks that run at once, at most.")
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option(help="How often a task is tried again that a worker failed.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Seconds for the whole array, at most.")
+    ] = None,
+    joblog: Annotated[
+        Path | None,
+        typer.Option(help="Record each result that was delivered in this file."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Run what the log does not record yet.")
+    ] = False,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--file", help="A file that every task may read; may be repeated."),
+    ] = None,
+    fuel: Annotated[
+        str | None, typer.Option(help="Fuel of a task, at most: 500M, 2G, or a number.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory of a task, at most: 64M, 1G, or a number of MiB.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds of real time of a task, at most.")
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="Run PROGRAM as a script of this runtime, whatever its name ends in."),
+    ] = None,
+) -> None:
+    """Run PROGRAM once for each input, anonymously, on many workers; results in their order."""
+    with errors_in_words():
+        words, values = _split(arguments or [])
+        sent, common = _program(program, runtime, words, files or [], (fuel, memory, timeout))
+        inputs, percent = _inputs(_Origin(values, array, lines, chunk, pattern), common)
+        limits = _limits(jobs, percent, retries)
+        results = _Results(output, joblog, as_json, resume)
+        raise typer.Exit(_run(sent, common, inputs, limits, deadline, results))
+
+
+def _split(arguments: list[str]) -> tuple[tuple[str, ...], list[str] | None]:
+    """Part the program's arguments from the inputs; None if no inputs were given."""
+    if MARK not in arguments:
+        return tuple(arguments), None
+    place = arguments.index(MARK)
+    values = arguments[place + 1 :]
+    if MARK in values:
+        raise ValueError(f"{MARK} can stand once only")
+    if not values:
+        raise ValueError(f"no inputs follow {MARK}: there is nothing to do")
+    return tuple(arguments[:place]), values
+
+
+def _program(
+    program: Path,
+    runtime: str | None,
+    arguments: tuple[str, ...],
+    files: list[Path],
+    wanted: tuple[str | None, str | None, float | None],
+) -> tuple[bytes | RuntimeSpec, Pattern]:
+    """Read what all tasks have in common; raise `ValueError` or `OSError` with what is wrong."""
+    from fogbank.cli.array_tasks import Pattern
+    from fogbank.sandbox.task import INPUT_SIZE
+
+    script = runtime_of(program, runtime)
+    check_names(files, script)
+    limits = limits_of(*wanted)
+    contents = read_files(files)
+    if script is None:
+        module = read_module(program)
+        digest = hashlib.sha256(module).digest()
+        return module, Pattern(program.name, digest, arguments, contents, limits)
+    contents = ((script.entry, read_bounded(program, INPUT_SIZE)), *contents)
+    return script, Pattern(program.name, script.digest, arguments, contents, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where the tasks come from, as the options say."""
+
+    values: list[str] | None
+    array: str | None
+    lines: str | None
+    chunk: str | None
+    files: str | None
+
+
+def _inputs(origin: _Origin, pattern: Pattern) -> tuple[Inputs, int | None]:
+    """Return the inputs, and how many of them may run at once if they say so."""
+    from fogbank.cli import array_inputs
+
+    given = (origin.values, origin.array, origin.lines, origin.chunk, origin.files)
+    if sum(each is not None for each in given) != 1:
+        raise ValueError(
+            f"say where the tasks come from, by one of: {MARK} INPUTS, --array, --lines, --chunk, "
+            "--files"
+        )
+    if origin.values is not None:
+        return array_inputs.of_values(origin.values), None
+    if origin.array is not None:
+        return array_inputs.of_array(origin.array)
+    if origin.files is not None:
+        return array_inputs.of_files(origin.files, glob.glob), None
+    if origin.lines is not None:
+        return array_inputs.of_lines(_open(origin.lines), as_argument=pattern.takes_value), None
+    if pattern.takes_value:
+        raise ValueError("with --chunk a task's input is standard input: leave {} out")
+    return array_inputs.of_chunks(_open("-"), parse_memory(origin.chunk or "")), None
+
+
+def _open(name: str) -> BinaryIO:
+    if name != "-":
+        return Path(name).open("rb")
+    if sys.stdin is None:
+        raise ValueError("standard input is closed: there are no tasks to be read there")
+    return sys.stdin.buffer
+
+
+def _limits(jobs: int | None, percent: int | None, retries: int | None) -> ArrayLimits:
+    from fogbank.client.scheduling.limits import ArrayLimits
+
+    if jobs is not None and percent is not None:
+        raise ValueError("--jobs and the number after % say the same: give one of them")
+    default = ArrayLimits()
+    most = jobs if jobs is not None else percent or default.concurrent
+    if not 1 <= most <= _JOBS_MAX:
+        raise ValueError(f"from 1 to {_JOBS_MAX} tasks can run at once, not {most}")
+    tries = default.retries if retries is None else retries
+    if not 0 <= tries <= _RETRIES_MAX:
+        raise ValueError(f"--retries is a number from 0 to {_RETRIES_MAX}")
+    return ArrayLimits(concurrent=most, retries=tries)
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """Where the results go, as the options say."""
+
+    folder: Path | None
+    log: Path | None
+    as_json: bool
+    resume: bool
+
+    def open_log(self) -> JobLog | None:
+        """Make the folder, and open the log; raise `ValueError` or `OSError`."""
+        from fogbank.cli.joblog import JobLog
+
+        if self.folder is not None:
+            if self.as_json:
+                raise ValueError("--json prints results, -o writes them: give one of them")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.resume and any(self.folder.iterdir()):
+                raise ValueError(
+                    f"{self.folder} is not empty: name another folder, or go on with what is "
+                    "there with --resume"
+                )
+        path = self.log or (self.folder / LOG_NAME if self.folder is not None else None)
+        if path is None:
+            if self.resume:
+                raise ValueError("--resume needs the log of the run before: --joblog, or -o")
+            return None
+        return JobLog.open(path, resume=self.resume)
+
+    def output(self, done: Done) -> Output:
+        """Make what takes the results."""
+        from fogbank.cli.array_outputs import AsJson, InOrder, ToFolder
+
+        if self.folder is not None:
+            return ToFolder(self.folder, done)
+        return AsJson(done) if self.as_json else InOrder(done)
+
+
+def _run(
+    program: bytes | RuntimeSpec,
+    pattern: Pattern,
+    inputs: Inputs,
+    limits: ArrayLimits,
+    deadline: float | None,
+    results: _Results,
+) -> int:
+    from math import inf
+
+    from fogbank.cli.array_run import ArrayRun, Job
+
+    if deadline is not None and not 0 < deadline < inf:
+        raise ValueError("--deadline is a positive number of seconds")
+    job = Job(program, pattern, inputs, limits, inf if deadline is None else deadline)
+    log = results.open_log()
+    try:
+        return ArrayRun(job, results.output, log).run(user_home())
+    finally:
+        if log is not None:
+            log.close()

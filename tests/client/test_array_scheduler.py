@@ -1,0 +1,392 @@
+"""The scheduler of arrays (spec/11 §3): whatever happens, each task ends once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from fogbank.client.scheduling.limits import ArrayLimits
+from fogbank.client.scheduling.scheduler import Scheduler
+from fogbank.client.scheduling.words import (
+    Cancel,
+    Candidate,
+    Close,
+    Ending,
+    Finish,
+    Open,
+    Run,
+    Terms,
+    Verdict,
+)
+from tests.client.array_world import Size, simulate
+from tests.client.networks import SeededChooser, identity
+
+LIMITS = ArrayLimits(concurrent=6, retries=2, depth=4)
+ROOMY = Terms(free=8, tasks=32)
+
+
+def candidates(count: int, *, speed: int = 1000, places: int = 2) -> list[Candidate]:
+    return [Candidate(identity(f"worker {n}"), speed, places) for n in range(count)]
+
+
+class Model:
+    """Does what the scheduler says, and checks that it may be said."""
+
+    def __init__(self, limits: ArrayLimits = LIMITS, expires: float = math.inf) -> None:
+        self.limits = limits
+        self.now = 0.0
+        self.scheduler = Scheduler(limits, SeededChooser("model"), 0.0, expires)
+        self.opening: dict[int, bytes] = {}
+        self.open: dict[int, bytes] = {}
+        self.attempts: dict[int, tuple[int, int]] = {}
+        self.endings: dict[int, tuple[Ending, object]] = {}
+        self.added = 0
+        self.opened_ever = 0
+
+    def act(self) -> None:
+        for action in self.scheduler.actions():
+            match action:
+                case Open(lane, worker):
+                    assert lane not in self.opening | self.open
+                    self.opening[lane] = worker
+                    self.opened_ever += 1
+                case Close(lane):
+                    assert (lane in self.opening) != (lane in self.open)
+                    assert lane not in {where for _, where in self.attempts.values()}
+                    self.opening.pop(lane, None)
+                    self.open.pop(lane, None)
+                case Run(attempt, task, lane):
+                    assert lane in self.open
+                    assert task < self.added
+                    assert task not in self.endings
+                    self.attempts[attempt] = task, lane
+                case Cancel(attempt):
+                    del self.attempts[attempt]
+                case Finish(task, ending, answer):
+                    assert task not in self.endings, "a task ended twice"
+                    self.endings[task] = ending, answer
+
+    def add(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.added += 1
+            self.scheduler.add(self.added - 1, self.now)
+        self.act()
+
+    def opened(self, lane: int, terms: Terms = ROOMY) -> None:
+        self.open[lane] = self.opening.pop(lane)
+        self.scheduler.lane_opened(lane, terms, self.now)
+        self.act()
+
+    def failed(self, lane: int, verdict: Verdict = Verdict.NOT_TAKEN) -> None:
+        for attempt, (_, where) in tuple(self.attempts.items()):
+            if where == lane:
+                del self.attempts[attempt]
+        self.scheduler.lane_failed(lane, verdict, verdict, self.now)
+        self.act()
+
+    def answer(self, attempt: int, verdict: Verdict, answer: object = "answer") -> None:
+        del self.attempts[attempt]
+        self.scheduler.answered(attempt, verdict, answer, self.now)
+        self.act()
+
+    def wait(self) -> bool:
+        deadline = self.scheduler.deadline()
+        if deadline == math.inf:
+            return False
+        self.now = max(self.now, deadline)
+        self.scheduler.timer(self.now)
+        self.act()
+        return True
+
+    def check(self) -> None:
+        lanes = len(self.opening) + len(self.open)
+        assert lanes <= self.limits.concurrent
+        runs: dict[int, int] = {}
+        held: dict[int, int] = {}
+        for task, lane in self.attempts.values():
+            runs[task] = runs.get(task, 0) + 1
+            held[lane] = held.get(lane, 0) + 1
+        assert all(count <= self.limits.copies for count in runs.values())
+        assert all(count <= self.limits.depth for count in held.values())
+        if self.scheduler.is_over:
+            assert len(self.endings) == self.added
+            assert not lanes
+            assert not self.attempts
+
+    def finish_honestly(self, steps: int = 5000) -> None:
+        """From here on all goes well: then everything ends."""
+        for _ in range(steps):
+            self.check()
+            if self.scheduler.is_over:
+                return
+            if self.opening:
+                self.opened(min(self.opening))
+            elif self.attempts:
+                self.now += 1
+                self.answer(min(self.attempts), Verdict.ANSWERED)
+            else:
+                assert self.wait(), "nothing happens any more"
+        raise AssertionError("the array does not end")
+
+
+def started(count: int, workers: int = 3, limits: ArrayLimits = LIMITS) -> Model:
+    model = Model(limits)
+    model.scheduler.workers(candidates(workers), 0.0)
+    model.add(count)
+    model.scheduler.close(0.0)
+    model.act()
+    return model
+
+
+def test_all_tasks_of_an_honest_network_are_done_once() -> None:
+    model = started(50)
+    model.finish_honestly()
+    assert all(ending is Ending.DONE for ending, _ in model.endings.values())
+
+
+def test_an_array_without_tasks_is_over_at_once() -> None:
+    model = started(0)
+    assert model.scheduler.is_over
+    assert not model.opened_ever
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAILED, Verdict.NOT_TAKEN, Verdict.UNFIT])
+def test_what_a_worker_fails_goes_to_another(verdict: Verdict) -> None:
+    model = started(1)
+    model.opened(min(model.opening))
+    ((attempt, (_, lane)),) = model.attempts.items()
+    first = model.open[lane]
+    model.answer(attempt, verdict)
+    assert not model.endings
+    assert lane not in model.open
+    while not model.attempts:
+        if model.opening:
+            model.opened(min(model.opening))
+        else:
+            assert model.wait()
+    ((_, lane),) = model.attempts.values()
+    if verdict is not Verdict.NOT_TAKEN:
+        assert model.open[lane] != first
+    model.finish_honestly()
+    assert model.endings[0][0] is Ending.DONE
+
+
+def test_a_task_that_fails_everywhere_is_given_up_with_the_last_answer() -> None:
+    model = started(1, workers=9)
+    tries = 0
+    while not model.endings:
+        if model.attempts:
+            tries += 1
+            model.answer(min(model.attempts), Verdict.FAILED, f"failure {tries}")
+        elif model.opening:
+            model.opened(min(model.opening))
+        else:
+            assert model.wait()
+    assert tries == LIMITS.retries + 1
+    assert model.endings == {0: (Ending.FAILED, f"failure {tries}")}
+
+
+def test_a_program_that_nobody_takes_is_refused_after_a_few_workers() -> None:
+    model = started(40, workers=30)
+    while not model.scheduler.is_over:
+        if model.opening:
+            model.opened(min(model.opening))
+        elif model.attempts:
+            model.answer(min(model.attempts), Verdict.REFUSED, "no program")
+        else:
+            assert model.wait()
+    assert {answer for _, answer in model.endings.values()} == {"no program"}
+    assert model.opened_ever <= LIMITS.first + LIMITS.doubters
+
+
+def test_one_liar_does_not_make_a_program_refused() -> None:
+    model = started(40, workers=30)
+    model.opened(min(model.opening))
+    model.answer(min(model.attempts), Verdict.REFUSED, "no program")
+    model.finish_honestly()
+    assert all(ending is Ending.DONE for ending, _ in model.endings.values())
+
+
+def test_failures_do_not_draw_ever_new_paths() -> None:
+    limits = replace(LIMITS, concurrent=500, budget=20, give_up_seconds=1e6)
+    model = started(1000, workers=500, limits=limits)
+    while model.now < 600:
+        if model.opening:
+            model.failed(min(model.opening))
+        else:
+            assert model.wait()
+    assert model.opened_ever <= 20 + 600 / limits.budget_seconds + 1
+
+
+def test_with_no_worker_left_the_array_ends() -> None:
+    model = started(4)
+    for _ in range(2000):
+        if model.scheduler.is_over:
+            break
+        if model.opening:
+            model.failed(min(model.opening))
+        else:
+            assert model.wait()
+    assert {ending for ending, _ in model.endings.values()} == {Ending.FAILED}
+    assert model.now >= LIMITS.give_up_seconds
+
+
+def test_a_straggler_is_copied_and_the_first_answer_counts() -> None:
+    model = started(8, workers=2, limits=replace(LIMITS, depth=1))
+    while model.opening:
+        model.opened(min(model.opening))
+    stuck = min(model.attempts)
+    task = model.attempts[stuck][0]
+    while len(model.endings) < 7:
+        model.now += 1
+        model.answer(next(each for each in model.attempts if each != stuck), Verdict.ANSWERED)
+        while model.opening:
+            model.opened(min(model.opening))
+    for _ in range(200):
+        if len(model.attempts) == 2:
+            break
+        assert model.wait()
+        while model.opening:
+            model.opened(min(model.opening))
+    assert {each for each, _ in model.attempts.values()} == {task}
+    copy = next(each for each in model.attempts if each != stuck)
+    model.answer(copy, Verdict.ANSWERED, "the copy's")
+    assert model.endings[task] == (Ending.DONE, "the copy's")
+    assert not model.attempts
+    model.check()
+
+
+def test_what_is_unfinished_expires_at_the_deadline() -> None:
+    model = Model(expires=100.0)
+    model.scheduler.workers(candidates(3), 0.0)
+    model.add(10)
+    model.act()
+    model.opened(min(model.opening))
+    while not model.scheduler.is_over:
+        assert model.scheduler.deadline() <= 100.0
+        assert model.wait()
+    assert model.now == 100.0
+    assert {ending for ending, _ in model.endings.values()} == {Ending.EXPIRED}
+    model.check()
+
+
+def test_no_more_run_at_once_than_allowed() -> None:
+    model = started(100, workers=20, limits=replace(LIMITS, concurrent=3))
+    while not model.scheduler.is_over:
+        assert len(model.open) + len(model.opening) <= 3
+        if model.opening:
+            model.opened(min(model.opening))
+        else:
+            model.now += 1
+            model.answer(min(model.attempts), Verdict.ANSWERED)
+    assert len(model.endings) == 100
+
+
+def test_a_busy_worker_is_left_for_another() -> None:
+    model = started(1, workers=2)
+    first = model.opening[min(model.opening)]
+    model.opened(min(model.opening), Terms(free=0, tasks=32))
+    assert not model.open
+    assert first not in model.opening.values()
+
+
+class Anything(RuleBasedStateMachine):
+    """Workers, lanes and attempts do anything at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.closed = False
+
+    @rule(count=st.integers(0, 8), places=st.integers(0, 3))
+    def consensus(self, count: int, places: int) -> None:
+        self.model.scheduler.workers(candidates(count, places=places), self.model.now)
+        self.model.act()
+
+    @precondition(lambda self: not self.closed)
+    @rule(count=st.integers(1, 5))
+    def add(self, count: int) -> None:
+        self.model.add(count)
+
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def close(self) -> None:
+        self.closed = True
+        self.model.scheduler.close(self.model.now)
+        self.model.act()
+
+    @precondition(lambda self: self.model.opening)
+    @rule(data=st.data(), free=st.integers(-1, 4), tasks=st.integers(1, 5))
+    def opened(self, data: st.DataObject, free: int, tasks: int) -> None:
+        self.model.opened(
+            data.draw(st.sampled_from(sorted(self.model.opening))), Terms(free, tasks)
+        )
+
+    @precondition(lambda self: self.model.opening or self.model.open)
+    @rule(data=st.data(), verdict=st.sampled_from(sorted(Verdict, key=lambda v: v.value)[1:]))
+    def lane_fails(self, data: st.DataObject, verdict: Verdict) -> None:
+        lanes = sorted(self.model.opening | self.model.open)
+        self.model.failed(data.draw(st.sampled_from(lanes)), verdict)
+
+    @precondition(lambda self: self.model.attempts)
+    @rule(data=st.data(), verdict=st.sampled_from(Verdict))
+    def answer(self, data: st.DataObject, verdict: Verdict) -> None:
+        attempt = data.draw(st.sampled_from(sorted(self.model.attempts)))
+        self.model.answer(attempt, verdict)
+
+    @precondition(lambda self: self.model.attempts)
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        attempt = data.draw(st.sampled_from(sorted(self.model.attempts)))
+        self.model.scheduler.began(attempt, self.model.now)
+        self.model.act()
+
+    @rule(seconds=st.floats(0, 50))
+    def time_passes(self, seconds: float) -> None:
+        self.model.now += seconds
+        self.model.scheduler.timer(self.model.now)
+        self.model.act()
+
+    @rule(number=st.integers(0, 10_000))
+    def late_words(self, number: int) -> None:
+        """What was cancelled or closed may still say something: it does not count."""
+        if number not in self.model.attempts:
+            self.model.scheduler.answered(number, Verdict.ANSWERED, None, self.model.now)
+        if number not in self.model.open | self.model.opening:
+            self.model.scheduler.lane_failed(number, Verdict.FAILED, None, self.model.now)
+        self.model.act()
+
+    @precondition(lambda self: self.closed)
+    @rule()
+    def cancel(self) -> None:
+        self.model.scheduler.cancel(self.model.now)
+        self.model.act()
+
+    @invariant()
+    def all_is_well(self) -> None:
+        self.model.check()
+
+    def teardown(self) -> None:
+        if not self.closed:
+            self.close()
+        self.model.scheduler.workers(candidates(5), self.model.now)
+        self.model.act()
+        self.model.finish_honestly()
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_small_cloud_of_all_speeds_with_churn_and_lies_is_used_well(seed: int) -> None:
+    figures = simulate(Size(workers=100, tasks=1000, concurrent=400), seed)
+    assert figures.done == 1000
+    assert figures.failed == 0
+    assert figures.ratio <= 1.35
+    assert figures.fuel_share <= 1.15

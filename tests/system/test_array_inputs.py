@@ -1,0 +1,202 @@
+"""Where the tasks of `fog map` come from (spec/11 §1)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fogbank.cli.array_inputs import (
+    Item,
+    of_array,
+    of_chunks,
+    of_files,
+    of_lines,
+    of_values,
+)
+from fogbank.cli.array_progress import Tally, bar, describe, remaining
+from fogbank.cli.array_tasks import Pattern, Tasks, command_of
+from fogbank.sandbox.task import INPUT_SIZE, TaskError
+
+PATTERN = Pattern("p.wasm", bytes(32), ())
+
+
+@pytest.mark.parametrize(
+    ("spec", "numbers", "at_once"),
+    [
+        ("0-3", [0, 1, 2, 3], None),
+        ("7", [7], None),
+        ("1,4,10-30:10", [1, 4, 10, 20, 30], None),
+        ("5-6,0%50", [5, 6, 0], 50),
+    ],
+)
+def test_an_array_is_numbers_spans_and_steps(
+    spec: str, numbers: list[int], at_once: int | None
+) -> None:
+    inputs, most = of_array(spec)
+    assert [(item.number, item.value) for item in inputs.items] == [(n, str(n)) for n in numbers]
+    assert (inputs.total, most) == (len(numbers), at_once)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("", "a", "3-1", "1-", "-1", "1:0", "0-9%", "0-9%0", "1,,2", "1,1", "0-9,5", "1.5"),
+        *("\u0663", "0-99999999999", "9" * 5000, "0-9%5%5", "0-8:4,4-6:2"),
+    ],
+)
+def test_what_is_no_array_is_refused_in_a_sentence(spec: str) -> None:
+    with pytest.raises(ValueError, match="--array"):
+        of_array(spec)
+
+
+def test_a_long_array_is_not_listed() -> None:
+    inputs, _ = of_array("0-9999998:2,1-9999999:2")
+    assert inputs.total == 10_000_000
+    assert next(inputs.items) == Item(0, "0")
+
+
+def test_a_line_is_standard_input_or_an_argument() -> None:
+    text = b"one\n\r\ntwo \xff\nlast"
+    lines = of_lines(io.BytesIO(text), as_argument=False)
+    assert [item.stdin for item in lines.items] == [b"one\n", b"\r\n", b"two \xff\n", b"last"]
+    values = of_lines(io.BytesIO(b"one\n\r\nlast"), as_argument=True)
+    assert [item.value for item in values.items] == ["one", "", "last"]
+    with pytest.raises(ValueError, match="line 3 is not UTF-8"):
+        list(of_lines(io.BytesIO(text), as_argument=True).items)
+
+
+class Endless(io.RawIOBase):
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        buffer[:] = bytes(len(buffer))
+        return len(buffer)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda file: of_lines(file, as_argument=False),
+        lambda file: of_chunks(file, 1000),
+    ],
+)
+def test_what_has_no_end_is_not_read_to_its_end(read: Callable[..., object]) -> None:
+    inputs = read(io.BufferedReader(Endless()))
+    with pytest.raises(ValueError, match="has more than"):
+        next(inputs.items)  # type: ignore[attr-defined]
+
+
+def test_chunks_end_with_lines_and_lose_nothing() -> None:
+    text = b"".join(b"%d\n" % number for number in range(1000)) + b"end"
+    chunks = [item.stdin for item in of_chunks(io.BytesIO(text), 100).items]
+    assert b"".join(chunks) == text
+    assert all(len(chunk) >= 100 and chunk.endswith(b"\n") for chunk in chunks[:-1])
+    assert len(chunks) > 30
+    with pytest.raises(ValueError, match="at most"):
+        of_chunks(io.BytesIO(text), INPUT_SIZE + 1)
+
+
+def test_each_file_is_a_task_that_sees_it_by_its_name(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "folder").mkdir()
+    found = [str(path) for path in tmp_path.iterdir()]
+    items = list(of_files("*", lambda _: found).items)
+    assert items == [
+        Item(1, "a", files=(("a", b"a"),)),
+        Item(2, "b", files=(("b", b"b"),)),
+    ]
+    with pytest.raises(ValueError, match="no such file"):
+        of_files("*", lambda _: [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), ("p.wasm", "x")),
+        (("-n", "{#}"), ("p.wasm", "-n", "7", "x")),
+        (("--in={}", "{}{#}"), ("p.wasm", "--in=x", "x7")),
+    ],
+)
+def test_the_value_goes_where_the_arguments_say(
+    arguments: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    task = Pattern("p.wasm", bytes(32), arguments).make(Item(7, "x"))
+    assert task.args == expected
+    assert task.env == (("FOG_TASK", "7"),)
+
+
+def test_a_value_is_not_read_as_a_pattern() -> None:
+    assert Pattern("p", bytes(32), ("{}",)).make(Item(7, "{#}")).args == ("p", "{#}")
+
+
+def test_tasks_that_are_equal_but_for_their_numbers_draw_different_numbers() -> None:
+    seeds = {PATTERN.make(Item(number)).seed for number in range(100)}
+    assert len(seeds) == 100
+
+
+def test_a_task_is_told_from_any_other() -> None:
+    items = [
+        Item(1, "a"),
+        Item(1, "b"),
+        Item(2, "a"),
+        Item(1, "a", stdin=b"x"),
+        Item(1, "a", files=(("x", b""),)),
+        Item(1, "a", files=(("x", b"y"),)),
+    ]
+    digests = [PATTERN.digest(PATTERN.make(item)) for item in items]
+    other = Pattern("p.wasm", b"\1" * 32, ())
+    digests.append(other.digest(other.make(items[0])))
+    assert len(set(digests)) == len(items) + 1
+    assert PATTERN.digest(PATTERN.make(Item(1, "a"))) == digests[0]
+
+
+def test_a_task_that_no_worker_takes_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(TaskError):
+        PATTERN.make(Item(1, "a\0b"))
+
+
+def test_a_command_is_one_line_without_tabs() -> None:
+    assert command_of(PATTERN.make(Item(1, "a\tb\nc"))) == "p.wasm 'a b c'"
+
+
+async def test_tasks_are_made_as_they_are_asked_for() -> None:
+    tasks = Tasks(of_values(["a", "b", "c"]), PATTERN, lambda number, _: number == 2)
+    found = []
+    while (task := await tasks.next()) is not None:
+        found.append(task.number)
+    assert found == tasks.given == [1, 3]
+    assert tasks.total == 3
+
+
+def test_the_progress_says_what_there_is_to_know() -> None:
+    tally = Tally(10)
+    assert describe(tally, 4, 1.0) == "0/10 done, 4 running, 0 fuel"
+    for number in range(4):
+        tally.count(number, 0, 10**9)
+    tally.count(9, 3)
+    assert describe(tally, 4, 60.0) == "5/10 done, 4 running, 1 failed, 4.0 G fuel, ETA 1:00"
+    plain = bar(tally, 4, 60.0, 120, colour=False)
+    assert plain.startswith("[============            ] 5/10")
+    assert "\x1b" not in plain
+    assert "\x1b" in bar(tally, 4, 60.0, 120, colour=True)
+    assert len(bar(tally, 4, 60.0, 40, colour=True)) < 40
+
+
+def test_the_time_that_is_left_counts_what_this_run_did() -> None:
+    tally = Tally(100, earlier=50, succeeded=60)
+    assert remaining(tally, 10.0) == 40.0
+    assert remaining(Tally(None, succeeded=5), 10.0) is None
+    assert remaining(Tally(5), 10.0) is None
+
+
+def test_the_exit_code_is_that_of_the_failed_task_with_the_lowest_number() -> None:
+    tally = Tally(9)
+    assert tally.exit_code == 0
+    for number, code in ((5, 122), (2, 7), (3, 1), (1, 0)):
+        tally.count(number, code)
+    assert tally.exit_code == 7
