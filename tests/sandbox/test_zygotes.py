@@ -271,14 +271,29 @@ def memory_of(pid: int) -> bytes:
     return bytes(found)
 
 
-def check_jail(pid: int) -> None:
+def status(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    found = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    assert (found["Seccomp"], found["NoNewPrivs"], found["Threads"]) == ("2", "1", "1")
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def descriptors(pid: int) -> list[str]:
+    return [entry.name for entry in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+def rlimits(pid: int) -> str:
+    return Path(f"/proc/{pid}/limits").read_text()
+
+
+async def check_jail(pid: int) -> None:
+    # It was forked a moment ago, and binds itself in its own time, before it reads anything.
+    with trio.fail_after(20):
+        while (found := status(pid))["Seccomp"] != "2":  # noqa: ASYNC110 -- no event tells
+            await trio.sleep(0.001)
+    assert (found["NoNewPrivs"], found["Threads"]) == ("1", "1")
     assert found["Uid"].split()[0] != "0"
     assert all(int(found[name], 16) == 0 for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"))
-    assert [entry.name for entry in Path(f"/proc/{pid}/fd").iterdir()] == ["0"]
-    limits = Path(f"/proc/{pid}/limits").read_text()
+    assert descriptors(pid) == ["0"]
+    limits = rlimits(pid)
     for name in ("Max processes", "Max open files", "Max file size"):
         assert f"{name:25} 0" in limits
 
@@ -292,7 +307,7 @@ async def test_the_kernel_says_that_each_task_is_jailed_in_a_process_of_its_own(
         before = set(children(parent))
         assert before
         for pid in before:
-            check_jail(pid)
+            await check_jail(pid)
         # Each task takes one that waited, and another takes its place.
         await job.run(script("print(1)"))
         await job.run(script("print(1)"))
