@@ -88,6 +88,7 @@ def _why_invalid(words: str) -> str:
     said = clean(words.rpartition("Caused by:")[2]).rpartition("Invalid input WebAssembly code ")[2]
     feature = missing_feature(said)
     if feature is not None:
+        said = said.partition(", note")[0]
         return f"the module uses {feature.name}, which no worker takes: {feature.advice} ({said})"
     if "unexpected end" in said:
         return f"the module is cut off: copy or build it again ({said})"
