@@ -381,23 +381,6 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_many_jobs_leave_nothing_behind(sandbox: Sandbox) -> None:
-    async def one() -> None:
-        async with sandbox.open_job(programs.HELLO) as job:
-            assert (await job.run(TASK)).stdout == b"hello\n"
-
-    await one()
-    _, inner = await launcher(sandbox)
-    await settled(inner, IDLE)
-    # The launcher shows no more of its descriptors than the size of their table.
-    before = open_descriptors(), status(inner)["FDSize"]
-    for _ in range(200):
-        await one()
-    await settled(inner, IDLE)
-    assert (open_descriptors(), status(inner)["FDSize"]) == before
-    assert len((await cast(Starter, sandbox._jobs._starter).launcher())._jailed) == IDLE
-
-
 async def test_leaving_the_block_ends_everything_and_errors_pass_as_they_are() -> None:
     before = open_descriptors()
     pidfds: list[int] = []
