@@ -49,6 +49,7 @@ def wait_for(done: Callable[[], bool], what: str) -> None:
         (("--chunk", "1M", "--", "{}"), "leave {} out"),
         (("--deadline", "-1", ":::", "a"), "positive"),
         (("--retries", "-1", ":::", "a"), "--retries"),
+        (("--reduce", "p.wat", "--json", ":::", "a"), "leave --json out"),
     ],
 )
 def test_mistakes_get_a_sentence(
@@ -69,6 +70,24 @@ def test_lines_go_out_and_come_back_in_order(network: Network, tmp_path: Path) -
     assert answer.returncode == 7
     assert answer.stdout == text
     assert b"50/50 done" in answer.stderr
+
+
+@pytest.mark.network
+def test_outputs_are_folded_on_workers(network: Network, tmp_path: Path) -> None:
+    path = program(tmp_path, programs.COPY.replace("(i32.const 7)", "(i32.const 0)"))
+    text = b"".join(b"line %d\n" % number for number in range(40))
+    results = tmp_path / "results"
+    options = ("map", path, "--lines", "-", "--reduce", path)
+    answer = network.fog(*options, stdin=text)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, text, b"")
+    answer = network.fog(*options, "-o", results, stdin=text)
+    assert (answer.returncode, answer.stdout) == (0, b"")
+    assert (results / "reduced").read_bytes() == text
+    trap = tmp_path / "trap.wat"
+    trap.write_text(programs.TRAP)
+    failed = network.fog(*options[:-1], trap, stdin=text)
+    assert (failed.returncode, failed.stdout) == (122, b"")
+    assert b"the program that folds failed" in failed.stderr
 
 
 @pytest.mark.network

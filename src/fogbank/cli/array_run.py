@@ -7,26 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import trio
 
+from fogbank.cli.array_fold import fold
 from fogbank.cli.array_inputs import Inputs
 from fogbank.cli.array_outputs import Done, Output
 from fogbank.cli.array_progress import Display, Tally, describe
 from fogbank.cli.array_tasks import Pattern, Tasks, command_of
 from fogbank.cli.joblog import Entry, JobLog
 from fogbank.cli.output import FAILED, note
-from fogbank.client.array_shell import Array
+from fogbank.client.array_shell import Array, Sink, Source
 from fogbank.client.chance_shell import SystemChooser
 from fogbank.client.exit_codes import Ending as Words
 from fogbank.client.exit_codes import ending_of_task
+from fogbank.client.lines_shell import Reach
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.tasks import TaskEnd
 from fogbank.client.scheduling.words import Ending
 from fogbank.nodes.arrays import open_reach
 from fogbank.nodes.home import Home
-from fogbank.nodes.user import open_user
-from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
+from fogbank.nodes.user import User, open_user
+from fogbank.sandbox.runtimes.catalogue import RuntimeId, RuntimeSpec
 from fogbank.sandbox.task import Task
 
 _TOLD = 10
@@ -44,11 +48,29 @@ class Job:
     seconds: float = inf
 
 
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """By what program all outputs are folded, which are in `folder`; `put` is given the result."""
+
+    program: bytes | RuntimeSpec
+    pattern: Pattern
+    folder: Path
+    put: Callable[[Path], None]
+
+
 class ArrayRun:
     """One array, from its first task to its last; `output` is made with what it calls when done."""
 
-    def __init__(self, job: Job, output: Callable[[Done], Output], log: JobLog | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        output: Callable[[Done], Output],
+        log: JobLog | None,
+        folding: Folding | None = None,
+    ) -> None:
         self._job = job
+        self._folding = folding
+        self._fold_code = 0
         self._log = log
         self._tally = Tally(job.inputs.total)
         self._display = Display(self._tally)
@@ -66,25 +88,55 @@ class ArrayRun:
             self._output.close()
             self._tally.total = self._tasks.total
             self._sum_up()
-        return self._tally.exit_code or (0 if self._is_whole else FAILED)
+        return self._tally.exit_code or (self._fold_code if self._is_whole else FAILED)
 
     @property
     def _is_whole(self) -> bool:
         return self._tally.total == self._tally.ended
 
     async def _run(self, home: Home) -> None:
-        job = self._job
         async with open_user(home, self._say) as user:
-            with open_reach(user, job.program) as (reach, program):
-                expires = trio.current_time() + job.seconds
-                chooser = SystemChooser()
-                array = Array(
-                    reach, program, self._tasks, self, chooser, limits=job.limits, expires=expires
-                )
+            expires = trio.current_time() + self._job.seconds
+            with open_reach(user, self._job.program) as (reach, program):
+                array = self._array(reach, program, expires)(self._tasks, self)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._show, array)
                     await array.run()
                     nursery.cancel_scope.cancel()
+            self._tally.total = self._tasks.total
+            complete = self._is_whole and self._tally.succeeded and not self._tally.failed
+            if self._folding is not None and complete:
+                await self._fold(user, self._folding, expires)
+
+    def _array(
+        self, reach: Reach, program: bytes | RuntimeId, expires: float
+    ) -> Callable[[Source, Sink], Array]:
+        return lambda source, sink: Array(
+            reach,
+            program,
+            source,
+            sink,
+            SystemChooser(),
+            limits=self._job.limits,
+            expires=expires,
+        )
+
+    async def _fold(self, user: User, folding: Folding, expires: float) -> None:
+        """Fold the outputs of all tasks, which have succeeded."""
+        outputs = [folding.folder / str(number) / "stdout" for number in self._tasks.order]
+        with (
+            TemporaryDirectory(prefix="fogbank-map-", ignore_cleanup_errors=True) as between,
+            open_reach(user, folding.program) as (reach, program),
+        ):
+            array = self._array(reach, program, expires)
+            result = await fold(array, folding.pattern, outputs, Path(between))
+            if isinstance(result, Path):
+                self._display.hide()
+                await trio.to_thread.run_sync(folding.put, result)
+            else:
+                self._fold_code = result.code
+                what = result.sentence or f"exit code {result.code}"
+                self._say(f"the program that folds failed: {what}")
 
     async def _show(self, array: Array) -> None:
         while True:

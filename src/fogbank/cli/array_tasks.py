@@ -80,19 +80,20 @@ class Tasks:
         self._skip = skip
         self.total = inputs.total
         """How many there are; None while it is not known."""
-        self._seen = 0
         self.given: list[int] = []
         """The numbers of the tasks that were given out since this list was last cleared."""
+        self.order: list[int] = []
+        """The numbers of all tasks so far, those that were not run included."""
 
     async def next(self) -> ArrayTask | None:
         """Return the next task that is to be run, or None if there are no more."""
         while True:
             item = await self._next_item()
             if item is None:
-                self.total = self._seen
+                self.total = len(self.order)
                 return None
-            self._seen += 1
             task = self._pattern.make(item)
+            self.order.append(item.number)
             if not self._skip(item.number, task):
                 self.given.append(item.number)
                 own = len(item.stdin) + sum(len(data) for _, data in item.files)

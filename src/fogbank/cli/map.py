@@ -5,15 +5,17 @@ from __future__ import annotations
 import glob
 import hashlib
 import sys
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from typer.core import TyperCommand
 
 from fogbank.cli.home import user_home
-from fogbank.cli.output import errors_in_words, read_bounded
+from fogbank.cli.output import emit, errors_in_words, read_bounded
 from fogbank.cli.programs import check_names, limits_of, read_files, read_module, runtime_of
 from fogbank.cli.sizes import parse_memory
 
@@ -29,6 +31,8 @@ MARK = ":::"
 """What follows are the inputs, one for each task."""
 LOG_NAME = "joblog"
 """The log in a folder of results."""
+FOLDED_NAME = "reduced"
+"""What all results were folded into, in a folder of results."""
 _JOBS_MAX = 4096
 _RETRIES_MAX = 100
 
@@ -81,6 +85,13 @@ def map_tasks(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object for each task, as it ends.")
     ] = False,
+    reduce: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="Fold the outputs, in order, by this program on workers; print what is left.",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Tasks that run at once, at most.")
     ] = None,
@@ -122,7 +133,11 @@ def map_tasks(
         inputs, percent = _inputs(_Origin(values, array, lines, chunk, pattern), common)
         limits = _limits(jobs, percent, retries)
         results = _Results(output, joblog, as_json, resume)
-        raise typer.Exit(_run(sent, common, inputs, limits, deadline, results))
+        fold = None
+        if reduce is not None:
+            results.check_fold()
+            fold = _program(reduce, None, (), [], (fuel, memory, timeout))
+        raise typer.Exit(_run((sent, common), inputs, limits, deadline, results, fold))
 
 
 def _split(arguments: list[str]) -> tuple[tuple[str, ...], list[str] | None]:
@@ -247,6 +262,22 @@ class _Results:
             return None
         return JobLog.open(path, resume=self.resume)
 
+    def check_fold(self) -> None:
+        """Raise `ValueError` if the outputs that are to be folded go elsewhere."""
+        if self.as_json:
+            raise ValueError("--reduce prints one result: leave --json out")
+        if self.resume and self.folder is None:
+            raise ValueError("--reduce with --resume needs the outputs of the run before: -o")
+
+    def print_fold(self, path: Path) -> None:
+        """Put what the outputs were folded into where it belongs."""
+        from fogbank.sandbox.files_shell import write_atomic
+
+        if self.folder is None:
+            emit(path.read_bytes())
+        else:
+            write_atomic(self.folder / FOLDED_NAME, path.read_bytes(), 0o644)
+
     def output(self, done: Done) -> Output:
         """Make what takes the results."""
         from fogbank.cli.array_outputs import AsJson, InOrder, ToFolder
@@ -257,23 +288,30 @@ class _Results:
 
 
 def _run(
-    program: bytes | RuntimeSpec,
-    pattern: Pattern,
+    program: tuple[bytes | RuntimeSpec, Pattern],
     inputs: Inputs,
     limits: ArrayLimits,
     deadline: float | None,
     results: _Results,
+    fold: tuple[bytes | RuntimeSpec, Pattern] | None,
 ) -> int:
     from math import inf
 
-    from fogbank.cli.array_run import ArrayRun, Job
+    from fogbank.cli.array_run import ArrayRun, Folding, Job
 
     if deadline is not None and not 0 < deadline < inf:
         raise ValueError("--deadline is a positive number of seconds")
-    job = Job(program, pattern, inputs, limits, inf if deadline is None else deadline)
+    job = Job(*program, inputs, limits, inf if deadline is None else deadline)
     log = results.open_log()
-    try:
-        return ArrayRun(job, results.output, log).run(user_home())
-    finally:
+    with ExitStack() as stack:
         if log is not None:
-            log.close()
+            stack.callback(log.close)
+        if fold is None:
+            return ArrayRun(job, results.output, log).run(user_home())
+        folder = results.folder
+        if folder is None:
+            spool = TemporaryDirectory(prefix="fogbank-map-", ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(spool))
+        folding = Folding(*fold, folder, results.print_fold)
+        kept = replace(results, folder=folder)
+        return ArrayRun(job, kept.output, log, folding).run(user_home())
