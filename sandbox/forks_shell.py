@@ -69,11 +69,15 @@ class Process:
         kind, length = wire.frame_length(header, bounds)
         return kind, await self._read(length)
 
-    async def end(self) -> None:
-        """Kill the process, and wait until it is gone; a second time does nothing."""
+    async def end(self, seconds: float = _END_SECONDS) -> bool:
+        """Kill the process, and wait until it is gone, but no longer; return whether it is.
+
+        A second time waits on.
+        """
         self.abandon()
-        with trio.CancelScope(shield=True), trio.move_on_after(_END_SECONDS):
+        with trio.CancelScope(shield=True), trio.move_on_after(seconds):
             await self._exited.wait()
+        return self._exited.is_set()
 
     def abandon(self) -> None:
         """Kill the process, without waiting."""

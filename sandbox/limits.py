@@ -78,8 +78,8 @@ class SandboxConfig:
     `processes`: jobs at the same time. `spares`: jailed processes kept ready for the next jobs.
     `ceilings`: the most that a task may ask for. `compiling`: the bounds of one compilation.
     `floor`: fuel per second of CPU time below which a task is too slow, 0 for none; code that waits
-    for memory at each step reaches more than twice the default. `pause_seconds`: how long a task
-    whose granted fuel is used up waits for more.
+    for memory at each step reaches twice the default, be the machine ever so busy.
+    `pause_seconds`: how long a task whose granted fuel is used up waits for more.
     """
 
     processes: int = 2
@@ -88,7 +88,7 @@ class SandboxConfig:
         default=Limits(fuel=1 << 44, memory=1 << 30, wall_seconds=900.0, output=64 << 20)
     )
     compiling: CompileLimits = field(default=CompileLimits())
-    floor: int = 50_000_000
+    floor: int = 10_000_000
     pause_seconds: float = 300.0
 
     def check(self) -> None:

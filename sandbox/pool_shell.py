@@ -42,6 +42,8 @@ QUICK_SIZE = 64 << 10
 """The largest module, in bytes, that is compiled by the process that runs it: one process less."""
 _QUICK_SECONDS = 2.0
 """How long that may take; what takes longer is a compiler's, with its limits."""
+_KILL_SECONDS = 0.05
+"""How long a killed program is waited for: the kernel may need longer for a large memory."""
 _START_SECONDS = 30.0
 """How long a fresh process may take until it is ready; a healthy one takes milliseconds."""
 
@@ -195,6 +197,7 @@ class Job:
         self._module = module
         self._adapt = adapt
         self._process: Process | None = None
+        self._leaving: Process | None = None
         self._cpu_left = 0.0
         self._lock = trio.Lock()
 
@@ -220,7 +223,7 @@ class Job:
             finally:
                 self._cpu_left -= math.ceil(watch.seconds)
                 if self._module is None or not watch.has_answered:
-                    await self.close()
+                    await self._kill()
 
     async def prepare(self, seconds: float = 0.0) -> None:
         """Make sure that a process with the module is there, and may run so many seconds more.
@@ -231,6 +234,8 @@ class Job:
             await self.close()
         if self._process is not None:
             return
+        # What is being torn down still holds its memory.
+        await self.close()
         self._cpu_left = float(self._config.child_cpu_seconds)
         try:
             self._process = await self._stock.take()
@@ -256,9 +261,16 @@ class Job:
 
     async def close(self) -> None:
         """End the job's process, and wait until it is gone."""
+        for process in (self._process, self._leaving):
+            if process is not None:
+                await process.end()
+        self._process = self._leaving = None
+
+    async def _kill(self) -> None:
+        """End the job's process; the answer need not wait until all its memory is given back."""
         process, self._process = self._process, None
-        if process is not None:
-            await process.end()
+        if process is not None and not await process.end(_KILL_SECONDS):
+            self._leaving = process
 
 
 def _check(module: bytes) -> None:

@@ -20,7 +20,7 @@ RUNTIME = hashlib.sha256(b"an interpreter").digest()
 LOAD = {1: 2, 2: 1, 3: 0}
 OFFER = {
     0: 2, 1: 2, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: LOAD, 8: [RUNTIME],
-    9: 50_000_000,
+    9: 10_000_000,
 }  # fmt: skip
 NAMED = {0: 3, 1: RUNTIME, 2: 0, 3: True}
 ANNOUNCED = {0: 3, 1: hashlib.sha256(MODULE).digest(), 2: len(MODULE)}

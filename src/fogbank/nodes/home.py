@@ -140,7 +140,7 @@ class Settings:
         if not 1 <= self.memory <= _MAX_MEMORY:
             raise ValueError(f"memory is the bytes that a task may have, at most {_MAX_MEMORY}")
         if not 0 <= self.floor <= CEILINGS.fuel:
-            raise ValueError("floor is fuel per second, such as 50000000; 0 is none")
+            raise ValueError("floor is fuel per second, such as 10000000; 0 is none")
         if self.tor_port is not None and self.role is not Role.AUTHORITY:
             raise ValueError("only an authority serves Tor's formats: remove tor_port")
 
