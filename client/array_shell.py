@@ -113,7 +113,7 @@ class Array:
 
     @property
     def running(self) -> int:
-        """How many tasks are at workers."""
+        """How many tasks run, as far as is known."""
         return self._scheduler.running
 
     @property

@@ -16,14 +16,14 @@ others. So a session's state need not be guessed at.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import chain
 
 from fogbank.client.chance import Chooser
+from fogbank.client.scheduling.budget import Budget
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.stragglers import Pace, copies, overdue
+from fogbank.client.scheduling.waiting import Unfinished, Waiting
 from fogbank.client.scheduling.words import (
     Action,
     Cancel,
@@ -38,21 +38,8 @@ from fogbank.client.scheduling.words import (
 )
 from fogbank.client.scheduling.workers import Attempt, Lane, Worker, Workers
 
-_SCAN = 16
-"""How many waiting tasks are looked at for one that may run in a lane."""
 _TICKS = 0.1, 1.0
 """The least and the longest time between two looks at the stragglers."""
-
-
-@dataclass(slots=True)
-class _Task:
-    """A task that has not ended."""
-
-    number: int
-    attempts: list[Attempt] = field(default_factory=list)
-    tries: int = 0
-    avoid: set[Worker] = field(default_factory=set)
-    last: object = None
 
 
 class Scheduler:
@@ -64,8 +51,8 @@ class Scheduler:
         self._limits = limits
         self._workers = Workers(limits, chooser)
         self._expires = expires
-        self._tasks: dict[int, _Task] = {}
-        self._ready: deque[_Task] = deque()
+        self._tasks: dict[int, Unfinished] = {}
+        self._ready = Waiting()
         self._closed = False
         self._ended: Ending | None = None
         self._lanes: dict[int, Lane] = {}
@@ -74,10 +61,7 @@ class Scheduler:
         self._opening = 0
         self._attempts: dict[int, Attempt] = {}
         self._last_lane = self._last_attempt = 0
-        self._budget = float(limits.budget)
-        self._budget_at = now
-        self._in_a_row = 0
-        self._good_at = now
+        self._budget = Budget(limits, now)
         self._trouble: object = None
         self._now = now
         self._refusers: set[Worker] = set()
@@ -123,8 +107,8 @@ class Scheduler:
 
     @property
     def running(self) -> int:
-        """How many tasks are at workers."""
-        return len(self._tasks) - len(self._ready)
+        """How many lanes have a task; what waits there behind it does not run yet."""
+        return sum(bool(lane.attempts) for lane in self._lanes.values())
 
     @property
     def lanes(self) -> int:
@@ -145,8 +129,8 @@ class Scheduler:
             return
         if self._closed:
             raise ValueError("an array that is closed takes no more tasks")
-        self._tasks[task] = each = _Task(task)
-        self._ready.append(each)
+        self._tasks[task] = each = Unfinished(task)
+        self._ready.add(each)
         self._step(now)
 
     def close(self, now: float) -> None:
@@ -164,7 +148,7 @@ class Scheduler:
         self._opening -= 1
         found.terms, found.head_since = terms, now
         self._workers.opened(found.worker, terms)
-        self._good(now, 0.5)
+        self._budget.good(0.5, len(self._lanes), now)
         if terms.free <= 0 and (len(found.worker.lanes) > 1 or self._workers.has_free(now)):
             # It would wait for a place, where others may have some.
             self._workers.is_busy(found.worker, now)
@@ -208,7 +192,7 @@ class Scheduler:
             self._answered = True
             if first:
                 self._workers.answered(lane.worker, seconds)
-            self._good(now, 1.0)
+            self._budget.good(1.0, len(self._lanes), now)
             self._finish(self._tasks[found.task], Ending.DONE, answer)
             if not lane.draining:
                 self._has_room(lane)
@@ -260,7 +244,7 @@ class Scheduler:
         attempt.lane.attempts.remove(attempt)
         self._tasks[attempt.task].attempts.remove(attempt)
 
-    def _start(self, task: _Task, lane: Lane, now: float) -> None:
+    def _start(self, task: Unfinished, lane: Lane, now: float) -> None:
         self._last_attempt += 1
         attempt = Attempt(self._last_attempt, task.number, lane)
         if not lane.attempts:
@@ -275,7 +259,7 @@ class Scheduler:
             self._roomy[lane.number] = lane
         self._actions.append(Run(attempt.number, task.number, lane.number))
 
-    def _finish(self, task: _Task, ending: Ending, answer: object) -> None:
+    def _finish(self, task: Unfinished, ending: Ending, answer: object) -> None:
         """End a task, and whatever else runs of it."""
         for other in tuple(task.attempts):
             self._call_off(other)
@@ -306,7 +290,7 @@ class Scheduler:
         if task.tries > self._limits.retries:
             self._finish(task, Ending.FAILED, answer)
         else:
-            self._ready.appendleft(task)
+            self._ready.put_back(task)
 
     def _end_all(self, ending: Ending) -> None:
         self._ready.clear()
@@ -317,20 +301,11 @@ class Scheduler:
 
     # Judgement.
 
-    def _good(self, now: float, worth: float) -> None:
-        self._in_a_row = 0
-        self._good_at = now
-        self._budget = min(self._most_budget(), self._budget + worth)
-
-    def _most_budget(self) -> float:
-        return self._limits.budget + len(self._lanes) / 4
-
     def _judge_worker(self, lane: Lane, verdict: Verdict, answer: object, now: float) -> None:
         """Hear what is wrong with a lane's worker."""
         worker = lane.worker
         self._trouble = answer
-        self._in_a_row += 1
-        self._budget -= 1
+        self._budget.bad()
         if verdict in {Verdict.UNFIT, Verdict.REFUSED}:
             self._workers.bar(worker)
             if verdict is Verdict.REFUSED:
@@ -368,7 +343,7 @@ class Scheduler:
                 else:
                     self._start(task, lane, now)
 
-    def _next_for(self, worker: Worker) -> _Task | None:
+    def _next_for(self, worker: Worker) -> Unfinished | None:
         """Take the first waiting task that may run at a worker.
 
         What failed several times waits for a worker that has answered before: else the workers that
@@ -377,12 +352,7 @@ class Scheduler:
         if self._is_too_slow(worker):
             return None
         proven = worker.mean is not None or not self._has_proven()
-        for place, task in zip(range(_SCAN), self._ready, strict=False):
-            trusted = proven or task.tries < self._limits.trusted_tries
-            if trusted and worker not in task.avoid:
-                del self._ready[place]
-                return task
-        return None
+        return self._ready.take(worker, math.inf if proven else self._limits.trusted_tries)
 
     def _is_too_slow(self, worker: Worker) -> bool:
         """Tell whether faster ones will have run all that waits before this one has run a task."""
@@ -406,9 +376,7 @@ class Scheduler:
     def _open_more(self, now: float) -> None:
         """Open lanes for tasks that no lane has room for."""
         limits = self._limits
-        self._budget += max(0.0, now - self._budget_at) / limits.budget_seconds
-        self._budget = min(self._budget, self._most_budget())
-        self._budget_at = now
+        self._budget.count(len(self._lanes), now)
         most = limits.concurrent
         if not self._takers:
             # Whether anybody takes the program is to be seen: a few are asked at first.
@@ -417,7 +385,7 @@ class Scheduler:
             len(self._ready) + self._late > self._opening
             and self._opening < limits.opening + self.lanes / 4
             and len(self._lanes) < most
-            and self._budget >= 1 + self._opening
+            and self._budget.allows(self._opening)
         ):
             worker = self._workers.draw(now, self._is_too_slow)
             if worker is None:
@@ -470,13 +438,8 @@ class Scheduler:
         """Let tasks go where they failed before, or give up, if nothing else is left."""
         if self._opening or self._attempts:
             return
-        limits = self._limits
         if self._idle():
-            for task in self._ready:
-                task.avoid.clear()
+            self._ready.forgive()
             self._fill(now)
-        elif not self._lanes and (
-            not self._workers.usable()
-            or (self._in_a_row >= limits.give_up and now - self._good_at >= limits.give_up_seconds)
-        ):
+        elif not self._lanes and (not self._workers.usable() or self._budget.is_hopeless(now)):
             self._end_all(Ending.FAILED)

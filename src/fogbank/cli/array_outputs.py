@@ -26,7 +26,12 @@ Done = Callable[[TaskEnd, int], None]
 
 
 class Output(Protocol):
-    """Puts results where they belong. Its methods may block, and are called one at a time."""
+    """Puts results where they belong. Its methods may block, and are called one at a time.
+
+    `prints`: whether that may be a terminal.
+    """
+
+    prints: bool
 
     def expect(self, numbers: list[int]) -> None:
         """Hear of tasks, in their order, before their ends."""
@@ -43,6 +48,8 @@ class ToFolder:
 
     It appears at once and whole: a task without a result has none.
     """
+
+    prints = False
 
     def __init__(self, folder: Path, done: Done) -> None:
         self._folder = folder
@@ -76,6 +83,8 @@ class InOrder:
 
     What comes before its turn waits, in files if it is long.
     """
+
+    prints = True
 
     def __init__(self, done: Done) -> None:
         self._done = done
@@ -126,6 +135,8 @@ class InOrder:
 
 class AsJson:
     """A line of JSON for each task, as its end comes."""
+
+    prints = True
 
     def __init__(self, done: Done) -> None:
         self._done = done

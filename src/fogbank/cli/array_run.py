@@ -179,7 +179,8 @@ class ArrayRun:
         await trio.to_thread.run_sync(partial(self._put, expected, end, words))
 
     def _put(self, expected: list[int], end: TaskEnd, words: Words) -> None:
-        self._display.hide()
+        if self._output.prints:
+            self._display.hide()
         self._output.expect(expected)
         self._output.put(end, words)
         if words.code:
