@@ -6,6 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 FUZZ_STAMP := .venv/.installed-fuzz
 ARGS ?=
+JOBS ?= 2
 SEEDS ?= 100
 START ?= 0
 SECONDS ?= 600
@@ -20,7 +21,7 @@ endif
 help:
 	@echo "make demo         start a network on this machine and render a picture on it"
 	@echo "make examples     compile the examples in every language (ARGS=kmers: one)"
-	@echo "make test         run all tests"
+	@echo "make test         run all tests, two files at once (JOBS=0: one after the other, in one process)"
 	@echo "make simulate     simulate whole networks with faults (SEEDS=1000, START=0)"
 	@echo "make fuzz         fuzz every decoder, by coverage (DECODER=vote: one; SECONDS=600 for each)"
 	@echo "make fuzz-sandbox the same for what programs bring, from bytes to outcome (SECONDS=600 for each)"
@@ -45,7 +46,7 @@ examples: $(STAMP)
 
 .PHONY: test
 test: $(STAMP)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 .PHONY: simulate
 simulate: $(STAMP)
