@@ -4,9 +4,12 @@ What cannot be had here skips the test that needs it, with the sentence that a u
 `.ci/run`, which installs what there is, it fails.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +26,14 @@ def kept_folder(request: pytest.FixtureRequest, name: str) -> Path:
     """A folder that pytest keeps from one run to the next."""
     assert request.config.cache is not None
     return Path(request.config.cache.mkdir(name))
+
+
+@contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """Have no other process of this test run fill the cache meanwhile: it would do the same."""
+    with (cache / "lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def zig_cache(request: pytest.FixtureRequest) -> Path:
@@ -42,14 +53,15 @@ def absent(sentence: str) -> NoReturn:
 def example_module(name: str, request: pytest.FixtureRequest) -> bytes:
     """An example, built as its README says."""
     cache = kept_folder(request, "fogbank")
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "build.py", name, "--to", cache / "built"],
-        env={**os.environ, "FOGBANK_CACHE": str(cache)},
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=600,
-    )
+    with alone(cache):
+        done = subprocess.run(
+            [sys.executable, ROOT / "examples" / "build.py", name, "--to", cache / "built"],
+            env={**os.environ, "FOGBANK_CACHE": str(cache)},
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=600,
+        )
     if done.returncode != 0:
         absent(done.stderr)
     return (cache / "built" / f"{name}.wasm").read_bytes()
@@ -57,8 +69,10 @@ def example_module(name: str, request: pytest.FixtureRequest) -> bytes:
 
 def runtime_module(name: str, request: pytest.FixtureRequest) -> bytes:
     """A runtime's module, obtained once."""
+    cache = kept_folder(request, "fogbank")
     try:
-        return obtain(name, kept_folder(request, "fogbank"))
+        with alone(cache):
+            return obtain(name, cache)
     except RuntimeUnobtainable as error:
         absent(str(error))
 

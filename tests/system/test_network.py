@@ -268,10 +268,13 @@ def test_two_networks_at_once_in_one_folder_are_kept_apart(tmp_path: Path) -> No
     )
     try:
         wait_for((folder / "relay3" / "node.toml").exists, "the first network's folders")
+        # However long the second takes to start, the first is still at work.
+        first.send_signal(signal.SIGSTOP)
         second = fog(*up)
         assert second.returncode == 125
         assert b"another `fog testnet up` is at work" in second.stderr
     finally:
+        first.send_signal(signal.SIGCONT)
         _, said = first.communicate(timeout=PATIENCE)
         ended = fog("testnet", "down", "--dir", folder)
     assert first.returncode == 0, said
