@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -174,6 +175,35 @@ async def test_a_task_below_the_floor_is_ended_with_words_that_say_so() -> None:
     result = await run(LOADED + reading(400, 5.9) + reading(500, 12.0), closing=False)
     assert (result.outcome, result.fuel, result.exit_code) == (Outcome.TOO_SLOW, 500, None)
     assert "floor" in result.reason
+
+
+async def test_a_killed_process_is_waited_for_by_the_next_task_and_not_by_the_answer(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """The kernel takes 2 s to take the first process down."""
+
+    class Slow(Impostor):
+        def kill(self, _number: int) -> None:
+            self.killed += 1
+
+    slow = Slow(LOADED, closing=False)
+    job = Job(SandboxConfig(), cast(Stock, slow), (Frame.ARTIFACT, b"code"))
+    with trio.move_on_after(1):
+        await job.run(TASK)
+    assert trio.current_time() == pytest.approx(1.05)
+    first = slow.process
+    assert first is not None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(job.prepare)
+        await trio.sleep(2)
+        assert slow.process is first
+        first.exited(-signal.SIGKILL)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slow.process is not first
+    assert slow.process is not None
+    slow.process.exited(-signal.SIGKILL)
+    await job.close()
+    await slow.close()
 
 
 async def test_the_time_of_a_pause_is_nobodys(autojump_clock: trio.abc.Clock) -> None:
