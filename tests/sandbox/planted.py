@@ -175,13 +175,13 @@ async def attempt(sandbox: Sandbox, kind: str, steps: Iterable[Step]) -> str:
     return result.reason.rpartition(": ")[2]
 
 
-async def attempts(listener: socket.socket, store: RuntimeStore) -> dict[str, Any]:
+async def attempts(listener: socket.socket, local: bytes, store: RuntimeStore) -> dict[str, Any]:
     """Try everything, beside a job that is to go on undisturbed."""
     async with open_sandbox(CONFIG, store) as sandbox, sandbox.open_job(programs.HELLO) as other:
         launcher = await cast(process_shell.Starter, sandbox._jobs._starter).launcher()
         assert (await other.run(TASK)).succeeded
         process = other._process
-        around = Around(listener.getsockname()[1], b"fogbank", inner_number(sandbox))
+        around = Around(listener.getsockname()[1], local, inner_number(sandbox))
         found: dict[str, Any] = {"layers": sandbox.report.active}
         for name, steps in {**refused(around), **ended(around)}.items():
             found[name] = {kind: await attempt(sandbox, kind, steps) for kind in KINDS}
@@ -231,11 +231,13 @@ def main() -> None:
     ):
         store = RuntimeStore(Path(folder))
         store.add(RUNTIME)
-        local.bind(b"\0fogbank")
+        # Several runs may be under way on one machine.
+        name = f"fogbank-{os.getpid()}".encode()
+        local.bind(b"\0" + name)
         local.listen()
-        found["with"] = trio.run(attempts, listener, store)
+        found["with"] = trio.run(attempts, listener, name, store)
         Filter.load = lambda _: None  # type: ignore[method-assign, assignment]
-        found["without"] = trio.run(attempts, listener, store)
+        found["without"] = trio.run(attempts, listener, name, store)
         for reachable in (listener, local):
             reachable.setblocking(False)
             with contextlib.suppress(BlockingIOError):
