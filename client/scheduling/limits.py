@@ -16,7 +16,7 @@ class ArrayLimits:
     concurrent: int = 128
     retries: int = 5
 
-    opening: int = 32
+    opening: int = 64
     """Sessions that are being opened at once, and one more for each four that are open."""
     lanes_per_worker: int = 16
     depth: int = 24

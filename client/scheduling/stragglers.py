@@ -61,7 +61,8 @@ def copies(
             left = remaining(lane, place, now, expected)
             if left is not None:
                 runs.setdefault(attempt.task, []).append((left, attempt, place))
-    fast = sorted(idle, key=lambda lane: expected(lane.worker) or 0.0)
+    # Who has never answered may never do: such a one gets a copy only if there is nobody else.
+    fast = sorted(idle, key=lambda lane: (lane.worker.mean is None, expected(lane.worker) or 0.0))
     chosen: list[tuple[Attempt, Lane, bool]] = []
     # With several runs of one task, it is the earliest of them that counts.
     for tries in sorted(runs.values(), key=lambda tries: -min(tries, key=_left)[0]):
