@@ -38,12 +38,12 @@ class Output:
     def __init__(self, limit: int) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
-        self.limit = limit
+        self._limit = limit
 
     @property
     def room(self) -> int:
         """Bytes that may still be written."""
-        return self.limit - len(self.stdout) - len(self.stderr)
+        return self._limit - len(self.stdout) - len(self.stderr)
 
     def write(self, stream: bytearray, data: memoryview) -> None:
         """Append to one of the streams; raise `OutputLimit` after what still fits."""
@@ -101,14 +101,14 @@ class OpenDirectory(Descriptor):
 class Descriptors:
     """The table of descriptors: 0 stdin, 1 stdout, 2 stderr, 3 the root directory."""
 
-    def __init__(self, files: FileSystem, output: Output) -> None:
+    def __init__(self, files: FileSystem, stdin: bytes, output: Output) -> None:
         self._files = files
-        self.stdin = File(0, EPOCH, EPOCH, EPOCH)
+        source = File(0, EPOCH, EPOCH, EPOCH, data=bytearray(stdin))
         root = OpenDirectory(
             rights=RIGHTS_DIRECTORY, inheriting=RIGHTS_ALL, node=files.root, name=ROOT_NAME
         )
         self._table: dict[int, Descriptor] = {
-            0: Source(node=self.stdin),
+            0: Source(node=source),
             1: Sink(stream=output.stdout),
             2: Sink(stream=output.stderr),
             PREOPENED: root,

@@ -53,7 +53,7 @@ class FileSystem:
         `moved` is told by how many bytes files are about to grow, and how many of links' paths
         are followed; it may raise. `now` is the time that nodes are marked with.
         """
-        self.capacity = capacity
+        self._capacity = capacity
         self._moved = moved
         self._now = now
         self._used = 0
@@ -310,13 +310,13 @@ class FileSystem:
             file.data = bytearray()
 
     def _grow(self, more: int) -> None:
-        if self._used + more > self.capacity:
+        if self._used + more > self._capacity:
             raise GuestError(Errno.NOSPC)
         self._moved(more)
         self._used += more
 
     def _take(self, size: int) -> None:
-        if self._used + size > self.capacity:
+        if self._used + size > self._capacity:
             raise GuestError(Errno.NOSPC)
         self._used += size
 

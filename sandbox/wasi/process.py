@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
+from fogbank.sandbox.task import Task
 from fogbank.sandbox.wasi.abi import (
     CLOCK_ABSOLUTE,
     EVENT_CLOCK,
@@ -56,7 +57,7 @@ class _Wait:
     flags: int = 0
 
 
-class Strings:
+class _Strings:
     """Arguments or environment as a program gets them: each ended by a NUL byte, on end."""
 
     def __init__(self, strings: Iterable[str] = ()) -> None:
@@ -74,31 +75,31 @@ class ProcessCalls:
         memory: GuestMemory,
         descriptors: Descriptors,
         time: VirtualTime,
+        task: Task,
     ) -> None:
-        """Begin with no arguments, environment and seed; whoever has them sets them."""
         self._memory = memory
         self._descriptors = descriptors
         self._time = time
-        self.args = Strings()
-        self.environ = Strings()
-        self.seed = b""
-        self.draws = 0
+        self._args = _Strings(task.args)
+        self._environ = _Strings(f"{name}={value}" for name, value in task.env)
+        self._seed = task.seed
+        self._draws = 0
 
     def args_get(self, pointers: int, buffer: int) -> None:
         """Write the arguments, and where each begins."""
-        self._put_strings(self.args, pointers, buffer)
+        self._put_strings(self._args, pointers, buffer)
 
     def args_sizes_get(self, count: int, size: int) -> None:
         """Write how many arguments there are, and how many bytes."""
-        self._put_sizes(self.args, count, size)
+        self._put_sizes(self._args, count, size)
 
     def environ_get(self, pointers: int, buffer: int) -> None:
         """Write the environment, and where each variable begins."""
-        self._put_strings(self.environ, pointers, buffer)
+        self._put_strings(self._environ, pointers, buffer)
 
     def environ_sizes_get(self, count: int, size: int) -> None:
         """Write how many variables there are, and how many bytes."""
-        self._put_sizes(self.environ, count, size)
+        self._put_sizes(self._environ, count, size)
 
     def clock_res_get(self, clock: int, result: int) -> None:
         """Every clock counts single nanoseconds."""
@@ -112,8 +113,8 @@ class ProcessCalls:
     def random_get(self, buffer: int, length: int) -> None:
         """Write bytes that follow from the task's seed (spec/07 §7.1)."""
         part = self._memory.part(buffer, length)
-        label = b"fogbank sandbox random" + self.seed + struct.pack("<Q", self.draws)
-        self.draws += 1
+        label = b"fogbank sandbox random" + self._seed + struct.pack("<Q", self._draws)
+        self._draws += 1
         part[:] = hashlib.shake_256(label).digest(length)
 
     def sched_yield(self) -> None:
@@ -201,12 +202,12 @@ class ProcessCalls:
             raise GuestError(Errno.BADF)
         raise GuestError(Errno.NOTSOCK)
 
-    def _put_strings(self, strings: Strings, pointers: int, buffer: int) -> None:
+    def _put_strings(self, strings: _Strings, pointers: int, buffer: int) -> None:
         self._memory.span(pointers, 4 * len(strings.starts))
         self._memory.write(buffer, strings.joined)
         addresses = (buffer + start for start in strings.starts)
         self._memory.write(pointers, struct.pack(f"<{len(strings.starts)}I", *addresses))
 
-    def _put_sizes(self, strings: Strings, count: int, size: int) -> None:
+    def _put_sizes(self, strings: _Strings, count: int, size: int) -> None:
         self._memory.write_u32(count, len(strings.starts))
         self._memory.write_u32(size, len(strings.joined))

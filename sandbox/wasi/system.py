@@ -11,7 +11,7 @@ from fogbank.sandbox.wasi.fd_calls import FdCalls
 from fogbank.sandbox.wasi.files import FileSystem
 from fogbank.sandbox.wasi.memory import GuestMemory
 from fogbank.sandbox.wasi.path_calls import PathCalls
-from fogbank.sandbox.wasi.process import ProcessCalls, Strings
+from fogbank.sandbox.wasi.process import ProcessCalls
 
 CALL_FUEL = 10_000
 """Fuel that every host call costs."""
@@ -38,32 +38,17 @@ class System:
         self.output = Output(task.limits.output)
         time = VirtualTime(guest.fuel_used)
         self._memory = memory = GuestMemory(guest.memory, self._settle)
-        self._files = FileSystem(task.limits.memory, memory.count, time.real)
-        self._descriptors = Descriptors(self._files, self.output)
-        self._process = ProcessCalls(memory, self._descriptors, time)
+        files = FileSystem(task.limits.memory, memory.count, time.real)
+        files.place(task.files)
+        descriptors = Descriptors(files, task.stdin, self.output)
+        process = ProcessCalls(memory, descriptors, time, task)
         groups = {
-            "fd": FdCalls(memory, self._descriptors, self._files, self.output),
-            "path": PathCalls(memory, self._descriptors, self._files),
+            "fd": FdCalls(memory, descriptors, files, self.output),
+            "path": PathCalls(memory, descriptors, files),
         }
         self._calls: dict[str, Callable[..., None]] = {
-            name: getattr(groups.get(name.partition("_")[0], self._process), name)
-            for name in SIGNATURES
+            name: getattr(groups.get(name.partition("_")[0], process), name) for name in SIGNATURES
         }
-        self.give(task)
-
-    def give(self, task: Task) -> None:
-        """Put a task's data where the program finds them: strings, seed, input, files, limits.
-
-        Besides the first time this may happen once more, in a copy of a program that has started
-        and has seen none of it yet: what it has made by then stays.
-        """
-        self.output.limit = task.limits.output
-        self._files.capacity = task.limits.memory
-        self._files.place(task.files)
-        self._descriptors.stdin.data = bytearray(task.stdin)
-        self._process.args = Strings(task.args)
-        self._process.environ = Strings(f"{name}={value}" for name, value in task.env)
-        self._process.seed, self._process.draws = task.seed, 0
 
     def call(self, name: str, arguments: Sequence[int]) -> int:
         """Carry out one call, with unsigned arguments, and return its error number.

@@ -521,22 +521,6 @@ def test_a_write_that_does_not_fit_is_cut_between_its_buffers() -> None:
     assert machine.u32(32) == 15
 
 
-def test_a_task_is_given_to_a_system_that_stands() -> None:
-    machine = Machine(Task())
-    machine.ok("random_get", 100, 32)
-    machine.system.give(TASK)
-    machine.ok("args_sizes_get", 0, 4)
-    assert (machine.u32(0), machine.u32(4)) == (2, 9)
-    assert machine.read(0, 100) == b"input"
-    assert machine.read(machine.open(b"dir/inner"), 9) == b"x"
-    machine.ok("random_get", 100, 32)
-    fresh = Machine()
-    fresh.ok("random_get", 100, 32)
-    assert machine.bytes[100:132] == fresh.bytes[100:132]
-    with pytest.raises(OutputLimit):
-        machine.write(1, b"d" * 101)
-
-
 def test_output_is_cut_at_its_limit_and_ends_the_program() -> None:
     machine = Machine()
     assert machine.write(1, b"a" * 60) is Errno.SUCCESS
