@@ -82,7 +82,9 @@ def verify(public: bytes, label: str, body: bytes, signature: bytes) -> None:
     if len(signature) != SIGNATURE_LENGTH:
         raise ProtocolError("a signature has not 64 bytes")
     try:
-        nacl.bindings.crypto_sign_open(signature + _signed_bytes(label, body), public)
+        # Joined at once: a body may be long, and each concatenation would copy it.
+        signed = b"".join((signature, label.encode("ascii"), b"\0", body))
+        nacl.bindings.crypto_sign_open(signed, public)
     except (nacl.exceptions.CryptoError, ValueError, TypeError) as error:
         raise ProtocolError("a signature does not verify") from error
 
