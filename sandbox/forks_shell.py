@@ -85,6 +85,10 @@ class Process:
         if not self._exited.is_set():
             self._forks.kill(self._number)
 
+    async def gone(self) -> None:
+        """Wait until the process has ended."""
+        await self._exited.wait()
+
     def exited(self, code: int | None) -> None:
         """Take note that the process has ended."""
         self._code = code

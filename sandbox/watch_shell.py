@@ -115,7 +115,7 @@ class Watch:
         self._scope.deadline = float("inf")
         patience = self._config.pause_seconds
         with trio.move_on_after(patience) as waiting:
-            self._granted = min(await self._supply.beyond(self._granted), self._task.limits.fuel)
+            granted = await self._grant()
         now = trio.current_time()
         self._paused += now - since
         self._scope.deadline = now + left
@@ -124,8 +124,25 @@ class Watch:
                 Outcome.OUT_OF_FUEL,
                 f"the fuel granted was used up, and no more was granted within {patience:g} s",
             )
-        await self._process.send(Frame.GRANT, wire.encode_grant(self._granted))
+        if granted:
+            self._granted = min(granted, self._task.limits.fuel)
+            await self._process.send(Frame.GRANT, wire.encode_grant(self._granted))
+        # Else it died meanwhile, as who listens to it next will learn.
         return None
+
+    async def _grant(self) -> int:
+        """Wait for a grant and return it, or 0 if the process ends before there is one."""
+        granted = 0
+
+        async def watch(scope: trio.CancelScope) -> None:
+            await self._process.gone()
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, nursery.cancel_scope)
+            granted = await self._supply.beyond(self._granted)
+            nursery.cancel_scope.cancel()
+        return granted
 
     def _killed(self, outcome: Outcome, reason: str) -> Result:
         """Return the result of a task that is ended from outside; its last reading stands."""
