@@ -90,7 +90,7 @@ async def jailed(sandbox: Sandbox, job: Job) -> int:
     """The pid of a job's process: the oldest fork that is neither a spare nor a compiler."""
     assert job._process is not None
     _, inner = await launcher(sandbox)
-    return min(children(inner))
+    return children(inner)[0]  # listed by age
 
 
 def status(pid: int) -> dict[str, str]:
