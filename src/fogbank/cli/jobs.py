@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fogbank.cli import options
 from fogbank.cli.home import user_home
 from fogbank.cli.output import as_text, emit, emit_errors, errors_in_words, note
 from fogbank.cli.programs import read_module, read_task, runtime_of
@@ -22,31 +22,13 @@ if TYPE_CHECKING:
 
 
 def run(
-    program: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PROGRAM",
-            help="A WASI preview 1 program, .wasm or .wat, or a script, .py or .js.",
-        ),
-    ],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- ARGS]", help="The program's arguments.")
-    ] = None,
-    files: Annotated[
-        list[Path] | None,
-        typer.Option("--file", help="A file that the program may read; may be repeated."),
-    ] = None,
-    fuel: Annotated[
-        str | None, typer.Option(help="Fuel, at most; about instructions: 500M, 2G, or a number.")
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Memory, at most: 64M, 1G, or a number of MiB.")
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds of real time, at most.")] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option(help="Run PROGRAM as a script of this runtime, whatever its name ends in."),
-    ] = None,
+    program: options.Program,
+    arguments: options.Arguments = None,
+    files: options.Files = None,
+    fuel: options.Fuel = None,
+    memory: options.Memory = None,
+    timeout: options.Timeout = None,
+    runtime: options.Runtime = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens.")] = False,
 ) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from typer.core import TyperCommand
 
+from fogbank.cli import options
 from fogbank.cli.home import user_home
 from fogbank.cli.output import emit, errors_in_words, read_bounded
 from fogbank.cli.programs import check_names, limits_of, read_files, read_module, runtime_of
@@ -49,13 +50,7 @@ class MapCommand(TyperCommand):
 
 
 def map_tasks(
-    program: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PROGRAM",
-            help="A WASI preview 1 program, .wasm or .wat, or a script, .py or .js.",
-        ),
-    ],
+    program: options.Program,
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -108,23 +103,11 @@ def map_tasks(
     resume: Annotated[
         bool, typer.Option("--resume", help="Run what the log does not record yet.")
     ] = False,
-    files: Annotated[
-        list[Path] | None,
-        typer.Option("--file", help="A file that every task may read; may be repeated."),
-    ] = None,
-    fuel: Annotated[
-        str | None, typer.Option(help="Fuel of a task, at most: 500M, 2G, or a number.")
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Memory of a task, at most: 64M, 1G, or a number of MiB.")
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds of real time of a task, at most.")
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option(help="Run PROGRAM as a script of this runtime, whatever its name ends in."),
-    ] = None,
+    files: options.Files = None,
+    fuel: options.Fuel = None,
+    memory: options.Memory = None,
+    timeout: options.Timeout = None,
+    runtime: options.Runtime = None,
 ) -> None:
     """Run PROGRAM once for each input, anonymously, on many workers; results in their order."""
     with errors_in_words():

@@ -1,0 +1,35 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Program = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PROGRAM",
+        help="A WASI preview 1 program, .wasm or .wat, or a script, .py or .js.",
+    ),
+]
+Arguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[-- ARGS]", help="The program's arguments.")
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--file", help="A file that the program may read; may be repeated."),
+]
+Fuel = Annotated[
+    str | None,
+    typer.Option(help="Fuel of a task, at most; about instructions: 500M, 2G, or a number."),
+]
+Memory = Annotated[
+    str | None, typer.Option(help="Memory of a task, at most: 64M, 1G, or a number of MiB.")
+]
+Timeout = Annotated[float | None, typer.Option(help="Seconds of real time of a task, at most.")]
+Runtime = Annotated[
+    str | None,
+    typer.Option(help="Run PROGRAM as a script of this runtime, whatever its name ends in."),
+]
