@@ -83,8 +83,8 @@ lint: $(STAMP)
 package: $(STAMP)
 	@$(BIN)/python tools/check_package.py
 
-.PHONY: bench bench-onion bench-metering bench-sandbox bench-arrays
-bench: bench-onion bench-metering bench-sandbox bench-arrays
+.PHONY: bench bench-onion bench-metering bench-sandbox bench-arrays bench-jobs
+bench: bench-onion bench-metering bench-sandbox bench-arrays bench-jobs
 bench-onion: $(STAMP)
 	@$(BIN)/python bench/onion.py $(ARGS)
 bench-metering: $(STAMP)
@@ -93,6 +93,8 @@ bench-sandbox: $(STAMP)
 	@$(BIN)/python bench/sandbox.py $(ARGS)
 bench-arrays: $(STAMP)
 	@$(BIN)/python -m bench.arrays $(ARGS)
+bench-jobs: $(STAMP)
+	@$(BIN)/python bench/jobs.py $(ARGS)
 
 .PHONY: lock
 lock: $(STAMP)

@@ -15,12 +15,13 @@ import json
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kernels
 import trio
+from figures import Goal
+from guests import HELLO
 from kernels import Wanting
 
 from fogbank.runtimes import RuntimeUnobtainable, cache_folder, obtain
@@ -44,13 +45,6 @@ SCRIPT_SECONDS = 10.0
 COLD_RUNS = 3
 _LIMITS = Limits(fuel=1 << 40, memory=1 << 28, wall_seconds=120.0)
 
-HELLO = b"""(module
- (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
- (memory (export "memory") 1)
- (data (i32.const 0) "\\08\\00\\00\\00\\06\\00\\00\\00hello\\0a")
- (func (export "_start")
-  (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))"""
-
 CALLING = b"""(module
  (import "wasi_snapshot_preview1" "clock_time_get" (func $call (param i32 i64 i32) (result i32)))
  (memory (export "memory") 1)
@@ -59,29 +53,6 @@ CALLING = b"""(module
   (loop $again
    (drop (call $call (i32.const 1) (i64.const 0) (i32.const 0)))
    (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A figure, its unit, and what it should be."""
-
-    what: str
-    unit: str
-    most: float | None = None
-    least: float | None = None
-
-    def words(self, value: float | None) -> str:
-        """Return a line of the table."""
-        if self.least is not None:
-            goal, reached = f">= {self.least:g}", value is not None and value >= self.least
-        elif self.most is not None:
-            goal, reached = f"<= {self.most:g}", value is not None and value <= self.most
-        else:
-            goal, reached = "", True
-        if value is None:
-            return f"{self.what:44} {'-':>10} {self.unit:8} {goal:10} not measured"
-        verdict = ("reached" if reached else "MISSED") if goal else ""
-        return f"{self.what:44} {value:>10,.6g} {self.unit:8} {goal:10} {verdict}"
 
 
 GOALS = {
