@@ -13,7 +13,7 @@ from itertools import accumulate
 from math import inf
 
 from fogbank.client.scheduling.limits import ArrayLimits
-from fogbank.client.scheduling.workers import Attempt, Lane, Worker
+from fogbank.client.scheduling.records import Attempt, Lane, Unfinished, Worker
 
 Expected = Callable[[Worker], float | None]
 
@@ -55,7 +55,7 @@ def copies(
 
     With each: whether the attempt itself should make way, since its task runs often enough.
     """
-    runs: dict[int, list[tuple[float, Attempt, int]]] = {}
+    runs: dict[Unfinished, list[tuple[float, Attempt, int]]] = {}
     for lane in busy:
         for place, attempt in enumerate(lane.attempts):
             left = remaining(lane, place, now, expected)
@@ -82,7 +82,6 @@ def _left(item: tuple[float, Attempt, int]) -> float:
 
 def overdue(
     busy: Iterable[Lane],
-    runs: Callable[[int], Sequence[Attempt]],
     limits: ArrayLimits,
     now: float,
     expected: Expected,
@@ -95,7 +94,7 @@ def overdue(
     for lane in busy:
         each = expected(lane.worker)
         if lane.attempts and each is not None and now - lane.head_since > 2 * each:
-            count += len(runs(lane.attempts[0].task)) < limits.copies
+            count += len(lane.attempts[0].task.attempts) < limits.copies
     return count
 
 

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 
-from fogbank.client.scheduling.workers import Attempt, Worker
+from fogbank.client.scheduling.records import Unfinished, Worker
 
 _SCAN = 16
 """How many waiting tasks are looked at for one that may run at a worker."""
-
-
-@dataclass(slots=True, eq=False)
-class Unfinished:
-    """A task that has not ended. `last` is what its last attempt came to."""
-
-    number: int
-    attempts: list[Attempt] = field(default_factory=list)
-    tries: int = 0
-    avoid: set[Worker] = field(default_factory=set)
-    last: object = None
 
 
 class Waiting:

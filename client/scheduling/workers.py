@@ -4,70 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from fogbank.client.chance import Chooser, Weighted, jitter
 from fogbank.client.scheduling.limits import ArrayLimits
+from fogbank.client.scheduling.records import Worker
 from fogbank.client.scheduling.words import Candidate, Terms
 from fogbank.relay.keys import NodeId
 
 _NEWEST = 0.3
 """How much the newest observation of a worker's speed counts."""
 _NEWEST_OF_ALL = 0.02
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One session at a worker: it runs its attempts one after the other.
-
-    `head_since`: when its first attempt came to its turn. `terms` are None until it is open.
-    """
-
-    number: int
-    worker: Worker
-    terms: Terms | None = None
-    attempts: list[Attempt] = field(default_factory=list)
-    head_since: float = 0.0
-    draining: bool = False
-
-    def room(self, limits: ArrayLimits) -> int:
-        """Return how many more tasks it takes now."""
-        if self.terms is None or self.draining:
-            return 0
-        depth, mean = 1, self.worker.mean
-        if mean is not None:
-            depth += int(min(limits.lookahead / max(mean, 1e-6), limits.depth))
-        return max(0, min(depth, limits.depth, self.terms.tasks) - len(self.attempts))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Attempt:
-    """One run of a task in a lane."""
-
-    number: int
-    task: int
-    lane: Lane
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """What is known of a worker.
-
-    `mean`: seconds that its tasks take. `most`: how many lanes it may have.
-    """
-
-    candidate: Candidate
-    lanes: set[int] = field(default_factory=set)
-    listed: bool = True
-    barred: bool = False
-    most: int = 1
-    mean: float | None = None
-    failures: int = 0
-    rests_until: float = -math.inf
-
-    def is_free(self, now: float) -> bool:
-        """Tell whether it may be drawn, having no lane yet."""
-        return self.listed and not self.barred and not self.lanes and self.rests_until <= now
 
 
 class Workers:

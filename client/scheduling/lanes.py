@@ -1,0 +1,172 @@
+"""The lanes of an array, and the attempts in them (spec/11 §3). Pure.
+
+Whatever is changed here becomes an action for the shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+
+from fogbank.client.scheduling.limits import ArrayLimits
+from fogbank.client.scheduling.records import Attempt, Lane, Unfinished, Worker
+from fogbank.client.scheduling.words import Action, Cancel, Close, Open, Run, Terms
+from fogbank.client.scheduling.workers import Workers
+
+
+class Lanes:
+    """All lanes that are open or being opened; `say` is given each action.
+
+    Those that have room for a task are taken in turn by `next_with_room`.
+    """
+
+    def __init__(
+        self, limits: ArrayLimits, workers: Workers, say: Callable[[Action], None]
+    ) -> None:
+        self._limits = limits
+        self._workers = workers
+        self._say = say
+        self._lanes: dict[int, Lane] = {}
+        self._roomy: dict[int, Lane] = {}
+        self._passed: dict[int, Lane] = {}
+        self._attempts: dict[int, Attempt] = {}
+        self._last_lane = self._last_attempt = 0
+        self.opening = 0
+        """How many are being opened."""
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def __iter__(self) -> chain[Lane]:
+        return chain(self._lanes.values())
+
+    @property
+    def open(self) -> int:
+        """How many are open."""
+        return len(self._lanes) - self.opening
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts there are in all of them."""
+        return len(self._attempts)
+
+    @property
+    def have_room(self) -> bool:
+        """Whether `next_with_room` may return one."""
+        return bool(self._roomy)
+
+    @property
+    def room(self) -> int:
+        """How many more tasks they take now, those that were passed by left out."""
+        return sum(lane.room(self._limits) for lane in self._roomy.values())
+
+    def find(self, lane: int) -> Lane | None:
+        """Return a lane, unless it is gone."""
+        return self._lanes.get(lane)
+
+    def attempt(self, attempt: int) -> Attempt | None:
+        """Return an attempt, unless it is over."""
+        return self._attempts.get(attempt)
+
+    def busy(self) -> list[Lane]:
+        """Return those that have a task."""
+        return [lane for lane in self._lanes.values() if lane.attempts]
+
+    def idle(self) -> list[Lane]:
+        """Return those that are open, sound, and have no task."""
+        roomy = chain(self._roomy.values(), self._passed.values())
+        return [lane for lane in roomy if not lane.attempts]
+
+    # Lanes.
+
+    def add(self, worker: Worker) -> None:
+        """Have one opened at a worker."""
+        self._last_lane += 1
+        lane = self._lanes[self._last_lane] = Lane(self._last_lane, worker)
+        self.opening += 1
+        worker.lanes.add(lane.number)
+        self._workers.note(worker)
+        self._say(Open(lane.number, worker.candidate.identity))
+
+    def opened(self, lane: Lane, terms: Terms, now: float) -> None:
+        """Hear that one is open."""
+        self.opening -= 1
+        lane.terms, lane.head_since = terms, now
+
+    def next_with_room(self) -> Lane | None:
+        """Return the lane whose turn it is to get a task, if one has room."""
+        while self._roomy:
+            lane = self._roomy.pop(next(iter(self._roomy)))
+            if lane.room(self._limits):
+                return lane
+        return None
+
+    def has_room(self, lane: Lane) -> None:
+        """Hear that one may have room for a task."""
+        if lane.number not in self._passed:
+            self._roomy[lane.number] = lane
+
+    def pass_by(self, lane: Lane) -> None:
+        """Leave one out, which no waiting task suits, until `look_again`."""
+        self._passed[lane.number] = lane
+
+    def look_again(self) -> None:
+        """Have those that were passed by in turn again."""
+        self._roomy |= self._passed
+        self._passed.clear()
+
+    def drain(self, lane: Lane) -> None:
+        """Give one no more tasks."""
+        lane.draining = True
+        self._out_of_turn(lane)
+
+    def drop(self, lane: Lane) -> None:
+        """Forget one, which has no attempts any more."""
+        if lane.terms is None:
+            self.opening -= 1
+        self._out_of_turn(lane)
+        if self._lanes.pop(lane.number, None) is not None:
+            self._workers.left(lane.worker, lane.number)
+            self._say(Close(lane.number))
+
+    def _out_of_turn(self, lane: Lane) -> None:
+        self._roomy.pop(lane.number, None)
+        self._passed.pop(lane.number, None)
+
+    # Attempts.
+
+    def start(self, task: Unfinished, lane: Lane, now: float) -> None:
+        """Run a task in a lane, which goes to the end of the line if it has room for more."""
+        self._last_attempt += 1
+        attempt = Attempt(self._last_attempt, task, lane)
+        if not lane.attempts:
+            lane.head_since = now
+        lane.attempts.append(attempt)
+        task.attempts.append(attempt)
+        self._attempts[attempt.number] = attempt
+        self._out_of_turn(lane)
+        if lane.room(self._limits):
+            self._roomy[lane.number] = lane
+        self._say(Run(attempt.number, task.number, lane.number))
+
+    def forget(self, attempt: Attempt) -> None:
+        """Hear that an attempt is over."""
+        del self._attempts[attempt.number]
+        attempt.lane.attempts.remove(attempt)
+        attempt.task.attempts.remove(attempt)
+
+    def call_off(self, attempt: Attempt, now: float) -> None:
+        """End an attempt whose answer is not needed any more."""
+        lane = attempt.lane
+        self._say(Cancel(attempt.number))
+        if lane.attempts[0] is attempt:
+            lane.head_since = now
+        self.forget(attempt)
+        self.settle(lane)
+
+    def settle(self, lane: Lane) -> None:
+        """Go on with a lane in which an attempt ended."""
+        if not lane.draining:
+            self.has_room(lane)
+        elif not lane.attempts:
+            self.drop(lane)
