@@ -36,7 +36,8 @@ from fogbank.client.scheduling.words import (
 )
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.client_session import TaskResult
-from fogbank.relay.job.messages import State, TaskState
+from fogbank.relay.job.kinds import State
+from fogbank.relay.job.messages import TaskState
 from fogbank.relay.keys import NodeId
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task

@@ -24,6 +24,8 @@ _CAUSES = {
     Cause.LIMITS: Verdict.UNFIT,
     Cause.TASK: Verdict.FAILED,
     Cause.SILENT: Verdict.NOT_TAKEN,
+    Cause.SHUTDOWN: Verdict.UNFIT,
+    Cause.UNKNOWN: Verdict.NOT_TAKEN,
 }
 
 

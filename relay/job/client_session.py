@@ -14,10 +14,9 @@ from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
+from fogbank.relay.job.kinds import MESSAGE_SIZE, VERSION, State
 from fogbank.relay.job.limits import Patience
 from fogbank.relay.job.messages import (
-    MESSAGE_SIZE,
-    VERSION,
     Accepted,
     Cancel,
     FromWorker,
@@ -27,7 +26,6 @@ from fogbank.relay.job.messages import (
     Offer,
     Refused,
     ResultHead,
-    State,
     TaskHead,
     TaskState,
 )
@@ -249,7 +247,10 @@ class ClientSession:
                 self._admit_state(message)
             case ResultHead():
                 self._admit_result(message)
+                require(message.sealed is None, "a sealed result")
                 return Blobs(message.attachments)
+            case _:
+                raise ProtocolError("in a job's session: a message that is not taken here")
         return None
 
     def _may_refuse(self, outcome: Outcome | None) -> bool:

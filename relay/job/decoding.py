@@ -13,24 +13,32 @@ from typing import Any, Final, TypeVar
 from fogbank.relay.codec import Record, bytes_item, decode_record
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.held.decoding import (
+    read_ack,
+    read_hold,
+    read_job_key,
+    read_resume,
+    read_resumed,
+    read_sealed,
+)
+from fogbank.relay.job.held.messages import HELD_TASKS
+from fogbank.relay.job.items import member, number
+from fogbank.relay.job.kinds import HASH_SIZE, MESSAGE_SIZE, TASK_ID_MAX, Kind, State
 from fogbank.relay.job.messages import (
-    HASH_SIZE,
-    MESSAGE_SIZE,
     RUN_TIME_MAX,
-    TASK_ID_MAX,
     Accepted,
     Cancel,
     FromClient,
     FromWorker,
     Grant,
     Hello,
-    Kind,
+    Holding,
     Load,
     ModuleHead,
     Offer,
+    Pad,
     Refused,
     ResultHead,
-    State,
     TaskHead,
     TaskState,
 )
@@ -44,6 +52,10 @@ _VERSIONS: Final = 16
 _COUNT_MAX: Final = 2**32 - 1
 _STRINGS_COUNT: Final = 4096
 _RUNTIMES: Final = 32
+_ATTESTATION_SIZE: Final = 4096
+_PAD_SIZE: Final = 1 << 28
+_HOLDING_SECONDS: Final = 31 * 86400
+_HOLDING_SIZE: Final = 1 << 50
 
 _T = TypeVar("_T")
 
@@ -69,7 +81,7 @@ def _decode(data: bytes, readers: dict[int, Callable[[Record], _T]]) -> _T:
 
 
 def _read_hello(record: Record) -> Hello:
-    versions = record.array(1, _VERSIONS, _number)
+    versions = record.array(1, _VERSIONS, number)
     if not versions or list(versions) != sorted(set(versions)) or versions[-1] >= 1 << 16:
         raise ProtocolError("a job's hello holds no ascending list of versions")
     return Hello(versions)
@@ -87,13 +99,25 @@ def _read_offer(record: Record) -> Offer:
         load=Load(*(load.uint(key, _COUNT_MAX) for key in (1, 2, 3))),
         runtimes=record.array(8, _RUNTIMES, bytes_item(HASH_SIZE, HASH_SIZE)),
         floor=record.uint(9, CEILINGS.fuel),
+        holding=_read_holding(record.record(11)) if record.has(11) else None,
     )
     load.done()
     return offer
 
 
+def _read_holding(record: Record) -> Holding:
+    holding = Holding(
+        seconds=record.uint(1, _HOLDING_SECONDS, 1),
+        size=record.uint(2, _HOLDING_SIZE),
+        tasks=record.uint(3, HELD_TASKS, 1),
+    )
+    record.done()
+    return holding
+
+
 def _read_module(record: Record) -> ModuleHead:
-    head = ModuleHead(record.fixed(1, HASH_SIZE), record.uint(2, MODULE_SIZE))
+    digest, size = record.fixed(1, HASH_SIZE), record.uint(2, MODULE_SIZE)
+    head = ModuleHead(digest, size, read_job_key(record, 4))
     named = record.has(3)
     if head.is_runtime != named or (named and not record.flag(3)):
         raise ProtocolError("a job's module is neither a runtime nor of any length")
@@ -105,10 +129,10 @@ def _read_accepted(_: Record) -> Accepted:
 
 
 def _read_refused(record: Record) -> Refused:
-    cause = _member(Cause, record.uint(1, _COUNT_MAX))
+    cause = member(Cause, record.uint(1, _COUNT_MAX))
     reason = _read_reason(record, 2)
     task = record.uint(3, TASK_ID_MAX, 1) if record.has(3) else None
-    outcome = _member(Outcome, record.uint(4, _COUNT_MAX)) if record.has(4) else None
+    outcome = member(Outcome, record.uint(4, _COUNT_MAX)) if record.has(4) else None
     wants_outcome = cause is Cause.MODULE
     if (outcome in REFUSALS) != wants_outcome or (outcome is not None) != wants_outcome:
         raise ProtocolError("a refusal's outcome does not fit its cause")
@@ -137,33 +161,40 @@ def _read_task(record: Record) -> TaskHead:
 
 def _read_state(record: Record) -> TaskState:
     task = record.uint(1, TASK_ID_MAX)
-    state = _member(State, record.uint(2, _COUNT_MAX))
+    state = member(State, record.uint(2, _COUNT_MAX))
     fuel = record.uint(4, CEILINGS.fuel) if record.has(4) else None
     if (fuel is not None) != (task > 0 and state is not State.QUEUED):
         raise ProtocolError("a state's fuel does not fit it")
-    if task == 0 and state is State.PAUSED:
-        raise ProtocolError("a module cannot be paused")
+    if state is State.DONE or (task == 0 and state is State.PAUSED):
+        raise ProtocolError("a state in which nothing can be said to be")
     return TaskState(task, state, _read_reason(record, 3), fuel)
 
 
 def _read_result(record: Record) -> ResultHead:
-    outcome = _member(Outcome, record.uint(2, _COUNT_MAX))
+    outcome = member(Outcome, record.uint(2, _COUNT_MAX))
     if record.has(3) != (outcome is Outcome.COMPLETED):
         raise ProtocolError("a result's exit code does not fit its outcome")
+    stdout, stderr = record.uint(6, CEILINGS.output), record.uint(7, CEILINGS.output)
     return ResultHead(
         task=record.uint(1, TASK_ID_MAX, 1),
         outcome=outcome,
         exit_code=record.uint(3, 255) if record.has(3) else None,
         fuel=record.uint(4, CEILINGS.fuel),
         run_time=record.uint(5, RUN_TIME_MAX),
-        stdout=record.uint(6, CEILINGS.output),
-        stderr=record.uint(7, CEILINGS.output),
+        stdout=stdout,
+        stderr=stderr,
         reason=_read_reason(record, 8),
+        attestation=record.blob(10, _ATTESTATION_SIZE, 1) if record.has(10) else None,
+        sealed=read_sealed(record.record(12), stdout + stderr) if record.has(12) else None,
     )
 
 
 def _read_cancel(record: Record) -> Cancel:
-    return Cancel(record.uint(1, TASK_ID_MAX, 1))
+    return Cancel(record.uint(1, TASK_ID_MAX))
+
+
+def _read_pad(record: Record) -> Pad:
+    return Pad(record.uint(1, _PAD_SIZE))
 
 
 def _read_grant(record: Record) -> Grant:
@@ -176,6 +207,10 @@ _FROM_CLIENT: dict[int, Callable[[Record], FromClient]] = {
     Kind.TASK: _read_task,
     Kind.CANCEL: _read_cancel,
     Kind.GRANT: _read_grant,
+    Kind.HOLD: read_hold,
+    Kind.RESUME: read_resume,
+    Kind.ACK: read_ack,
+    Kind.PAD: _read_pad,
 }
 _FROM_WORKER: dict[int, Callable[[Record], FromWorker]] = {
     Kind.OFFER: _read_offer,
@@ -183,8 +218,10 @@ _FROM_WORKER: dict[int, Callable[[Record], FromWorker]] = {
     Kind.REFUSED: _read_refused,
     Kind.STATE: _read_state,
     Kind.RESULT: _read_result,
+    Kind.RESUMED: read_resumed,
+    Kind.PAD: _read_pad,
 }
-_OF_A_TASK = frozenset({Cause.BUSY, Cause.LIMITS, Cause.TASK})
+_OF_A_TASK = frozenset({Cause.BUSY, Cause.LIMITS, Cause.TASK, Cause.SHUTDOWN})
 
 
 def _read_limits(record: Record) -> Limits:
@@ -205,19 +242,6 @@ def _read_reason(record: Record, key: int) -> str:
     return reason
 
 
-def _member(kind: Callable[[int], _T], number: int) -> _T:
-    try:
-        return kind(number)
-    except ValueError:
-        raise ProtocolError(f"a job's message holds the unknown number {number}") from None
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ProtocolError("a job's message holds something else than a number")
-    return value
-
-
 def _string(value: Any) -> str:
     if type(value) is not str or "\0" in value:
         raise ProtocolError("a task holds something else than a text without NUL")
@@ -235,7 +259,7 @@ def _file(value: Any) -> tuple[str, int]:
     match value:
         case [path, length]:
             name = _string(path)
-            if len(name.encode()) > PATH_SIZE or _number(length) > INPUT_SIZE:
+            if len(name.encode()) > PATH_SIZE or number(length) > INPUT_SIZE:
                 raise ProtocolError("a task's file is out of bounds")
             return name, length
     raise ProtocolError("a task's files hold something else than pairs")

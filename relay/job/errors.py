@@ -16,6 +16,8 @@ class Cause(IntEnum):
     LIMITS = 4
     TASK = 5
     SILENT = 6
+    SHUTDOWN = 7
+    UNKNOWN = 8
 
 
 class Progress(IntEnum):
@@ -78,6 +80,8 @@ _HINTS = {
     Cause.VERSION: " Upgrade fogbank.",
     Cause.MODULE: " Try another worker.",
     Cause.BUSY: " Try again later, or another worker.",
+    Cause.SHUTDOWN: " Try another worker.",
+    Cause.UNKNOWN: " Run the job again.",
     Cause.LIMITS: " Lower the limits, or take a worker that offers more.",
 }
 _WHEN = {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from fogbank.relay.errors import ProtocolError
-from fogbank.relay.job.messages import MESSAGE_SIZE
+from fogbank.relay.job.kinds import MESSAGE_SIZE
 
 PORTION: Final = 256 << 10
 """Bytes that are received, or sent, in one step."""

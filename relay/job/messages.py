@@ -4,48 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import ClassVar, Final, TypeAlias
 
 from fogbank.relay.codec import Value, encode
 from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
+from fogbank.relay.job.held.sealing import Sealed
+from fogbank.relay.job.kinds import VERSION, Kind, State
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import Outcome
 
-VERSION: Final = 2
-MESSAGE_SIZE: Final = 65536
-"""The longest message, in bytes, without its attachments."""
-HASH_SIZE: Final = 32
-TASK_ID_MAX: Final = 2**32 - 1
-
 RUN_TIME_MAX: Final = 31
 _FUEL_BITS: Final = 6
-
-SERVICE: Final = "job"
-"""The name of the service that sessions are streams of (spec/08 §1)."""
-
-
-class Kind(IntEnum):
-    """What a message is: its key 0."""
-
-    HELLO = 1
-    OFFER = 2
-    MODULE = 3
-    ACCEPTED = 4
-    REFUSED = 5
-    TASK = 6
-    STATE = 7
-    RESULT = 8
-    CANCEL = 9
-    GRANT = 16
-
-
-class State(IntEnum):
-    """Where a task is. This version has these; its ends are results and refusals."""
-
-    QUEUED = 1
-    RUNNING = 2
-    PAUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +40,25 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """What a held session may have: `seconds` after its client's leave until it is forgotten.
+
+    `size`: bytes on the worker's disk that are left for held sessions. `tasks`: how many of one may
+    be unanswered, or answered and not yet acknowledged.
+    """
+
+    seconds: int
+    size: int
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """What a worker grants one session.
 
     `ceilings`: the most that a task may ask for. `module`, `input_size`: bytes. `tasks`: how many
     may be unanswered. `runtimes`: digests of those held here. `floor`: fuel per second of CPU time,
-    0 for none.
+    0 for none. `holding`: what a session that is held may have; None if none can be.
     """
 
     engine: str
@@ -86,6 +69,7 @@ class Offer:
     load: Load
     runtimes: tuple[bytes, ...] = ()
     floor: int = 0
+    holding: Holding | None = None
     version: int = VERSION
     attachments: ClassVar[tuple[int, ...]] = ()
 
@@ -94,29 +78,45 @@ class Offer:
         load = {1: self.load.places, 2: self.load.taken, 3: self.load.waiting}
         fields: dict[int, Value] = {0: Kind.OFFER, 1: self.version, 2: self.engine, 7: load}
         fields |= {3: _limits_value(self.ceilings), 4: self.module, 5: self.input_size}
-        return encode({**fields, 6: self.tasks, 8: self.runtimes, 9: self.floor})
+        fields |= {6: self.tasks, 8: self.runtimes, 9: self.floor}
+        held = self.holding
+        if held is not None:
+            fields[11] = {1: held.seconds, 2: held.size, 3: held.tasks}
+        return encode(fields)
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleHead:
-    """Announces the module, by its SHA-256 and its length; or names a runtime, with a size of 0."""
+    """Announces the module, by its SHA-256 and its length; or names a runtime, with a size of 0.
+
+    `job_key`: a secret of the job, under which other sessions of it find the module here; with a
+    size of 0, where this one is to find it.
+    """
 
     sha256: bytes
     size: int
+    job_key: bytes | None = None
 
     @property
     def is_runtime(self) -> bool:
         """Whether the worker is to take a runtime that it holds."""
-        return not self.size
+        return not self.size and self.job_key is None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether another session of the job has brought the module."""
+        return not self.size and self.job_key is not None
 
     @property
     def attachments(self) -> tuple[int, ...]:
         """The lengths of what follows."""
-        return () if self.is_runtime else (self.size,)
+        return (self.size,) if self.size else ()
 
     def encode(self) -> bytes:
         """Encode."""
         fields: dict[int, Value] = {0: Kind.MODULE, 1: self.sha256, 2: self.size}
+        if self.job_key is not None:
+            fields[4] = self.job_key
         return encode({**fields, 3: True} if self.is_runtime else fields)
 
 
@@ -211,7 +211,8 @@ class TaskState:
 class ResultHead:
     """How a task ended, without its output: `stdout` and `stderr` are lengths.
 
-    `run_time` is the least e with the run time below 2^e ms.
+    `run_time` is the least e with the run time below 2^e ms. `attestation`: the worker's signature
+    on it, as it is on the wire. `sealed`: the output comes as a part of one sealed stream.
     """
 
     task: int
@@ -222,10 +223,14 @@ class ResultHead:
     stdout: int
     stderr: int
     reason: str
+    attestation: bytes | None = None
+    sealed: Sealed | None = None
 
     @property
     def attachments(self) -> tuple[int, ...]:
         """The lengths of what follows."""
+        if self.sealed is not None:
+            return (self.sealed.left,)
         return (self.stdout, self.stderr)
 
     def encode(self) -> bytes:
@@ -234,12 +239,16 @@ class ResultHead:
         if self.exit_code is not None:
             fields[3] = self.exit_code
         fields |= {4: self.fuel, 5: self.run_time, 6: self.stdout, 7: self.stderr}
+        if self.attestation is not None:
+            fields[10] = self.attestation
+        if self.sealed is not None:
+            fields[12] = {1: self.sealed.size, 2: self.sealed.offset}
         return encode({**fields, 8: self.reason})
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the task `task`."""
+    """End the task `task`; or 0, the session that is held, for good."""
 
     task: int
     attachments: ClassVar[tuple[int, ...]] = ()
@@ -262,8 +271,24 @@ class Grant:
         return encode({0: Kind.GRANT, 1: self.task, 2: self.fuel})
 
 
-FromClient: TypeAlias = Hello | ModuleHead | TaskHead | Cancel | Grant
-FromWorker: TypeAlias = Offer | Accepted | Refused | TaskState | ResultHead
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """`size` bytes of 0 follow, which say nothing."""
+
+    size: int
+
+    @property
+    def attachments(self) -> tuple[int, ...]:
+        """The lengths of what follows."""
+        return (self.size,)
+
+    def encode(self) -> bytes:
+        """Encode."""
+        return encode({0: Kind.PAD, 1: self.size})
+
+
+FromClient: TypeAlias = Hello | ModuleHead | TaskHead | Cancel | Grant | Hold | Resume | Ack | Pad
+FromWorker: TypeAlias = Offer | Accepted | Refused | TaskState | ResultHead | Resumed | Pad
 
 
 def run_time_bucket(seconds: float) -> int:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.errors import Progress
+from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import Patience
-from fogbank.relay.job.messages import ResultHead, State, TaskState
+from fogbank.relay.job.messages import ResultHead, TaskState
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import Outcome
 

@@ -19,6 +19,7 @@ from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.decoding import decode_from_client
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
+from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import PROGRESS_SECONDS, TASK_OVERHEAD, Budget, JobLimits
 from fogbank.relay.job.messages import (
     Accepted,
@@ -30,7 +31,6 @@ from fogbank.relay.job.messages import (
     Offer,
     Refused,
     ResultHead,
-    State,
     TaskHead,
     TaskState,
     run_time_bucket,
@@ -235,14 +235,17 @@ class WorkerSession:
             self._require(self.phase is Phase.OPENED, "a second hello")
         elif isinstance(message, ModuleHead):
             self._require(self.phase is Phase.GREETED, "a module that may not come now")
+            self._require(message.job_key is None, "the key of a job")
             return self._admit_module(message)
         elif isinstance(message, TaskHead):
             self._require(self.phase in _TAKES_TASKS, "a task without a module")
             self._require(message.id > self._last_id, "a task's id that does not grow")
             self._last_id = message.id
             return self._admit_task(message)
+        elif not isinstance(message, Cancel | Grant):
+            raise ProtocolError("in a job's session: a message that is not taken here")
         else:
-            known = message.task <= self._last_id
+            known = 0 < message.task <= self._last_id
             self._require(known, "the end of, or fuel for, a task that was never sent")
         return None
 

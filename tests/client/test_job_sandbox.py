@@ -10,8 +10,9 @@ from trio.testing import memory_stream_pair
 from fogbank.client.exit_codes import ending_of
 from fogbank.client.job_shell import open_job_session, run_task
 from fogbank.relay.job.client_session import TaskResult
+from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import JobLimits
-from fogbank.relay.job.messages import State, TaskState
+from fogbank.relay.job.messages import TaskState
 from fogbank.relay.job.service_shell import JobService
 from fogbank.sandbox import floor
 from fogbank.sandbox.engine import engine_class

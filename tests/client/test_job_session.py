@@ -16,6 +16,7 @@ from fogbank.relay.errors import CircuitDestroyed, ProtocolError
 from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
 from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.frames import frame
+from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import Patience
 from fogbank.relay.job.messages import (
     Accepted,
@@ -23,7 +24,6 @@ from fogbank.relay.job.messages import (
     Offer,
     Refused,
     ResultHead,
-    State,
     TaskState,
     told_fuel,
 )

@@ -10,18 +10,22 @@ from fogbank.relay.job.client_session import ClientEvent, ClientSession
 from fogbank.relay.job.decoding import decode_from_client, decode_from_worker
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
+from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
+from fogbank.relay.job.held.sealing import Sealed, sealed_size
+from fogbank.relay.job.kinds import ModulePlace, State
 from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
 from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
     Grant,
     Hello,
+    Holding,
     Load,
     ModuleHead,
     Offer,
+    Pad,
     Refused,
     ResultHead,
-    State,
     TaskHead,
     TaskState,
 )
@@ -55,6 +59,11 @@ FROM_CLIENT: list[Message] = [
     replace(TASK, granted=7),
     Cancel(1),
     Grant(1, 9),
+    replace(MODULE_HEAD, job_key=b"j" * 32),
+    Hold(b"t" * 32, b"k" * 32, durable=True),
+    Resume(b"t" * 32, ((1, 0), (2, 9))),
+    Ack(1),
+    Pad(3),
 ]
 FROM_WORKER: list[Message] = [
     OFFER,
@@ -63,6 +72,10 @@ FROM_WORKER: list[Message] = [
     TaskState(1, State.RUNNING, "why", 7),
     TaskState(1, State.PAUSED, "why", 7),
     RESULT,
+    replace(OFFER, holding=Holding(1, 2, 3)),
+    replace(RESULT, attestation=b"a", sealed=Sealed(sealed_size(6), 100)),
+    Resumed(ModulePlace.PARKED, ((1, State.DONE), (2, State.PAUSED))),
+    Pad(3),
 ]
 
 
@@ -231,7 +244,7 @@ SESSIONS = [
         worker_session,
         framed([Hello(), MODULE_HEAD, *SMALL_TASKS, Cancel(2), Cancel(1), Cancel(3)]),
         more=(
-            framed([Hello((1, 2)), MODULE_HEAD, replace(TASK, granted=1), Grant(1, 9)]),
+            framed([Hello((1, 2, 3)), MODULE_HEAD, replace(TASK, granted=1), Grant(1, 9)]),
             framed([Hello(), NAMED, *SMALL_TASKS[:2]]),
             framed([Hello((1,))]),
         ),

@@ -15,7 +15,8 @@ from fogbank.relay.errors import CircuitDestroyed, LinkFailed, StreamReset
 from fogbank.relay.handshake import HopRequest, OriginHandshake
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import frame
-from fogbank.relay.job.messages import Refused, State, TaskState
+from fogbank.relay.job.kinds import State
+from fogbank.relay.job.messages import Refused, TaskState
 from fogbank.relay.limits import CIRCUIT_WINDOW, Limits
 from fogbank.relay.link.memory_shell import memory_pipe_pair
 from fogbank.relay.link.pipe import PipeBroken

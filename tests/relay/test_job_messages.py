@@ -15,18 +15,21 @@ from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.decoding import decode_from_client, decode_from_worker
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, frame
+from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
+from fogbank.relay.job.held.sealing import Sealed, sealed_size
+from fogbank.relay.job.kinds import MESSAGE_SIZE, ModulePlace, State
 from fogbank.relay.job.messages import (
-    MESSAGE_SIZE,
     Accepted,
     Cancel,
     Grant,
     Hello,
+    Holding,
     Load,
     ModuleHead,
     Offer,
+    Pad,
     Refused,
     ResultHead,
-    State,
     TaskHead,
     TaskState,
     run_time_bucket,
@@ -44,6 +47,14 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 ids = st.integers(1, 2**32 - 1)
+keys = st.binary(min_size=32, max_size=32)
+
+
+def ascending(of: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[tuple[int, Any], ...]]:
+    """Pairs of a task and something, in the order of the tasks."""
+    return st.dictionaries(ids, of, max_size=5).map(lambda found: tuple(sorted(found.items())))
+
+
 reasons = st.text(st.characters(categories=["L", "N", "P"]), max_size=200)
 strings = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20)
 limits = st.builds(
@@ -65,6 +76,14 @@ results = st.builds(
     st.integers(0, 1000),
     st.integers(0, 1000),
     reasons,
+    st.none() | st.binary(min_size=1, max_size=99),
+).flatmap(
+    lambda head: (
+        st.just(head)
+        | st.integers(0, sealed_size(head.stdout + head.stderr)).map(
+            lambda at: replace(head, sealed=Sealed(sealed_size(head.stdout + head.stderr), at))
+        )
+    )
 )
 EMPTY_TASK = TaskHead(1, (), (), (), 0, CEILINGS, bytes(32))
 from_client = st.one_of(
@@ -72,7 +91,16 @@ from_client = st.one_of(
         Hello,
         st.sets(st.integers(0, 65535), min_size=1, max_size=16).map(lambda s: tuple(sorted(s))),
     ),
-    st.builds(ModuleHead, st.binary(min_size=32, max_size=32), st.integers(0, MODULE_SIZE)),
+    st.builds(
+        ModuleHead,
+        keys,
+        st.integers(0, MODULE_SIZE),
+        st.none() | st.binary(min_size=32, max_size=32),
+    ),
+    st.builds(Hold, keys, keys, st.booleans()),
+    st.builds(Resume, keys, ascending(st.integers(0, 1 << 29))),
+    st.builds(Ack, ids),
+    st.builds(Pad, st.integers(0, 1 << 28)),
     st.builds(
         TaskHead,
         ids,
@@ -90,7 +118,7 @@ from_client = st.one_of(
         st.integers(0, CEILINGS.fuel - 1),
         limits,
     ),
-    st.builds(Cancel, ids),
+    st.builds(Cancel, st.just(0) | ids),
     st.builds(Grant, ids, st.integers(1, CEILINGS.fuel)),
 )
 from_worker = st.one_of(
@@ -104,10 +132,25 @@ from_worker = st.one_of(
         st.builds(Load, st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
         st.lists(st.binary(min_size=32, max_size=32), max_size=32).map(tuple),
         st.integers(0, CEILINGS.fuel),
+        st.none()
+        | st.builds(
+            Holding, st.integers(1, 31 * 86400), st.integers(0, 1 << 50), st.integers(1, 4096)
+        ),
     ),
+    st.builds(Resumed, st.sampled_from(ModulePlace), ascending(st.sampled_from(State))),
+    st.builds(Pad, st.integers(0, 1 << 28)),
     st.just(Accepted()),
-    st.builds(Refused, st.sampled_from([Cause.VERSION, Cause.BUSY, Cause.SILENT]), reasons),
-    st.builds(Refused, st.sampled_from([Cause.LIMITS, Cause.TASK, Cause.BUSY]), reasons, ids),
+    st.builds(
+        Refused,
+        st.sampled_from([Cause.VERSION, Cause.BUSY, Cause.SILENT, Cause.SHUTDOWN, Cause.UNKNOWN]),
+        reasons,
+    ),
+    st.builds(
+        Refused,
+        st.sampled_from([Cause.LIMITS, Cause.TASK, Cause.BUSY, Cause.SHUTDOWN]),
+        reasons,
+        ids,
+    ),
     st.builds(
         Refused, st.just(Cause.MODULE), reasons, st.none(), st.sampled_from(sorted(REFUSALS))
     ),

@@ -14,6 +14,7 @@ from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, frame
+from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.messages import (
     Accepted,
@@ -23,7 +24,6 @@ from fogbank.relay.job.messages import (
     Offer,
     Refused,
     ResultHead,
-    State,
     TaskHead,
     TaskState,
 )

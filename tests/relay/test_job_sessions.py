@@ -14,6 +14,7 @@ from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
 from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.frames import Blobs, Frames, frame, portions
+from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
 from fogbank.relay.job.messages import (
     Accepted,
@@ -25,7 +26,6 @@ from fogbank.relay.job.messages import (
     Offer,
     Refused,
     ResultHead,
-    State,
     TaskHead,
     TaskState,
 )
@@ -244,7 +244,7 @@ def test_a_worker_without_memory_refuses_and_gives_back_what_it_held() -> None:
 
 def test_an_unknown_version_and_a_large_module_end_the_session() -> None:
     session = worker_in(Phase.OPENED)
-    session.receive(frame(Hello((1, 3))), 0.0)
+    session.receive(frame(Hello((1, 2))), 0.0)
     assert session.is_over
     assert heard(session.data_to_send())[0][0].cause is Cause.VERSION
     session = worker_in(Phase.GREETED)

@@ -18,6 +18,8 @@ from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.client_session import ClientSession, TaskDone
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import frame
+from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
+from fogbank.relay.job.kinds import Kind, ModulePlace, State
 from fogbank.relay.job.limits import Budget
 from fogbank.relay.job.messages import (
     Accepted,
@@ -26,12 +28,11 @@ from fogbank.relay.job.messages import (
     FromWorker,
     Grant,
     Hello,
-    Kind,
     ModuleHead,
     Offer,
+    Pad,
     Refused,
     ResultHead,
-    State,
     TaskHead,
     TaskState,
 )
@@ -62,10 +63,15 @@ EXAMPLES: dict[type, bytes] = {
     Refused: frame(Refused(Cause.BUSY, "full")),
     TaskState: frame(TaskState(1, State.QUEUED)),
     ResultHead: frame(result_head(1, stdout=8, fuel=500)) + bytes(8),
+    Hold: frame(Hold(b"t" * 32, b"k" * 32)),
+    Resume: frame(Resume(b"t" * 32)),
+    Resumed: frame(Resumed(ModulePlace.PARKED)),
+    Ack: frame(Ack(1)),
+    Pad: frame(Pad(3)) + bytes(3),
 }
 UNKNOWN = {
     f"kind {number}": len(body).to_bytes(4, "big") + body
-    for number in (0, max(Kind) + 1, 255)
+    for number in (0, 11, max(Kind) + 1, 255)
     for body in [encode({0: number})]
 }
 MESSAGES = {kind.__name__: data for kind, data in EXAMPLES.items()} | UNKNOWN

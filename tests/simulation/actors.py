@@ -31,7 +31,8 @@ from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.errors import JobInterrupted, JobRefused, Progress
-from fogbank.relay.job.messages import State, TaskState
+from fogbank.relay.job.kinds import State
+from fogbank.relay.job.messages import TaskState
 from fogbank.relay.keystore_shell import KeyStore
 from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.sandbox.outcome import Outcome

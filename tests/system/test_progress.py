@@ -4,7 +4,8 @@ import pytest
 
 from fogbank.cli.progress import ProgressLines, show_fuel
 from fogbank.cli.sizes import parse_fuel
-from fogbank.relay.job.messages import State, TaskState
+from fogbank.relay.job.kinds import State
+from fogbank.relay.job.messages import TaskState
 
 
 @pytest.mark.parametrize(

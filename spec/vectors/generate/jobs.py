@@ -17,9 +17,13 @@ LIMITS = {1: 1 << 38, 2: 256 << 20, 3: 120_000, 4: 16 << 20}
 SMALL = {1: 1000, 2: 65536, 3: 1, 4: 0}
 ENGINE = "wasmtime-50.0.1-x86_64-0123456789abcdef"
 RUNTIME = hashlib.sha256(b"an interpreter").digest()
+JOB_KEY = hashlib.sha256(b"a job's key").digest()
+HOLD = {0: 20, 1: hashlib.sha256(b"a ticket").digest(), 2: bytes(range(32, 64))}
+RESUME = {0: 21, 1: HOLD[1], 2: [[1, 0], [3, 65_000]]}
+RESUMED = {0: 22, 1: 3, 2: [[1, 5], [2, 2], [3, 3], [4, 1]]}
 LOAD = {1: 2, 2: 1, 3: 0}
 OFFER = {
-    0: 2, 1: 2, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: LOAD, 8: [RUNTIME],
+    0: 2, 1: 3, 2: ENGINE, 3: LIMITS, 4: 64 << 20, 5: 1 << 28, 6: 32, 7: LOAD, 8: [RUNTIME],
     9: 10_000_000,
 }  # fmt: skip
 NAMED = {0: 3, 1: RUNTIME, 2: 0, 3: True}
@@ -75,10 +79,12 @@ def frame(message: dict[int, Any], *attachments: bytes) -> bytes:
 def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
     """Messages that are right, by who sends them."""
     client: list[tuple[str, dict[int, Any]]] = [
-        ("HELLO", {0: 1, 1: [2]}),
+        ("HELLO", {0: 1, 1: [3]}),
         ("HELLO of many versions", {0: 1, 1: [1, 2, 65535]}),
         ("MODULE", ANNOUNCED),
         ("MODULE by runtime", NAMED),
+        ("MODULE that other sessions will name", {**ANNOUNCED, 4: JOB_KEY}),
+        ("MODULE that another session brought", {**ANNOUNCED, 2: 0, 4: JOB_KEY}),
         ("TASK", TASK),
         (
             "TASK with nothing",
@@ -88,6 +94,14 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
         ("TASK that is granted nothing yet", {**TASK, 13: 0}),
         ("CANCEL", {0: 9, 1: 1}),
         ("GRANT", {0: 16, 1: 1, 2: 1000}),
+        ("CANCEL of the session", {0: 9, 1: 0}),
+        ("PAD", {0: 10, 1: 65_000}),
+        ("PAD of nothing", {0: 10, 1: 0}),
+        ("HOLD", HOLD),
+        ("HOLD, durable", {**HOLD, 3: True}),
+        ("RESUME", RESUME),
+        ("RESUME with nothing at hand", {**RESUME, 2: []}),
+        ("ACK", {0: 23, 1: 1}),
     ]
     worker: list[tuple[str, dict[int, Any]]] = [
         ("OFFER", OFFER),
@@ -99,6 +113,10 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
         ("REFUSED, a runtime", {0: 5, 1: 3, 2: "not held here", 4: 12}),
         ("STATE of the module", {0: 7, 1: 0, 2: 1, 3: "3 jobs wait before it"}),
         ("OFFER without a floor", {**OFFER, 9: 0}),
+        ("OFFER to hold", {**OFFER, 11: {1: 86_400, 2: 1 << 32, 3: 1024}}),
+        ("REFUSED, the worker shuts down", {0: 5, 1: 7, 2: "the worker is shutting down"}),
+        ("REFUSED, a task while the worker shuts down", {0: 5, 1: 7, 2: "", 3: 2}),
+        ("REFUSED, an unknown ticket", {0: 5, 1: 8, 2: "no session is held under this ticket"}),
         ("STATE of a task that waits", {0: 7, 1: 1, 2: 1, 3: ""}),
         ("STATE of a task that runs", {0: 7, 1: 1, 2: 2, 3: "", 4: 63 << 30}),
         ("STATE of a task that is paused", {0: 7, 1: 1, 2: 3, 3: "no more is granted", 4: 999}),
@@ -107,6 +125,16 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
             "RESULT without an exit code",
             {0: 8, 1: 1, 2: 1, 4: 1000, 5: 31, 6: 0, 7: 0, 8: "out of fuel"},
         ),
+        ("RESULT with an attestation", {**RESULT, 10: b"signed"}),
+        ("RESULT that is sealed", {**RESULT, 12: {1: 124, 2: 0}}),
+        ("RESULT that is sealed, the rest", {**RESULT, 12: {1: 124, 2: 100}}),
+        (
+            "RESULT that is sealed in two chunks",
+            {**RESULT, 6: 65_536, 7: 1, 12: {1: 104 + 65_537 + 2 * 17, 2: 0}},
+        ),
+        ("RESUMED", RESUMED),
+        ("RESUMED, parked, with nothing", {0: 22, 1: 5, 2: []}),
+        ("PAD", {0: 10, 1: 1}),
     ]
     return {"client": client, "worker": worker}
 
@@ -123,6 +151,22 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("a reserved kind: payment", cbor({0: 17})),
         ("an unknown kind", cbor({0: 200})),
         ("a worker's kind", cbor({0: 4})),
+        ("a reserved kind: data that workers hold", cbor({0: 28})),
+        ("padding over 256 MiB", cbor({0: 10, 1: (1 << 28) + 1})),
+        ("padding of no length", cbor({0: 10})),
+        ("a ticket of 31 bytes", cbor({**HOLD, 1: bytes(31)})),
+        ("a hold without a key", cbor(without(HOLD, 2))),
+        ("a hold that says it is not durable", cbor({**HOLD, 3: False})),
+        ("a hold with a fourth field", cbor({**HOLD, 4: 0})),
+        ("a resumption without its list", cbor(without(RESUME, 2))),
+        ("a resumption of task 0", cbor({**RESUME, 2: [[0, 0]]})),
+        ("a resumption of a task twice", cbor({**RESUME, 2: [[1, 0], [1, 0]]})),
+        ("a resumption whose tasks do not ascend", cbor({**RESUME, 2: [[2, 0], [1, 0]]})),
+        ("a resumption of a task alone", cbor({**RESUME, 2: [[1]]})),
+        ("a resumption of 4097 tasks", cbor({**RESUME, 2: [[n, 0] for n in range(1, 4098)]})),
+        ("the acknowledgement of task 0", cbor({0: 23, 1: 0})),
+        ("a job's key of 31 bytes", cbor({**ANNOUNCED, 4: bytes(31)})),
+        ("a runtime of a job's own", cbor({**NAMED, 4: JOB_KEY})),
         ("no versions", cbor({0: 1, 1: []})),
         ("versions that do not ascend", cbor({0: 1, 1: [2, 1]})),
         ("a version twice", cbor({0: 1, 1: [1, 1]})),
@@ -153,7 +197,7 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("memory below a page", cbor({**TASK, 6: {**SMALL, 2: 65535}})),
         ("a fifth limit", cbor({**TASK, 6: {**SMALL, 5: 0}})),
         ("all fuel granted, and said so", cbor({**TASK, 13: 1000})),
-        ("the end of task 0", cbor({0: 9, 1: 0})),
+        ("the end of a task of 33 bits", cbor({0: 9, 1: 1 << 32})),
         ("fuel for task 0", cbor({0: 16, 1: 0, 2: 1})),
         ("a grant of nothing", cbor({0: 16, 1: 1, 2: 0})),
         ("a grant over 2^50", cbor({0: 16, 1: 1, 2: (1 << 50) + 1})),
@@ -165,7 +209,21 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("a client's kind", cbor({0: 1, 1: [1]})),
         ("a reserved kind: checkpoints", cbor({0: 24})),
         ("ACCEPTED with a key", cbor({0: 4, 1: 0})),
-        ("a reserved cause: the worker shuts down", cbor({0: 5, 1: 7, 2: ""})),
+        ("an unknown cause", cbor({0: 5, 1: 9, 2: ""})),
+        ("a task refused for an unknown ticket", cbor({0: 5, 1: 8, 2: "", 3: 1})),
+        ("a task that is done and no result", cbor({0: 7, 1: 1, 2: 5, 3: ""})),
+        ("an attestation of no bytes", cbor({**RESULT, 10: b""})),
+        ("an attestation of 4097 bytes", cbor({**RESULT, 10: bytes(4097)})),
+        ("a reserved key: the length before padding", cbor({**RESULT, 9: 0})),
+        ("a sealed output that is too short", cbor({**RESULT, 12: {1: 123, 2: 0}})),
+        ("a sealed output that is too long", cbor({**RESULT, 12: {1: 125, 2: 0}})),
+        ("an offset beyond the sealed output", cbor({**RESULT, 12: {1: 124, 2: 125}})),
+        ("a sealed output without an offset", cbor({**RESULT, 12: {1: 124}})),
+        ("a module that is paused, resumed", cbor({**RESUMED, 1: 4})),
+        ("a task in an unknown state, resumed", cbor({**RESUMED, 2: [[1, 4]]})),
+        ("tasks that do not ascend, resumed", cbor({**RESUMED, 2: [[2, 1], [1, 1]]})),
+        ("task 0, resumed", cbor({**RESUMED, 2: [[0, 1]]})),
+        ("a client's kind: hold", cbor(HOLD)),
         ("a module refused without an outcome", cbor({0: 5, 1: 3, 2: ""})),
         ("a module refused as completed", cbor({0: 5, 1: 3, 2: "", 4: 0})),
         ("an outcome without a module", cbor({0: 5, 1: 2, 2: "", 4: 7})),
@@ -185,9 +243,12 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("an exit code of 256", cbor({**RESULT, 3: 256})),
         ("a run time of 2^32 ms", cbor({**RESULT, 5: 32})),
         ("output over 256 MiB", cbor({**RESULT, 6: (256 << 20) + 1})),
-        ("a reserved key: attestation", cbor({**RESULT, 10: b""})),
         ("an engine class of 129 bytes", cbor({**OFFER, 2: "x" * 129})),
         ("room for no task", cbor({**OFFER, 6: 0})),
+        ("held for no time", cbor({**OFFER, 11: {1: 0, 2: 1, 3: 1}})),
+        ("held for more than 31 days", cbor({**OFFER, 11: {1: 31 * 86_400 + 1, 2: 1, 3: 1}})),
+        ("held without a count of tasks", cbor({**OFFER, 11: {1: 1, 2: 1}})),
+        ("4097 held tasks", cbor({**OFFER, 11: {1: 1, 2: 1, 3: 4097}})),
         ("33 runtimes", cbor({**OFFER, 8: [RUNTIME] * 33})),
         ("a runtime of 31 bytes", cbor({**OFFER, 8: [bytes(31)]})),
         ("no list of runtimes", cbor(without(OFFER, 8))),
@@ -200,7 +261,7 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
 def session() -> list[tuple[str, bytes]]:
     """A whole session, in the order in which its frames are sent."""
     return [
-        ("client", frame({0: 1, 1: [2]})),
+        ("client", frame({0: 1, 1: [3]})),
         ("worker", frame(OFFER)),
         ("client", frame(ANNOUNCED, MODULE)),
         ("client", frame({**TASK, 6: {**SMALL, 4: 3}, 13: 600}, b"input", b"a,b\n")),

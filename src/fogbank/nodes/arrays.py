@@ -13,7 +13,7 @@ from fogbank.client.runtimes import choose_runtime
 from fogbank.client.scheduling.words import Candidate
 from fogbank.nodes.user import User
 from fogbank.relay.circuits.shell import Circuit
-from fogbank.relay.job.messages import SERVICE
+from fogbank.relay.job.kinds import SERVICE
 from fogbank.relay.keys import NodeId
 from fogbank.relay.streams.shell import CircuitStream
 from fogbank.sandbox.runtimes.catalogue import RuntimeId, RuntimeSpec

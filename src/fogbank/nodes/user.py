@@ -25,7 +25,7 @@ from fogbank.nodes.runtime import nearly_always_far
 from fogbank.nodes.versions import Versions
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import ProtocolError
-from fogbank.relay.job.messages import SERVICE as JOB_SERVICE
+from fogbank.relay.job.kinds import SERVICE as JOB_SERVICE
 from fogbank.relay.keys import NodeId, show_id
 from fogbank.relay.node_shell import NodeConfig
 from fogbank.relay.streams.shell import CircuitStream

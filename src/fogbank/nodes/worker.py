@@ -29,8 +29,8 @@ from fogbank.nodes.runtime_fetcher import RuntimeFetcher
 from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.versions import Versions
+from fogbank.relay.job.kinds import SERVICE as JOB_SERVICE
 from fogbank.relay.job.limits import JobLimits
-from fogbank.relay.job.messages import SERVICE as JOB_SERVICE
 from fogbank.relay.job.service_shell import JobService, Runner
 from fogbank.relay.node_shell import NodeConfig
 from fogbank.relay.transfer.messages import SERVICE as RUNTIME_SERVICE

@@ -1,0 +1,1 @@
+"""Sessions that outlive their streams (spec/08 §3.1)."""
