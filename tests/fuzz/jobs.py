@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from fogbank.relay.certificates import SIGNING_LIFETIME, Use, issue
+from fogbank.relay.job.attestation import Attestation, Leaf, Proof, Signer
 from fogbank.relay.job.client_session import ClientEvent, ClientSession
 from fogbank.relay.job.decoding import decode_from_client, decode_from_worker
 from fogbank.relay.job.errors import Cause
@@ -29,6 +31,7 @@ from fogbank.relay.job.messages import (
     TaskHead,
     TaskState,
 )
+from fogbank.relay.job.statement import Ended, read_leaf, statement
 from fogbank.relay.job.worker_session import (
     CancelRunning,
     GrantRunning,
@@ -37,6 +40,7 @@ from fogbank.relay.job.worker_session import (
     WorkerEvent,
     WorkerSession,
 )
+from fogbank.relay.keys import Ed25519Key
 from fogbank.relay.transfer.messages import Reply, Request, Status, decode_reply, decode_request
 from fogbank.sandbox.limits import CEILINGS, Limits
 from fogbank.sandbox.outcome import Outcome, Result
@@ -84,7 +88,30 @@ def encoded(message: Any) -> bytes:
     return bytes(message.encode())
 
 
+STATED = statement(bytes(32), Task(), "class", Ended(Outcome.COMPLETED, 0, 5, b"out", b"err"))
+SIGNING = Ed25519Key(b"s" * 32)
+CERTIFICATE = issue(Ed25519Key(b"i" * 32), Use.SIGNING, SIGNING.public, 60, SIGNING_LIFETIME)
+ATTESTED = Signer(SIGNING, CERTIFICATE).attest(STATED, b"x" * 32, 60)
+PROOF = Proof.of(STATED, ATTESTED)
+
+
+def attestation_file(data: bytes) -> Proof:
+    """Read an attestation and all that it shows."""
+    proof = Proof.decode(data)
+    for leaf, (_, value) in proof.shown.items():
+        read_leaf(leaf, value)
+    return proof
+
+
 JOBS = [
+    Decoder("attestation", Attestation.decode, ATTESTED.encode(), again=encoded),
+    Decoder(
+        "attestation file",
+        attestation_file,
+        PROOF.encode(),
+        more=tuple(PROOF.only(leaves).encode() for leaves in ([], [Leaf.FUEL], list(Leaf)[2:])),
+        again=encoded,
+    ),
     Decoder(
         "job message of a client",
         decode_from_client,
