@@ -1,0 +1,242 @@
+"""The tasks of one session as its client knows them, from one stream to the next (spec/08 §6).
+
+Pure. A session that is held goes on over another stream; what is known of its tasks stays here
+meanwhile, with what has come of a sealed output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.errors import JobError, JobInterrupted, Progress
+from fogbank.relay.job.frames import Blobs
+from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
+from fogbank.relay.job.held.opening import Opening
+from fogbank.relay.job.kinds import State
+from fogbank.relay.job.messages import Cancel, Offer, ResultHead, TaskHead, TaskState
+from fogbank.relay.job.pending import Pending, require, unwanted
+from fogbank.relay.keys import X25519Key
+from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """How a task ended at a worker, as far as its word goes.
+
+    `exit_code` is the program's own, there if and only if the outcome is COMPLETED. `fuel` is at
+    most the task's limit. `run_time_ms` is a power of two that the run time stayed below.
+    `reason` is a sentence, possibly empty.
+    """
+
+    outcome: Outcome
+    exit_code: int | None = None
+    fuel: int = 0
+    run_time_ms: int = 1
+    stdout: bytes = b""
+    stderr: bytes = b""
+    reason: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the program ran to its end and exited with 0."""
+        return self.outcome is Outcome.COMPLETED and self.exit_code == 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    """The task `task` is answered: with its result, or an error that says why there is none."""
+
+    task: int
+    answer: TaskResult | JobError
+
+
+Said: TypeAlias = Ack | Cancel
+"""What the client says to a worker because of what it heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How a session is held.
+
+    `ticket`: who has it has the session. `secret`: the X25519 key that outputs are sealed to.
+    `durable`: tasks are on the worker's disk before they are said to be queued.
+    """
+
+    ticket: bytes
+    secret: bytes
+    durable: bool = False
+
+    @property
+    def hold(self) -> Hold:
+        """What the worker is told."""
+        return Hold(self.ticket, X25519Key(self.secret).public, self.durable)
+
+    def __repr__(self) -> str:
+        return "<Keep>"
+
+
+class ClientTasks:
+    """See above. `keep` is None for a session that ends with its stream.
+
+    `last_id`: the highest id that was given to a task of the session, by an earlier client.
+    """
+
+    def __init__(self, keep: Keep | None = None, last_id: int = 0, *, begun: bool = False) -> None:
+        self.keep = keep
+        self.pending: dict[int, Pending] = {}
+        self.begun = begun
+        """Whether the worker may hold the session by now."""
+        self._unsettled: set[int] = set()
+        self._last_id = last_id
+        self._opened: dict[int, Opening] = {}
+
+    # What the client asks for.
+
+    def next_id(self) -> int:
+        """Return the id of the next task."""
+        return self._last_id + 1
+
+    def add(self, head: TaskHead) -> None:
+        """Hear of a task that is to be sent."""
+        self._last_id = head.id
+        limit = head.limits.fuel
+        granted = limit if head.granted is None else head.granted
+        pending = Pending(head.limits, head.input_size, granted, int(granted < limit))
+        pending.waits_first = self.keep is not None
+        self.pending[head.id] = pending
+
+    def expect(self, task: int, limits: Limits) -> None:
+        """Hear of a task that an earlier client has sent, and whose answer is wanted."""
+        require(task <= self._last_id, "a task that was never sent")
+        old = Pending(limits, 0, limits.fuel, 0, Progress.SENT, is_old=True, waits_first=True)
+        self.pending[task] = old
+
+    def has_room(self, size: int, offer: Offer) -> bool:
+        """Tell whether one more task, with `size` bytes of input, is taken by the worker."""
+        if self.keep is not None and offer.holding is not None:
+            most, now = offer.holding.tasks, len(self.pending) + len(self._unsettled)
+        else:
+            most, now = offer.tasks, len(self.pending)
+        if not self.pending:
+            return now < most
+        held = sum(other.input_size for other in self.pending.values())
+        return now < most and held + size <= offer.input_size
+
+    def acknowledge(self, task: int) -> list[Said]:
+        """Say that the result of a task is safe; return what the worker is told."""
+        if task not in self._unsettled:
+            return []
+        self._unsettled.discard(task)
+        return [Ack(task)]
+
+    def resume(self) -> Resume:
+        """Return how the session is asked for again."""
+        if self.keep is None:
+            raise ValueError("a session that is not held cannot be resumed")
+        parts = ((task, part.offset) for task, part in self._opened.items() if part.offset)
+        return Resume(self.keep.ticket, tuple(sorted(parts)))
+
+    # What the worker says.
+
+    @property
+    def running(self) -> Pending | None:
+        """The task that runs, if one does."""
+        return next((task for task in self.pending.values() if task.runs), None)
+
+    def admit_state(self, message: TaskState, *, accepted: bool) -> None:
+        """Raise `ProtocolError` if a task cannot be so."""
+        pending = self._find(message.task, "the state of a task that is not there")
+        pending.admit(message, may_start=accepted and self.running is None)
+
+    def take_state(self, message: TaskState, now: float) -> None:
+        """Take in where a task is, which was admitted."""
+        self.pending[message.task].take(message, now)
+
+    def admit_result(self, message: ResultHead) -> Blobs | None:
+        """Return what takes a task's output, None if nobody wants it; or raise `ProtocolError`."""
+        pending = self._find(message.task, "the result of a task that is not there")
+        pending.admit_result(message)
+        if message.sealed is None:
+            return Blobs(message.attachments) if pending.is_wanted else None
+        if self.keep is None:
+            raise ProtocolError("in a job's session: a seal that was not asked for")
+        if not pending.is_wanted:
+            return None
+        opening = self._opened.get(message.task)
+        if opening is None or not message.sealed.offset:
+            opening = Opening(self.keep.secret, message.stdout, message.stderr)
+            self._opened[message.task] = opening
+        fits = opening.fits(message.stdout, message.stderr, message.sealed.offset)
+        require(fits, "a sealed output that goes on elsewhere")
+        return opening
+
+    def take_result(
+        self, message: ResultHead, blobs: Blobs | None
+    ) -> tuple[list[TaskDone], list[Said]]:
+        """Take in a result that is whole; return what the worker is told."""
+        task = message.task
+        pending = self.pending.pop(task)
+        self._opened.pop(task, None)
+        done = [TaskDone(task, _answer(message, blobs, pending))] if blobs is not None else []
+        if self.keep is None or task in self._unsettled:
+            return done, []
+        if pending.is_wanted and not pending.is_cancelled:
+            self._unsettled.add(task)
+            return done, []
+        return done, [Ack(task)]
+
+    def admit_resumed(self, message: Resumed) -> None:
+        """Raise `ProtocolError` if the session cannot be so."""
+        known = all(task <= self._last_id for task, _ in message.tasks)
+        require(known, "a resumed task that was never sent")
+        at_work = sum(state in {State.RUNNING, State.PAUSED} for _, state in message.tasks)
+        require(at_work <= 1, "two tasks at once")
+
+    def take_resumed(self, message: Resumed, now: float) -> tuple[list[TaskDone], list[Said]]:
+        """Take in what the worker has of the session; what it does not have is answered so."""
+        there = dict(message.tasks)
+        lost = [task for task in self.pending if task not in there]
+        done = [
+            TaskDone(task, self.interruption(task, "the worker does not have it")) for task in lost
+        ]
+        for task in lost:
+            del self.pending[task]
+            self._opened.pop(task, None)
+        self._unsettled &= set(there)
+        said: list[Said] = []
+        for task, state in message.tasks:
+            pending = self.pending.setdefault(task, unwanted())
+            pending.resume(state, now)
+            if pending.is_cancelled and state is not State.DONE and task not in self._unsettled:
+                said.append(Cancel(task))
+        return done, said
+
+    def interruption(self, task: int, why: str, *, arriving: bool = False) -> JobInterrupted:
+        """Say what is known of a task if it ends now, because of `why`."""
+        pending = self.pending.get(task)
+        progress = Progress.NOT_SENT if pending is None else pending.progress
+        return JobInterrupted(Progress.ARRIVING if arriving else progress, why)
+
+    def _find(self, task: int, what: str) -> Pending:
+        pending = self.pending.get(task)
+        if pending is None:
+            raise ProtocolError(f"in a job's session: {what}")
+        return pending
+
+
+def _answer(head: ResultHead, blobs: Blobs, pending: Pending) -> TaskResult | JobError:
+    if head.outcome is Outcome.CANCELLED and not pending.is_cancelled:
+        return JobInterrupted(Progress.QUEUED, "an earlier client had called it off")
+    stdout, stderr = blobs.take()
+    return TaskResult(
+        outcome=head.outcome,
+        exit_code=head.exit_code,
+        fuel=head.fuel,
+        run_time_ms=1 << head.run_time,
+        stdout=stdout,
+        stderr=stderr,
+        reason=head.reason,
+    )

@@ -1,0 +1,35 @@
+"""What a client asks for, as messages (spec/08 §2)."""
+
+from __future__ import annotations
+
+import hashlib
+
+from fogbank.relay.job.errors import Cause, JobRefused
+from fogbank.relay.job.messages import ModuleHead, Offer, TaskHead
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
+from fogbank.sandbox.task import Task
+
+
+def module_head(module: bytes | RuntimeId, offer: Offer) -> tuple[ModuleHead, bytes]:
+    """Return what announces a module, and what follows; raise `JobRefused` for the worker."""
+    if isinstance(module, RuntimeId):
+        if module.digest not in offer.runtimes:
+            raise JobRefused(Cause.MODULE, "it does not hold the runtime any more")
+        return ModuleHead(module.digest, 0), b""
+    if len(module) > offer.module or not module:
+        reason = f"the module has {len(module)} bytes, and it takes 1 to {offer.module}"
+        raise JobRefused(Cause.LIMITS, reason)
+    return ModuleHead(hashlib.sha256(module).digest(), len(module)), module
+
+
+def input_size(task: Task) -> int:
+    """Return the bytes of a task's stdin and files."""
+    return len(task.stdin) + sum(len(data) for _, data in task.files)
+
+
+def task_head(task: Task, number: int, granted: int) -> TaskHead:
+    """Return what announces a task, which is granted so much fuel at first."""
+    files = tuple((path, len(data)) for path, data in task.files)
+    first = granted if granted < task.limits.fuel else None
+    size = len(task.stdin)
+    return TaskHead(number, task.args, task.env, files, size, task.limits, task.seed, first)
