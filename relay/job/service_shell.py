@@ -8,8 +8,7 @@ slow with `PeerSilent`; its stream is then to be reset, and no other session not
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -19,45 +18,13 @@ from fogbank.relay.job.frames import PORTION, frame, portions
 from fogbank.relay.job.limits import Budget, JobLimits
 from fogbank.relay.job.messages import Load, Offer, Refused
 from fogbank.relay.job.places_shell import Places
-from fogbank.relay.job.worker_session import (
-    CancelRunning,
-    GrantRunning,
-    ModuleArrived,
-    TaskArrived,
-    WorkerEvent,
-    WorkerSession,
-)
+from fogbank.relay.job.worker_session import WorkerSession
+from fogbank.relay.job.workplace_shell import Runner, Workplace
 from fogbank.relay.messages_shell import Stream
-from fogbank.sandbox.jail import SandboxUnavailable
-from fogbank.sandbox.limits import MODULE_SIZE, LimitError, Limits
-from fogbank.sandbox.meter import Reading
-from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result
-from fogbank.sandbox.runtimes.catalogue import RuntimeId
-from fogbank.sandbox.supply_shell import Supply
-from fogbank.sandbox.task import Task, TaskError
+from fogbank.sandbox.limits import MODULE_SIZE, Limits
 
 LINGER_SECONDS: Final = 10.0
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
-
-
-class Job(Protocol):
-    """One module, or runtime, that is ready to run."""
-
-    async def run(self, task: Task, supply: Supply) -> Result:
-        """Run it once, with the fuel that `supply` grants, and tell that how far it is.
-
-        Cancelling ends the program. Raises `TaskError` or `LimitError`.
-        """
-
-
-class Runner(Protocol):
-    """What runs modules."""
-
-    def open_job(self, program: bytes | RuntimeId) -> AbstractAsyncContextManager[Job]:
-        """Make a module ready until the block is left, or a runtime that is held here.
-
-        Raises `ModuleRefused` if it cannot.
-        """
 
 
 class JobService:
@@ -116,27 +83,23 @@ class _Connection:
     """One session and its stream: one task listens, one works, one tells of the work meanwhile."""
 
     def __init__(self, service: JobService, stream: Stream) -> None:
-        self._service = service
         self._stream = stream
         self._limits = service.limits
         now = trio.current_time()
         self._session = WorkerSession(service.offer(), self._limits, service.budget, now)
+        self._workplace = Workplace(
+            service.runner, service.places, self._session.work, self._flush, self._set_deadline
+        )
         self._sending = trio.Lock()
-        self._changed = trio.Event()
-        self._module: bytes | RuntimeId | None = None
         self._listening = trio.CancelScope()
-        self._task_scope = trio.CancelScope()
-        self._supply = Supply()
-        self._news = trio.Event()
         self._failure: Exception | None = None
 
     async def serve(self) -> None:
         """Serve until either side ends the session; raise what ended it, if it was a fault."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._part, self._listen, nursery.cancel_scope)
-                nursery.start_soon(self._part, self._work, nursery.cancel_scope)
-                nursery.start_soon(self._part, self._tell, nursery.cancel_scope)
+                for part in (self._listen, self._workplace.run, self._workplace.tell):
+                    nursery.start_soon(self._part, part, nursery.cancel_scope)
             if self._failure is not None:
                 raise self._failure
             if self._session.is_over:
@@ -155,8 +118,6 @@ class _Connection:
             self._failure = self._failure or error
         whole.cancel()
 
-    # Listening.
-
     async def _listen(self) -> None:
         session = self._session
         while not session.is_over:
@@ -169,7 +130,7 @@ class _Connection:
                 return
             else:
                 for event in session.receive(data, trio.current_time()):
-                    self._heed(event)
+                    self._workplace.heed(event)
             await self._flush()
         # The work may be sending its refusal just now: this waits until it is out.
         await self._flush()
@@ -184,95 +145,6 @@ class _Connection:
     def _set_deadline(self) -> None:
         deadline = self._session.deadline()
         self._listening.deadline = float("inf") if deadline is None else deadline
-
-    def _heed(self, event: WorkerEvent) -> None:
-        match event:
-            case ModuleArrived(module):
-                self._module = module
-                self._wake()
-            case TaskArrived():
-                self._wake()
-            case CancelRunning():
-                self._task_scope.cancel()
-            case GrantRunning(fuel):
-                self._supply.grant(fuel)
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
-
-    # Working.
-
-    async def _work(self) -> None:
-        while self._module is None:
-            await self._changed.wait()
-        module, self._module = self._module, None
-        places = self._service.places
-        if places.is_full:
-            reason = f"{places.waiting} jobs wait for a place already"
-            self._session.refuse(Cause.BUSY, reason)
-        else:
-            async with places.take(self._tell_queued):
-                await self._run(module)
-        await self._flush()
-
-    async def _tell_queued(self, reason: str) -> None:
-        self._session.queue_module(reason)
-        await self._flush()
-
-    async def _run(self, module: bytes | RuntimeId) -> None:
-        session = self._session
-        session.load_module()
-        await self._flush()
-        try:
-            async with self._service.runner.open_job(module) as job:
-                session.accept_module(trio.current_time())
-                while True:
-                    await self._run_next(job)
-        except ModuleRefused as refusal:
-            known = refusal.outcome if refusal.outcome in REFUSALS else Outcome.HOST_FAILURE
-            session.refuse(Cause.MODULE, refusal.reason, known)
-        except SandboxUnavailable as error:
-            session.refuse(Cause.MODULE, str(error), Outcome.HOST_FAILURE)
-
-    async def _run_next(self, job: Job) -> None:
-        """Run the next task; with none there, tell what is to be told and wait for one."""
-        session = self._session
-        changed = self._changed
-        self._task_scope = trio.CancelScope()
-        started = session.start_task(trio.current_time())
-        self._set_deadline()
-        if started is None:
-            await self._flush()
-            await changed.wait()
-            return
-        task, granted = started
-        # Before it is told that the task runs: a grant or the end of it may be the answer.
-        supply = self._supply = Supply(granted, self._on_reading)
-        await self._flush()
-        result = None
-        try:
-            with self._task_scope:
-                result = await job.run(task, supply)
-        except (TaskError, LimitError) as error:
-            session.refuse_task(Cause.TASK, str(error), trio.current_time())
-            return
-        if result is None:
-            used, reason = supply.reading.fuel, "ended at its owner's wish"
-            result = Result(Outcome.CANCELLED, fuel=used, reason=reason)
-        session.finish_task(result, trio.current_time())
-
-    def _on_reading(self, reading: Reading) -> None:
-        tell = self._session.tell_pause if reading.is_paused else self._session.tell_progress
-        tell(reading.fuel, trio.current_time())
-        self._news.set()
-
-    async def _tell(self) -> None:
-        """Send what a running task's meter gives to say."""
-        while True:
-            await self._news.wait()
-            self._news = trio.Event()
-            await self._flush()
 
     async def _flush(self) -> None:
         """Send what the session has to say."""

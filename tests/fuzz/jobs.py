@@ -32,14 +32,8 @@ from fogbank.relay.job.messages import (
     TaskState,
 )
 from fogbank.relay.job.statement import Ended, read_leaf, statement
-from fogbank.relay.job.worker_session import (
-    CancelRunning,
-    GrantRunning,
-    ModuleArrived,
-    Phase,
-    WorkerEvent,
-    WorkerSession,
-)
+from fogbank.relay.job.work import CancelRunning, GrantRunning, ModuleArrived, WorkerEvent
+from fogbank.relay.job.worker_session import Phase, WorkerSession
 from fogbank.relay.keys import Ed25519Key
 from fogbank.relay.transfer.messages import Reply, Request, Status, decode_reply, decode_request
 from fogbank.sandbox.limits import CEILINGS, Limits
@@ -184,21 +178,21 @@ def _work(session: WorkerSession, event: WorkerEvent, count: int) -> None:
     """Do a worker's part after an event."""
     match event:
         case ModuleArrived():
-            session.queue_module("why")
-            session.load_module()
+            session.work.queue_module("why")
+            session.work.load_module()
         case GrantRunning(fuel):
-            session.tell_progress(fuel - 1, 3.0)
+            session.work.tell_progress(fuel - 1, 3.0)
         case CancelRunning():
-            session.finish_task(Result(Outcome.CANCELLED), 1.0)
+            session.work.finish_task(Result(Outcome.CANCELLED), 1.0)
         case _ if session.phase is Phase.LOADING:
-            session.accept_module(1.0)
+            session.work.accept_module(1.0)
         case _ if count % 3 == 0:
-            session.finish_task(Result(Outcome.COMPLETED, 0, 1, b"o", b"e"), 1.0)
+            session.work.finish_task(Result(Outcome.COMPLETED, 0, 1, b"o", b"e"), 1.0)
         case _ if count % 5 == 0:
-            session.tell_pause(1, 1.0)
+            session.work.tell_pause(1, 1.0)
         case _ if count % 7 == 0:
-            session.refuse_task(Cause.BUSY, "why", 1.0)
-    session.start_task(1.0)
+            session.work.refuse_task(Cause.BUSY, "why", 1.0)
+    session.work.start_task(1.0)
 
 
 def client_session(data: bytes) -> list[ClientEvent]:

@@ -29,14 +29,8 @@ from fogbank.relay.job.messages import (
     TaskHead,
     TaskState,
 )
-from fogbank.relay.job.worker_session import (
-    CancelRunning,
-    GrantRunning,
-    ModuleArrived,
-    Phase,
-    TaskArrived,
-    WorkerSession,
-)
+from fogbank.relay.job.work import CancelRunning, GrantRunning, ModuleArrived, TaskArrived
+from fogbank.relay.job.worker_session import Phase, WorkerSession
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import REFUSALS, Outcome, Result
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -84,10 +78,10 @@ def worker_in(phase: Phase, budget: Budget | None = None) -> WorkerSession:
     if phase >= Phase.WAITING:
         session.receive(frame(ANNOUNCED) + MODULE + frame(head(1)), 0.0)
     if phase >= Phase.LOADING:
-        session.load_module()
+        session.work.load_module()
     if phase >= Phase.OPEN:
-        session.accept_module(0.0)
-        session.start_task(0.0)
+        session.work.accept_module(0.0)
+        session.work.start_task(0.0)
     session.data_to_send()
     assert session.phase is phase
     return session
@@ -135,8 +129,8 @@ def test_a_worker_takes_a_runtime_that_it_offers_and_holds_nothing_for_it() -> N
     budget = Budget(0)
     session = worker_in(Phase.GREETED, budget)
     assert session.receive(frame(NAMED), 0.0) == [ModuleArrived(RUNTIME)]
-    session.load_module()
-    session.accept_module(0.0)
+    session.work.load_module()
+    session.work.accept_module(0.0)
     assert session.phase is Phase.OPEN
 
 
@@ -150,14 +144,14 @@ def test_a_runtime_that_is_not_offered_is_refused_at_once() -> None:
 
 def test_tasks_wait_in_order_and_run_one_at_a_time() -> None:
     session = worker_in(Phase.WAITING)
-    assert session.start_task(0.0) is None
+    assert session.work.start_task(0.0) is None
     assert session.receive(frame(head(2, 3)) + b"abc", 0.0) == [TaskArrived()]
-    session.load_module()
-    session.accept_module(0.0)
-    assert session.start_task(0.0) == (Task(limits=SMALL), GRANTED)
-    assert session.start_task(0.0) is None
-    session.finish_task(Result(Outcome.COMPLETED, 300, 5, b"out", b"err", seconds=0.003), 1.0)
-    second = session.start_task(0.0)
+    session.work.load_module()
+    session.work.accept_module(0.0)
+    assert session.work.start_task(0.0) == (Task(limits=SMALL), GRANTED)
+    assert session.work.start_task(0.0) is None
+    session.work.finish_task(Result(Outcome.COMPLETED, 300, 5, b"out", b"err", seconds=0.003), 1.0)
+    second = session.work.start_task(0.0)
     assert second is not None
     assert second[0].stdin == b"abc"
     said = heard(session.data_to_send())
@@ -176,7 +170,7 @@ def test_tasks_wait_in_order_and_run_one_at_a_time() -> None:
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.COMPLETED])
 def test_an_exit_code_is_told_of_completed_tasks_only(outcome: Outcome) -> None:
     session = worker_in(Phase.OPEN)
-    session.finish_task(Result(outcome, 1, 5000), 1.0)
+    session.work.finish_task(Result(outcome, 1, 5000), 1.0)
     [(message, _)] = heard(session.data_to_send())
     assert (message.outcome, message.exit_code, message.fuel) == (outcome, None, GRANTED)
 
@@ -189,11 +183,11 @@ def test_cancelling_a_waiting_a_running_and_an_answered_task() -> None:
     [(message, _)] = heard(session.data_to_send())
     assert (message.task, message.outcome) == (2, Outcome.CANCELLED)
     assert session.receive(frame(Cancel(1)), 0.0) == [CancelRunning()]
-    session.finish_task(Result(Outcome.CANCELLED), 0.0)
+    session.work.finish_task(Result(Outcome.CANCELLED), 0.0)
     session.data_to_send()
     assert session.receive(frame(Cancel(1)) + frame(Cancel(2)), 0.0) == []
     assert session.data_to_send() == []
-    assert session.start_task(0.0) is None
+    assert session.work.start_task(0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -231,7 +225,7 @@ def test_a_worker_without_memory_refuses_and_gives_back_what_it_held() -> None:
     said = [message for message, _ in heard(session.data_to_send())]
     assert [(one.task, one.cause) for one in said if isinstance(one, Refused)] == [(3, Cause.BUSY)]
     assert budget.left == 0
-    session.finish_task(Result(Outcome.TRAP), 0.0)
+    session.work.finish_task(Result(Outcome.TRAP), 0.0)
     assert budget.left == TASK_OVERHEAD
     other = WorkerSession(OFFER, LIMITS, Budget(len(MODULE) - 1), 0.0)
     other.receive(frame(Hello()) + frame(ANNOUNCED), 0.0)
@@ -268,7 +262,7 @@ def test_a_worker_waits_for_silent_and_slow_clients_just_so_long() -> None:
     assert worker_in(Phase.LOADING).deadline() is None
     session = worker_in(Phase.OPEN)
     assert session.deadline() is None
-    session.finish_task(Result(Outcome.TRAP), 20.0)
+    session.work.finish_task(Result(Outcome.TRAP), 20.0)
     assert session.deadline() == 20 + LIMITS.idle_seconds
 
 
@@ -276,12 +270,12 @@ def test_nothing_more_is_said_after_a_session_was_refused() -> None:
     session = worker_in(Phase.OPEN)
     session.refuse(Cause.SILENT, "nothing came")
     session.refuse(Cause.SILENT, "nothing came")
-    session.finish_task(Result(Outcome.TRAP), 0.0)
-    session.refuse_task(Cause.TASK, "", 0.0)
-    session.queue_module("")
-    session.load_module()
-    session.accept_module(0.0)
-    assert session.start_task(0.0) is None
+    session.work.finish_task(Result(Outcome.TRAP), 0.0)
+    session.work.refuse_task(Cause.TASK, "", 0.0)
+    session.work.queue_module("")
+    session.work.load_module()
+    session.work.accept_module(0.0)
+    assert session.work.start_task(0.0) is None
     said = [message for message, _ in heard(session.data_to_send())]
     assert said == [Refused(Cause.SILENT, "nothing came")]
 
@@ -307,13 +301,13 @@ results = st.builds(
     st.floats(0, 1e7),
 )
 shell_acts: st.SearchStrategy[Callable[[WorkerSession], object]] = st.one_of(
-    st.just(lambda session: session.phase is Phase.WAITING and session.load_module()),
-    st.just(lambda session: session.phase is Phase.LOADING and session.accept_module(1.0)),
-    st.just(lambda session: session.start_task(0.0)),
-    st.builds(lambda result: lambda session: session.finish_task(result, 1.0), results),
-    st.builds(lambda fuel: lambda session: session.tell_progress(fuel, 1.0), st.integers(0, 999)),
-    st.builds(lambda fuel: lambda session: session.tell_pause(fuel, 1.0), st.integers(0, 999)),
-    st.builds(lambda text: lambda session: session.refuse_task(Cause.TASK, text, 1.0), st.text()),
+    st.just(lambda session: session.phase is Phase.WAITING and session.work.load_module()),
+    st.just(lambda session: session.phase is Phase.LOADING and session.work.accept_module(1.0)),
+    st.just(lambda session: session.work.start_task(0.0)),
+    st.builds(lambda result: lambda session: session.work.finish_task(result, 1.0), results),
+    st.builds(lambda fuel: lambda one: one.work.tell_progress(fuel, 1.0), st.integers(0, 999)),
+    st.builds(lambda fuel: lambda one: one.work.tell_pause(fuel, 1.0), st.integers(0, 999)),
+    st.builds(lambda text: lambda one: one.work.refuse_task(Cause.TASK, text, 1.0), st.text()),
     st.builds(lambda text: lambda session: session.refuse(Cause.BUSY, text), st.text()),
 )
 
@@ -676,13 +670,13 @@ def test_a_client_waits_for_a_paused_task_as_long_as_it_likes() -> None:
 def test_a_worker_tells_of_a_running_task_now_and_then_and_of_pauses_exactly() -> None:
     session = worker_in(Phase.OPEN)
     for fuel, now in ((5, 0.4), (77, 1.0), (78, 1.9), (399, 2.1)):
-        session.tell_progress(fuel, now)
-    session.tell_pause(GRANTED, 2.5)
-    session.tell_pause(GRANTED, 2.6)
+        session.work.tell_progress(fuel, now)
+    session.work.tell_pause(GRANTED, 2.5)
+    session.work.tell_pause(GRANTED, 2.6)
     assert session.receive(frame(Grant(1, 600)), 3.0) == [GrantRunning(600)]
-    session.tell_progress(GRANTED + 1, 4.0)
+    session.work.tell_progress(GRANTED + 1, 4.0)
     assert session.receive(frame(Grant(1, 700)), 5.0) == [GrantRunning(700)]
-    session.tell_pause(600, 5.1)
+    session.work.tell_pause(600, 5.1)
     said = [(one.state, one.fuel) for one, _ in heard(session.data_to_send())]
     assert said == [
         (State.RUNNING, 76),
@@ -696,9 +690,9 @@ def test_a_worker_tells_of_a_running_task_now_and_then_and_of_pauses_exactly() -
 def test_a_grant_for_a_waiting_task_counts_when_it_starts_and_a_late_one_is_nothing() -> None:
     session = worker_in(Phase.OPEN)
     assert session.receive(frame(head(2)) + frame(Grant(2, 600)), 0.0) == [TaskArrived()]
-    session.finish_task(Result(Outcome.COMPLETED, 0, 5), 0.0)
+    session.work.finish_task(Result(Outcome.COMPLETED, 0, 5), 0.0)
     assert session.receive(frame(Grant(1, 5000)), 0.0) == []
-    assert session.start_task(0.0) == (Task(limits=SMALL), 600)
+    assert session.work.start_task(0.0) == (Task(limits=SMALL), 600)
 
 
 # Both together.
@@ -761,22 +755,22 @@ class Pair:
 
     def work(self) -> None:
         if self.worker.phase is Phase.WAITING:
-            self.worker.load_module()
+            self.worker.work.load_module()
         elif self.worker.phase is Phase.LOADING:
-            self.worker.accept_module(0.0)
+            self.worker.work.accept_module(0.0)
         elif self.running is None:
-            started = self.worker.start_task(0.0)
+            started = self.worker.work.start_task(0.0)
             if started is not None:
                 (self.running, self.granted), self.used = started, 0
         elif self.used < self.granted and self.used < 4:
             self.used += 1
-            self.worker.tell_progress(self.used, self.used * 1.0)
+            self.worker.work.tell_progress(self.used, self.used * 1.0)
         elif self.used == 4:
             done = Result(Outcome.COMPLETED, 0, 4, self.running.stdin)
-            self.worker.finish_task(done, 0.0)
+            self.worker.work.finish_task(done, 0.0)
             self.running = None
         else:
-            self.worker.tell_pause(self.used, 0.0)
+            self.worker.work.tell_pause(self.used, 0.0)
 
 
 @settings(max_examples=100)

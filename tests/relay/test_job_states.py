@@ -77,10 +77,10 @@ UNKNOWN = {
 MESSAGES = {kind.__name__: data for kind, data in EXAMPLES.items()} | UNKNOWN
 WORKER_TAKES: dict[Phase, set[type]] = {
     Phase.OPENED: {Hello},
-    Phase.GREETED: {ModuleHead},
-    Phase.WAITING: {TaskHead, Cancel, Grant},
-    Phase.LOADING: {TaskHead, Cancel, Grant},
-    Phase.OPEN: {TaskHead, Cancel, Grant},
+    Phase.GREETED: {ModuleHead, Pad},
+    Phase.WAITING: {TaskHead, Cancel, Grant, Pad},
+    Phase.LOADING: {TaskHead, Cancel, Grant, Pad},
+    Phase.OPEN: {TaskHead, Cancel, Grant, Pad},
     Phase.OVER: set(),
 }
 CLIENT_TAKES: dict[str, set[type]] = {
@@ -106,14 +106,14 @@ def test_every_message_has_an_example() -> None:
 
 def every_act(session: WorkerSession) -> None:
     """Do all that a shell may still do with a session."""
-    session.queue_module("full")
-    session.load_module()
-    session.accept_module(2.0)
-    assert session.start_task(0.0) is None
-    session.tell_progress(5, 2.0)
-    session.tell_pause(500, 2.0)
-    session.finish_task(Result(Outcome.COMPLETED, 0), 2.0)
-    session.refuse_task(Cause.TASK, "no", 2.0)
+    session.work.queue_module("full")
+    session.work.load_module()
+    session.work.accept_module(2.0)
+    assert session.work.start_task(0.0) is None
+    session.work.tell_progress(5, 2.0)
+    session.work.tell_pause(500, 2.0)
+    session.work.finish_task(Result(Outcome.COMPLETED, 0), 2.0)
+    session.work.refuse_task(Cause.TASK, "no", 2.0)
     session.refuse(Cause.SILENT, "no")
     session.deadline()
     session.close()
@@ -204,28 +204,28 @@ class AnythingAtASession(RuleBasedStateMachine):
     @precondition(lambda self: self.session.phase is Phase.WAITING)
     @rule()
     def the_module_loads(self) -> None:
-        self.session.load_module()
+        self.session.work.load_module()
 
     @precondition(lambda self: self.session.phase is Phase.LOADING)
     @rule()
     def the_module_is_ready(self) -> None:
-        self.session.accept_module(1.0)
+        self.session.work.accept_module(1.0)
 
     @rule()
     def a_task_starts(self) -> None:
-        self.session.start_task(0.0)
+        self.session.work.start_task(0.0)
 
     @rule(fuel=st.integers(0, 1000), now=st.floats(1, 9))
     def the_task_gets_on(self, fuel: int, now: float) -> None:
-        self.session.tell_progress(fuel, now)
+        self.session.work.tell_progress(fuel, now)
 
     @rule(fuel=st.sampled_from([500, 600, 1000]))
     def the_task_pauses(self, fuel: int) -> None:
-        self.session.tell_pause(fuel, 1.0)
+        self.session.work.tell_pause(fuel, 1.0)
 
     @rule(outcome=st.sampled_from(Outcome))
     def the_task_ends(self, outcome: Outcome) -> None:
-        self.session.finish_task(Result(outcome, 0, 5), 1.0)
+        self.session.work.finish_task(Result(outcome, 0, 5), 1.0)
 
     @rule()
     def it_is_refused(self) -> None:

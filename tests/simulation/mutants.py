@@ -24,7 +24,7 @@ from fogbank.directory.schedule import Round
 from fogbank.directory.store_shell import Store
 from fogbank.relay import links_shell
 from fogbank.relay.circuits.hop import HopCircuit
-from fogbank.relay.job import service_shell
+from fogbank.relay.job import workplace_shell
 from fogbank.relay.job.limits import Budget
 from fogbank.relay.links_shell import Links
 from fogbank.sandbox import files_shell
@@ -94,7 +94,7 @@ def _no_families() -> AbstractContextManager[object]:
 
 
 def _runs_twice() -> AbstractContextManager[object]:
-    run_next = service_shell._Connection._run_next
+    run_next = workplace_shell.Workplace._run_next
 
     async def twice(self: Any, job: Any) -> None:
         async def run(task: Any, supply: Any) -> Any:
@@ -103,7 +103,7 @@ def _runs_twice() -> AbstractContextManager[object]:
 
         await run_next(self, SimpleNamespace(run=run))
 
-    return patch.object(service_shell._Connection, "_run_next", twice)
+    return patch.object(workplace_shell.Workplace, "_run_next", twice)
 
 
 def _unlimited_links() -> AbstractContextManager[object]:

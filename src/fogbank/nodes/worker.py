@@ -31,7 +31,8 @@ from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.versions import Versions
 from fogbank.relay.job.kinds import SERVICE as JOB_SERVICE
 from fogbank.relay.job.limits import JobLimits
-from fogbank.relay.job.service_shell import JobService, Runner
+from fogbank.relay.job.service_shell import JobService
+from fogbank.relay.job.workplace_shell import Runner
 from fogbank.relay.node_shell import NodeConfig
 from fogbank.relay.transfer.messages import SERVICE as RUNTIME_SERVICE
 from fogbank.relay.transfer.service_shell import TransferService
