@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from fogbank.client.scheduling.words import Verdict
 from fogbank.relay.job.attestation import Leaf, Proof
-from fogbank.relay.job.client_session import TaskResult
+from fogbank.relay.job.client_tasks import TaskResult
 from fogbank.relay.job.statement import read_leaf
 from fogbank.relay.keys import NodeId
 from fogbank.sandbox.outcome import Outcome

@@ -28,7 +28,7 @@ class TaskResult:
 
     `exit_code` is the program's own, there if and only if the outcome is COMPLETED. `fuel` is at
     most the task's limit. `run_time_ms` is a power of two that the run time stayed below.
-    `reason` is a sentence, possibly empty.
+    `reason` is a sentence, possibly empty. `attestation`: the worker's signature on it, as it came.
     """
 
     outcome: Outcome
@@ -38,6 +38,7 @@ class TaskResult:
     stdout: bytes = b""
     stderr: bytes = b""
     reason: str = ""
+    attestation: bytes | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -239,4 +240,5 @@ def _answer(head: ResultHead, blobs: Blobs, pending: Pending) -> TaskResult | Jo
         stdout=stdout,
         stderr=stderr,
         reason=head.reason,
+        attestation=head.attestation,
     )

@@ -9,7 +9,7 @@ from typing import Final
 from fogbank.client.verification.words import Checked
 from fogbank.relay.certificates import SIGNING_LIFETIME, Use, issue
 from fogbank.relay.job.attestation import Proof, Signer, check
-from fogbank.relay.job.client_session import TaskResult
+from fogbank.relay.job.client_tasks import TaskResult
 from fogbank.relay.job.statement import Ended, statement
 from fogbank.relay.keys import Ed25519Key, NodeId
 from fogbank.sandbox.outcome import Outcome

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from fogbank.client.verification.apart import Apart, Level
 
 names = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f"])
+World = dict[bytes, tuple[frozenset[bytes], frozenset[bytes]]]
+NONE: frozenset[bytes] = frozenset()
+
 worlds = st.dictionaries(
     st.binary(min_size=1, max_size=2),
     st.tuples(st.frozensets(names, max_size=2), st.frozensets(names, min_size=1, max_size=3)),
@@ -18,28 +21,29 @@ worlds = st.dictionaries(
 )
 
 
-def apart(world: dict[bytes, tuple[set[bytes], set[bytes]]], wanted: int, least: int) -> Apart:
+def apart(world: World, wanted: int, least: int) -> Apart:
     known = Apart(wanted, least)
-    families = {worker: frozenset(kin[0]) for worker, kin in world.items()}
-    known.update(families, lambda worker: frozenset(world[worker][1]))
+    known.update({each: kin[0] for each, kin in world.items()}, lambda each: world[each][1])
     return known
 
 
 def test_a_large_network_shares_no_contact() -> None:
-    world = {bytes((n,)): (set(), {bytes((3 * n + i,)) for i in range(3)}) for n in range(5)}
+    world: World = {
+        bytes((n,)): (NONE, frozenset(bytes((3 * n + i,)) for i in range(3))) for n in range(5)
+    }
     known = apart(world, 5, 2)
     assert known.level is Level.CONTACTS
-    world[b"x"] = (set(), {b"\0", b"y", b"z"})
+    world[b"x"] = (NONE, frozenset({b"\0", b"y", b"z"}))
     known = apart(world, 5, 2)
     assert known.conflict(b"x", b"\0")
     assert not known.conflict(b"x", b"\1")
 
 
 def test_a_small_one_shares_no_whole_set_and_the_smallest_only_no_family() -> None:
-    four = {
-        b"1": (set(), {b"a", b"b", b"c"}),
-        b"2": (set(), {b"a", b"b", b"d"}),
-        b"3": (set(), {b"a", b"b", b"c"}),
+    four: World = {
+        b"1": (NONE, frozenset({b"a", b"b", b"c"})),
+        b"2": (NONE, frozenset({b"a", b"b", b"d"})),
+        b"3": (NONE, frozenset({b"a", b"b", b"c"})),
     }
     known = apart(four, 2, 2)
     assert known.level is Level.SETS
@@ -51,7 +55,10 @@ def test_a_small_one_shares_no_whole_set_and_the_smallest_only_no_family() -> No
 
 
 def test_a_family_runs_a_task_once_at_every_level() -> None:
-    world = {bytes((n,)): ({b"f"} if n < 2 else set(), {bytes((n,))}) for n in range(6)}
+    world: World = {
+        bytes((n,)): (frozenset({b"f"}) if n < 2 else NONE, frozenset({bytes((n,))}))
+        for n in range(6)
+    }
     for wanted in (2, 5, 6):
         known = apart(world, wanted, 2)
         assert known.conflict(b"\0", b"\1")
@@ -59,7 +66,11 @@ def test_a_family_runs_a_task_once_at_every_level() -> None:
 
 
 def test_too_few_operators_are_told() -> None:
-    families = {b"1": frozenset({b"f"}), b"2": frozenset({b"f"}), b"3": frozenset({b"f", b"g"})}
+    families: dict[bytes, frozenset[bytes]] = {
+        b"1": frozenset({b"f"}),
+        b"2": frozenset({b"f"}),
+        b"3": frozenset({b"f", b"g"}),
+    }
     known = Apart(5, 2)
     assert not known.update(families, lambda _: frozenset({b"a"}))
     assert known.update({**families, b"4": frozenset()}, lambda _: frozenset({b"a"}))
@@ -67,9 +78,7 @@ def test_too_few_operators_are_told() -> None:
 
 @settings(derandomize=True, max_examples=200)
 @given(worlds, st.integers(1, 6))
-def test_the_level_is_one_that_the_network_has_room_for(
-    world: dict[bytes, tuple[set[bytes], set[bytes]]], wanted: int
-) -> None:
+def test_the_level_is_one_that_the_network_has_room_for(world: World, wanted: int) -> None:
     known = apart(world, wanted, 1)
     for a, b in combinations(world, 2):
         assert known.conflict(a, b) == known.conflict(b, a)
