@@ -5,7 +5,7 @@ Whatever is changed here becomes an action for the shell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 
 from fogbank.client.scheduling.limits import ArrayLimits
@@ -88,6 +88,17 @@ class Lanes:
         self._workers.note(worker)
         self._say(Open(lane.number, worker.candidate.identity))
 
+    def resume(
+        self, number: int, worker: Worker, tasks: Iterable[Unfinished]
+    ) -> tuple[Attempt, ...]:
+        """Have one that a worker holds, with these tasks in it; it counts as being opened."""
+        self._last_lane = max(self._last_lane, number)
+        lane = self._lanes[number] = Lane(number, worker)
+        self.opening += 1
+        worker.lanes.add(number)
+        self._workers.note(worker)
+        return tuple(self._add(task, lane) for task in tasks)
+
     def opened(self, lane: Lane, terms: Terms, now: float) -> None:
         """Hear that one is open."""
         self.opening -= 1
@@ -122,12 +133,13 @@ class Lanes:
 
     def drop(self, lane: Lane) -> None:
         """Forget one, which has no attempts any more."""
+        if self._lanes.pop(lane.number, None) is None:
+            return
         if lane.terms is None:
             self.opening -= 1
         self._out_of_turn(lane)
-        if self._lanes.pop(lane.number, None) is not None:
-            self._workers.left(lane.worker, lane.number)
-            self._say(Close(lane.number))
+        self._workers.left(lane.worker, lane.number)
+        self._say(Close(lane.number))
 
     def _out_of_turn(self, lane: Lane) -> None:
         self._roomy.pop(lane.number, None)
@@ -137,35 +149,54 @@ class Lanes:
 
     def start(self, task: Unfinished, lane: Lane, now: float) -> None:
         """Run a task in a lane, which goes to the end of the line if it has room for more."""
-        self._last_attempt += 1
-        attempt = Attempt(self._last_attempt, task, lane)
         if not lane.attempts:
             lane.head_since = now
-        lane.attempts.append(attempt)
-        task.attempts.append(attempt)
-        self._attempts[attempt.number] = attempt
+        attempt = self._add(task, lane)
         self._out_of_turn(lane)
         if lane.room(self._limits):
             self._roomy[lane.number] = lane
         self._say(Run(attempt.number, task.number, lane.number))
 
+    def _add(self, task: Unfinished, lane: Lane) -> Attempt:
+        self._last_attempt += 1
+        attempt = self._attempts[self._last_attempt] = Attempt(self._last_attempt, task, lane)
+        lane.attempts.append(attempt)
+        task.attempts.append(attempt)
+        return attempt
+
+    def ran(self, attempt: Attempt, now: float) -> float | None:
+        """Hear that the worker is done with an attempt: the next in its lane has its turn.
+
+        Return how long it had the lane to itself; None if it was not its turn, as far as is known.
+        """
+        lane = attempt.lane
+        if attempt not in lane.attempts:
+            return None
+        seconds = now - lane.head_since if lane.attempts[0] is attempt else None
+        lane.attempts.remove(attempt)
+        lane.head_since = now
+        return seconds
+
     def forget(self, attempt: Attempt) -> None:
         """Hear that an attempt is over."""
         del self._attempts[attempt.number]
-        attempt.lane.attempts.remove(attempt)
         attempt.task.attempts.remove(attempt)
+        if attempt in attempt.lane.attempts:
+            attempt.lane.attempts.remove(attempt)
 
     def call_off(self, attempt: Attempt, now: float) -> None:
         """End an attempt whose answer is not needed any more."""
         lane = attempt.lane
         self._say(Cancel(attempt.number))
-        if lane.attempts[0] is attempt:
+        if lane.attempts and lane.attempts[0] is attempt:
             lane.head_since = now
         self.forget(attempt)
         self.settle(lane)
 
     def settle(self, lane: Lane) -> None:
-        """Go on with a lane in which an attempt ended."""
+        """Go on with a lane in which an attempt ended, if it is open."""
+        if lane.number not in self._lanes or lane.terms is None:
+            return
         if not lane.draining:
             self.has_room(lane)
         elif not lane.attempts:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from fogbank.client.scheduling.limits import ArrayLimits
-from fogbank.client.scheduling.words import Candidate, Terms
+from fogbank.client.scheduling.words import Candidate, Reply, Terms
 
 
 @dataclass(slots=True, eq=False)
@@ -65,10 +65,20 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Unfinished:
-    """A task that has not ended. `last` is what its last attempt came to."""
+    """A task that has not ended. `last` is what its last attempt came to.
+
+    `wanted`: how many replies it takes, as far as is known.
+    """
 
     number: int
+    wanted: int = 1
+    replies: list[Reply] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     tries: int = 0
     avoid: set[Worker] = field(default_factory=set)
     last: object = None
+
+    @property
+    def missing(self) -> int:
+        """How many workers are to be found for it, beyond those that answered or run it."""
+        return self.wanted - len(self.replies) - len(self.attempts)

@@ -3,9 +3,12 @@
 The shell tells it what happens, with the time, and then does what `actions` returns:
 
 * `workers`, `add`, `close`: who is listed, which tasks there are, and that there are no more;
-* `lane_opened`, `lane_failed`: what became of an `Open`;
+* `resume`: a worker holds a session of an earlier run, with these tasks; before all others;
+* `lane_opened`, `lane_failed`: what became of an `Open`, or of a session that is resumed;
 * `began`: a worker says that it runs the attempt, and so took the program;
 * `answered`: what became of a `Run`, unless a `Cancel` or `Close` ended it before;
+* `verifying`: its worker has answered, but what the answer is worth is told later;
+* `lost`: the worker of a resumed session does not know the attempt;
 * `timer`: the time that `deadline` named has come.
 
 A *lane* is one session at a worker, which runs its tasks one after the other. Whatever goes wrong
@@ -23,33 +26,45 @@ from fogbank.client.scheduling.budget import Budget
 from fogbank.client.scheduling.doubt import Doubt
 from fogbank.client.scheduling.lanes import Lanes
 from fogbank.client.scheduling.limits import ArrayLimits
-from fogbank.client.scheduling.records import Attempt, Lane, Unfinished, Worker
+from fogbank.client.scheduling.placing import Placing
+from fogbank.client.scheduling.records import Attempt, Lane, Worker
 from fogbank.client.scheduling.tail import TICKS, Tail
-from fogbank.client.scheduling.waiting import Waiting
-from fogbank.client.scheduling.words import Action, Candidate, Ending, Finish, Terms, Verdict
+from fogbank.client.scheduling.words import Action, Candidate, Ending, Replicas, Terms, Verdict
+from fogbank.client.scheduling.work import Work
 from fogbank.client.scheduling.workers import Workers
+from fogbank.relay.keys import NodeId
 
 
 class Scheduler:
     """See above. `expires`: when all that is unfinished expires."""
 
     def __init__(
-        self, limits: ArrayLimits, chooser: Chooser, now: float, expires: float = math.inf
+        self,
+        limits: ArrayLimits,
+        chooser: Chooser,
+        now: float,
+        expires: float = math.inf,
+        replicas: Replicas | None = None,
     ) -> None:
-        self._limits = limits
+        self._concurrent = limits.concurrent
         self._expires = expires
         self._actions: list[Action] = []
         self._workers = Workers(limits, chooser)
         self._lanes = Lanes(limits, self._workers, self._say)
-        self._tail = Tail(limits, self._workers, self._lanes)
         self._budget = Budget(limits, now)
         self._doubt = Doubt(limits.doubters)
-        self._tasks: dict[int, Unfinished] = {}
-        self._ready = Waiting()
-        self._closed = False
-        self._ended: Ending | None = None
-        self._trouble: object = None
-        self._made_at = now
+        self._work = Work(limits, replicas, self._lanes, self._say)
+        self._tail = Tail(limits, self._workers, self._lanes, self._work.apart)
+        self._placing = Placing(
+            limits,
+            now,
+            workers=self._workers,
+            lanes=self._lanes,
+            work=self._work,
+            tail=self._tail,
+            budget=self._budget,
+            doubt=self._doubt,
+        )
         self._look_at = now
         self._looked_at, self._tick = now, TICKS[0]
 
@@ -66,22 +81,22 @@ class Scheduler:
         if self.is_over:
             return math.inf
         times = [self._expires]
-        if self._ready or self._closed or self._lanes.idle():
+        if self._work.waiting or self._work.closed or self._lanes.idle():
             times.append(self._look_at)
         return min(times)
 
     @property
     def is_over(self) -> bool:
         """Whether every task has ended, and no more will come."""
-        return self._closed and not self._tasks
+        return self._work.is_over
 
     @property
     def wants(self) -> int:
         """How many more tasks it would like to be told of now."""
-        if self._closed:
+        if self._work.closed:
             return 0
-        ahead = 2 * self._limits.concurrent + self._lanes.room
-        return max(0, ahead - len(self._ready))
+        ahead = 2 * self._concurrent + self._lanes.room
+        return max(0, ahead - len(self._work.waiting))
 
     @property
     def running(self) -> int:
@@ -101,19 +116,27 @@ class Scheduler:
         self._step(now)
 
     def add(self, task: int, now: float) -> None:
-        """Hear of a task that is to be run; each number is given once."""
-        if self._ended is not None:
-            self._actions.append(Finish(task, self._ended, self._trouble))
-            return
-        if self._closed:
-            raise ValueError("an array that is closed takes no more tasks")
-        self._tasks[task] = each = Unfinished(task)
-        self._ready.add(each)
+        """Hear of a task that is to be run; each number is given once, or resumed before."""
+        self._work.add(task)
         self._step(now)
+
+    def resume(
+        self, lane: int, worker: NodeId, tasks: Iterable[int], now: float
+    ) -> tuple[int, ...]:
+        """Hear of a session that a worker holds, and of what it runs; return the attempts' numbers.
+
+        Comes before all tasks, which need not be given again. Then `lane_opened` or `lane_failed`.
+        """
+        resumed = [self._work.resumed(task) for task in tasks]
+        attempts = self._lanes.resume(lane, self._workers.find(worker), resumed)
+        for task in resumed:
+            self._work.started(task)
+        self._look_at = now
+        return tuple(attempt.number for attempt in attempts)
 
     def close(self, now: float) -> None:
         """Hear that there are no more tasks."""
-        self._closed = True
+        self._work.closed = True
         self._look_at = now
         self._step(now)
 
@@ -125,7 +148,8 @@ class Scheduler:
         self._lanes.opened(found, terms, now)
         self._workers.opened(found.worker, terms)
         self._budget.good(0.5, len(self._lanes), now)
-        if terms.free <= 0 and (len(found.worker.lanes) > 1 or self._workers.has_free(now)):
+        taken = terms.free <= 0 and not found.attempts
+        if taken and (len(found.worker.lanes) > 1 or self._workers.has_free(now)):
             # It would wait for a place, where others may have some.
             self._workers.is_busy(found.worker, now)
             self._lanes.drop(found)
@@ -139,9 +163,11 @@ class Scheduler:
         if found is None:
             return
         self._judge_worker(found, verdict, answer, now)
+        # Of a session that cannot be resumed nobody knows that it ran anything.
+        what = Verdict.NOT_TAKEN if found.terms is None else Verdict.FAILED
         for attempt in tuple(found.attempts):
             self._lanes.forget(attempt)
-            self._retry(attempt, Verdict.FAILED, answer, now)
+            self._work.retry(attempt, what, answer, now)
         self._lanes.drop(found)
         self._step(now)
 
@@ -151,28 +177,39 @@ class Scheduler:
         if found is not None and self._doubt.began(found.lane.worker):
             self._step(now)
 
+    def verifying(self, attempt: int, now: float) -> None:
+        """Hear that a worker is done with an attempt; `answered` comes once it is judged."""
+        found = self._lanes.attempt(attempt)
+        if found is not None:
+            self._learn(found, now)
+            self._lanes.settle(found.lane)
+            self._step(now)
+
+    def lost(self, attempt: int, now: float) -> None:
+        """Hear that a worker, whose session was resumed, never had the attempt or lost it."""
+        found = self._lanes.attempt(attempt)
+        if found is not None:
+            self._lanes.forget(found)
+            self._work.put_back(found.task, now)
+            self._lanes.settle(found.lane)
+            self._step(now)
+
     def answered(self, attempt: int, verdict: Verdict, answer: object, now: float) -> None:
         """Hear what an attempt came to."""
         found = self._lanes.attempt(attempt)
         if found is None:
             return
         lane = found.lane
-        first, seconds = lane.attempts[0] is found, now - lane.head_since
-        self._lanes.forget(found)
-        lane.head_since = now
         if verdict is Verdict.ANSWERED:
-            self._doubt.answered = True
-            if first:
-                self._workers.answered(lane.worker, seconds)
+            self._learn(found, now)
             self._budget.good(1.0, len(self._lanes), now)
-            self._finish(found.task, Ending.DONE, answer, now)
-        elif verdict is Verdict.HOPELESS:
-            self._finish(found.task, Ending.FAILED, answer, now)
+            self._lanes.forget(found)
+            for wrong in self._work.replied(found, answer, now):
+                self._disbelieve(self._workers.find(wrong), now)
         else:
-            if not lane.draining:
-                self._lanes.drain(lane)
-                self._judge_worker(lane, verdict, answer, now)
-            self._retry(found, verdict, answer, now)
+            self._lanes.ran(found, now)
+            self._lanes.forget(found)
+            self._failed(found, verdict, answer, now)
         self._lanes.settle(lane)
         self._step(now)
 
@@ -182,48 +219,37 @@ class Scheduler:
 
     def cancel(self, now: float) -> None:
         """End everything: what has not ended is cancelled."""
-        self._end_all(Ending.CANCELLED, now)
+        self._work.end_all(Ending.CANCELLED, now)
         self._step(now)
-
-    # Ends.
 
     def _say(self, action: Action) -> None:
         self._actions.append(action)
 
-    def _finish(self, task: Unfinished, ending: Ending, answer: object, now: float) -> None:
-        """End a task, and whatever else runs of it."""
-        for other in tuple(task.attempts):
-            self._lanes.call_off(other, now)
-        del self._tasks[task.number]
-        self._say(Finish(task.number, ending, answer))
-
-    def _retry(self, attempt: Attempt, verdict: Verdict, answer: object, now: float) -> None:
-        """Have a task run again elsewhere, unless it was tried often enough."""
-        task = attempt.task
-        task.last = answer
-        if verdict is not Verdict.NOT_TAKEN:
-            task.tries += verdict is Verdict.FAILED
-            task.avoid.add(attempt.lane.worker)
-        if task.attempts:
-            return
-        if task.tries > self._limits.retries:
-            self._finish(task, Ending.FAILED, answer, now)
-        else:
-            self._ready.put_back(task)
-
-    def _end_all(self, ending: Ending, now: float) -> None:
-        self._ready.clear()
-        for task in tuple(self._tasks.values()):
-            answer = task.last if task.last is not None else self._trouble
-            self._finish(task, ending, answer, now)
-        self._ended, self._closed = ending, True
-
     # Judgement.
+
+    def _learn(self, attempt: Attempt, now: float) -> None:
+        """Learn from an answer how fast a worker is, and that it takes the program."""
+        seconds = self._lanes.ran(attempt, now)
+        if seconds is not None:
+            self._workers.answered(attempt.lane.worker, seconds)
+        self._doubt.answered = True
+
+    def _failed(self, attempt: Attempt, verdict: Verdict, answer: object, now: float) -> None:
+        lane = attempt.lane
+        if verdict is Verdict.HOPELESS:
+            self._work.finish(attempt.task, Ending.FAILED, answer, now)
+            return
+        self._work.retry(attempt, verdict, answer, now)
+        if verdict is Verdict.WRONG:
+            self._disbelieve(lane.worker, now)
+        elif not lane.draining:
+            self._lanes.drain(lane)
+            self._judge_worker(lane, verdict, answer, now)
 
     def _judge_worker(self, lane: Lane, verdict: Verdict, answer: object, now: float) -> None:
         """Hear what is wrong with a lane's worker."""
         worker = lane.worker
-        self._trouble = answer
+        self._work.trouble = answer
         self._budget.bad()
         if verdict in {Verdict.UNFIT, Verdict.REFUSED}:
             self._workers.bar(worker)
@@ -232,91 +258,43 @@ class Scheduler:
         elif verdict is not Verdict.HOPELESS:
             self._workers.failed(worker, now)
 
+    def _disbelieve(self, worker: Worker, now: float) -> None:
+        """Use a worker no more, and have others run what it has."""
+        self._workers.bar(worker)
+        for lane in [each for each in self._lanes if each.worker is worker]:
+            self._lanes.drain(lane)
+            for attempt in tuple(lane.attempts):
+                self._lanes.call_off(attempt, now)
+                self._work.put_back(attempt.task, now)
+            self._lanes.drop(lane)
+
     # Decisions.
 
     def _step(self, now: float) -> None:
         if now >= self._expires and not self.is_over:
-            self._end_all(Ending.EXPIRED, now)
+            self._work.end_all(Ending.EXPIRED, now)
         if self._doubt.is_refused and not self.is_over:
-            self._end_all(Ending.FAILED, now)
-        self._fill(now)
-        if self._closed and not self._ready:
+            self._work.end_all(Ending.FAILED, now)
+        self._placing.fill(now)
+        if self._work.closed and not self._work.waiting:
             self._look_at = min(self._look_at, self._looked_at + self._tick)
         if now >= self._look_at:
             self._look(now)
-        self._open_more(now)
+        self._placing.open_more(now)
         if self.is_over:
             for lane in tuple(self._lanes):
                 self._lanes.drop(lane)
-
-    def _fill(self, now: float) -> None:
-        """Give waiting tasks to lanes that have room; lanes that suit none are passed by."""
-        while self._ready and (lane := self._lanes.next_with_room()) is not None:
-            task = self._next_for(lane.worker)
-            if task is None:
-                self._lanes.pass_by(lane)
-            else:
-                self._lanes.start(task, lane, now)
-
-    def _next_for(self, worker: Worker) -> Unfinished | None:
-        """Take the first waiting task that may run at a worker.
-
-        What failed several times waits for a worker that has answered before: else the workers that
-        fail everything at once would fail it for good.
-        """
-        if self._is_too_slow(worker):
-            return None
-        proven = worker.mean is not None or not self._has_proven()
-        return self._ready.take(worker, math.inf if proven else self._limits.trusted_tries)
-
-    def _is_too_slow(self, worker: Worker) -> bool:
-        return self._closed and self._tail.is_too_slow(worker, len(self._ready))
-
-    def _has_proven(self) -> bool:
-        return self._doubt.answered and any(
-            lane.worker.mean is not None and not lane.draining for lane in self._lanes
-        )
-
-    def _open_more(self, now: float) -> None:
-        """Open lanes for tasks that no lane has room for."""
-        limits, lanes = self._limits, self._lanes
-        self._budget.count(len(lanes), now)
-        most = limits.concurrent
-        if not self._doubt.is_taken:
-            # Whether anybody takes the program is to be seen: a few are asked at first.
-            most = min(most, limits.first + int((now - self._made_at) / 2))
-        while (
-            len(self._ready) + self._tail.late > lanes.opening
-            and lanes.opening < limits.opening + lanes.open / 4
-            and len(lanes) < most
-            and self._budget.allows(lanes.opening)
-        ):
-            worker = self._workers.draw(now, self._is_too_slow)
-            if worker is None:
-                return
-            lanes.add(worker)
 
     def _look(self, now: float) -> None:
         """Look at what only time brings about: stragglers, idle lanes, and whether to give up."""
         self._looked_at, self._tick = now, TICKS[1]
         self._tail.measure()
         self._lanes.look_again()
-        if self._ready:
+        if self._work.waiting:
             self._tick = 0.5
-            self._free_the_stuck(now)
-        elif self._closed:
+            if self._placing.free_the_stuck(now):
+                self._work.end_all(Ending.FAILED, now)
+        elif self._work.closed:
             self._tick = self._tail.copy(now)
         self._look_at = now + self._tick
-        for lane in self._lanes.idle():
-            if now - lane.head_since >= self._limits.idle_seconds:
-                self._lanes.drop(lane)
-
-    def _free_the_stuck(self, now: float) -> None:
-        """Let tasks go where they failed before, or give up, if nothing else is left."""
-        if self._lanes.opening or self._lanes.attempts:
-            return
-        if self._lanes.idle():
-            self._ready.forgive()
-            self._fill(now)
-        elif not self._lanes and (not self._workers.usable() or self._budget.is_hopeless(now)):
-            self._end_all(Ending.FAILED, now)
+        self._placing.drop_idle(now)

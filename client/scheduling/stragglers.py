@@ -50,6 +50,7 @@ def copies(
     limits: ArrayLimits,
     now: float,
     expected: Expected,
+    apart: Callable[[Unfinished, Worker], bool],
 ) -> list[tuple[Attempt, Lane, bool]]:
     """Return attempts and the idle lanes that should run a copy of each, the latest first.
 
@@ -64,16 +65,26 @@ def copies(
     # Who has never answered may never do: such a one gets a copy only if there is nobody else.
     fast = sorted(idle, key=lambda lane: (lane.worker.mean is None, expected(lane.worker) or 0.0))
     chosen: list[tuple[Attempt, Lane, bool]] = []
-    # With several runs of one task, it is the earliest of them that counts.
-    for tries in sorted(runs.values(), key=lambda tries: -min(tries, key=_left)[0]):
-        best = next((lane for lane in fast if _apart(lane, tries)), None)
+    for task, tries in sorted(runs.items(), key=lambda item: -_needed(*item)):
+        best = next((ln for ln in fast if apart(task, ln.worker) and _elsewhere(ln, tries)), None)
         each = None if best is None else expected(best.worker)
         if best is None or each is None:
             continue
-        if each < limits.gain * min(tries, key=_left)[0]:
+        if each < limits.gain * _needed(task, tries):
             fast.remove(best)
-            chosen.append((max(tries, key=_left)[1], best, len(tries) >= limits.copies))
+            most = limits.copies + _open_replies(task) - 1
+            chosen.append((max(tries, key=_left)[1], best, len(tries) >= most))
     return chosen
+
+
+def _needed(task: Unfinished, tries: Sequence[tuple[float, Attempt, int]]) -> float:
+    """Return the time until the runs of a task have brought the replies that it still takes."""
+    lefts = sorted(map(_left, tries))
+    return lefts[min(_open_replies(task), len(lefts)) - 1]
+
+
+def _open_replies(task: Unfinished) -> int:
+    return max(1, task.wanted - len(task.replies))
 
 
 def _left(item: tuple[float, Attempt, int]) -> float:
@@ -94,11 +105,15 @@ def overdue(
     for lane in busy:
         each = expected(lane.worker)
         if lane.attempts and each is not None and now - lane.head_since > 2 * each:
-            count += len(lane.attempts[0].task.attempts) < limits.copies
+            count += _may_have_more(lane.attempts[0].task, limits)
     return count
 
 
-def _apart(lane: Lane, tries: Sequence[tuple[float, Attempt, int]]) -> bool:
+def _may_have_more(task: Unfinished, limits: ArrayLimits) -> bool:
+    return len(task.attempts) < limits.copies + _open_replies(task) - 1
+
+
+def _elsewhere(lane: Lane, tries: Sequence[tuple[float, Attempt, int]]) -> bool:
     """Tell whether a copy in `lane` runs elsewhere, or at least sooner than in its queue."""
     if any(attempt.lane.worker is lane.worker for _, attempt, _ in tries):
         ((_, attempt, place), *others) = tries

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from fogbank.client.scheduling.lanes import Lanes
 from fogbank.client.scheduling.limits import ArrayLimits
-from fogbank.client.scheduling.records import Worker
+from fogbank.client.scheduling.records import Unfinished, Worker
 from fogbank.client.scheduling.stragglers import Pace, copies, overdue
 from fogbank.client.scheduling.workers import Workers
 
@@ -15,12 +16,22 @@ TICKS = 0.1, 1.0
 
 
 class Tail:
-    """Looks, now and then, at how fast the lanes are and at what they run."""
+    """Looks, now and then, at how fast the lanes are and at what they run.
 
-    def __init__(self, limits: ArrayLimits, workers: Workers, lanes: Lanes) -> None:
+    `apart`: tells whether a worker may run a task beside those that do.
+    """
+
+    def __init__(
+        self,
+        limits: ArrayLimits,
+        workers: Workers,
+        lanes: Lanes,
+        apart: Callable[[Unfinished, Worker], bool],
+    ) -> None:
         self._limits = limits
         self._workers = workers
         self._lanes = lanes
+        self._apart = apart
         self._pace = Pace(())
         self.late = 0
         """How many attempts deserve a lane that is opened for a copy."""
@@ -42,7 +53,9 @@ class Tail:
         """Run copies of stragglers in idle lanes; return when to look again, in seconds."""
         busy = self._lanes.busy()
         expected = self._workers.expected
-        for attempt, lane, instead in copies(self._lanes.idle(), busy, self._limits, now, expected):
+        idle = self._lanes.idle()
+        chosen = copies(idle, busy, self._limits, now, expected, self._apart)
+        for attempt, lane, instead in chosen:
             task = attempt.task
             if instead:
                 self._lanes.call_off(attempt, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
@@ -46,6 +47,8 @@ class Verdict(Enum):
     """This worker says that the program is no program."""
     HOPELESS = auto()
     """No worker could take this task."""
+    WRONG = auto()
+    """The program ended, but its answer is proven wrong: the worker is not believed any more."""
 
 
 class Ending(Enum):
@@ -53,8 +56,54 @@ class Ending(Enum):
 
     DONE = auto()
     FAILED = auto()
+    DISPUTED = auto()
+    """Workers told different things, and no further ones settled it."""
     EXPIRED = auto()
     CANCELLED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a worker answered, with `Verdict.ANSWERED`."""
+
+    worker: NodeId
+    answer: object
+
+
+class Kind(Enum):
+    """What a judge makes of the replies to a task."""
+
+    ENOUGH = auto()
+    MORE = auto()
+    DISPUTED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What becomes of a task.
+
+    `answer`: what it ends with. `more`: how many further replies it takes, those that workers are
+    at work on counted. `wrong`: workers that are not believed any more.
+    """
+
+    kind: Kind
+    answer: object = None
+    more: int = 1
+    wrong: tuple[NodeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many workers answer each task, and who says what the replies are worth.
+
+    `count`: so many are asked at first, at most `most` in all; no two that `conflicts`. `judge` is
+    called with the number of a task and its replies, whenever there is one more.
+    """
+
+    count: int
+    most: int
+    conflicts: Callable[[NodeId, NodeId], bool]
+    judge: Callable[[int, Sequence[Reply]], Judgement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +139,16 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """A task ended; said once for each. `answer` is what its last attempt came to, if any did."""
+    """A task ended; said once for each. `answer` is what its last attempt came to, if any did.
+
+    `replies`: all that workers answered. `wrong`: those of them that the judge says are wrong.
+    """
 
     task: int
     ending: Ending
     answer: object = None
+    replies: tuple[Reply, ...] = ()
+    wrong: tuple[NodeId, ...] = ()
 
 
 Action: TypeAlias = Open | Close | Run | Cancel | Finish

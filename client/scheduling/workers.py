@@ -40,6 +40,16 @@ class Workers:
         self._draw = Weighted(listed, (worker.candidate.weight for worker in listed))
         self._none_until = -math.inf
 
+    def find(self, identity: NodeId) -> Worker:
+        """Return a worker, which may be one that no consensus listed."""
+        found = self._known.get(identity)
+        if found is None:
+            speeds = sorted(worker.candidate.speed for worker in self._draw.items)
+            speed = speeds[len(speeds) // 2] if speeds else 1
+            unlisted = Worker(Candidate(identity, speed, 1), listed=False)
+            found = self._known[identity] = unlisted
+        return found
+
     def draw(self, now: float, refuse: Callable[[Worker], bool]) -> Worker | None:
         """Return one that has room for another lane, else draw a new one by weight.
 
@@ -61,9 +71,9 @@ class Workers:
         """Tell whether one could be drawn that has no lane yet."""
         return any(worker.is_free(now) for worker in self._draw.items)
 
-    def usable(self) -> int:
-        """Return how many are listed and not barred."""
-        return sum(not worker.barred for worker in self._draw.items)
+    def usable(self) -> list[Worker]:
+        """Return those that are listed and not barred."""
+        return [worker for worker in self._draw.items if not worker.barred]
 
     def opened(self, worker: Worker, terms: Terms) -> None:
         """Hear of a lane that is open; the first one's terms say how many there may be."""

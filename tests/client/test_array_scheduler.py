@@ -2,145 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
-from fogbank.client.scheduling.limits import ArrayLimits
-from fogbank.client.scheduling.scheduler import Scheduler
-from fogbank.client.scheduling.words import (
-    Cancel,
-    Candidate,
-    Close,
-    Ending,
-    Finish,
-    Open,
-    Run,
-    Terms,
-    Verdict,
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
 )
+
+from fogbank.client.scheduling.words import Ending, Replicas, Terms, Verdict
+from tests.client.array_model import LIMITS, Model, candidates, pairs, quorum, started
 from tests.client.array_world import Size, simulate
-from tests.client.networks import SeededChooser, identity
-
-LIMITS = ArrayLimits(concurrent=6, retries=2, depth=4)
-ROOMY = Terms(free=8, tasks=32)
-
-
-def candidates(count: int, *, speed: int = 1000, places: int = 2) -> list[Candidate]:
-    return [Candidate(identity(f"worker {n}"), speed, places) for n in range(count)]
-
-
-class Model:
-    """Does what the scheduler says, and checks that it may be said."""
-
-    def __init__(self, limits: ArrayLimits = LIMITS, expires: float = math.inf) -> None:
-        self.limits = limits
-        self.now = 0.0
-        self.scheduler = Scheduler(limits, SeededChooser("model"), 0.0, expires)
-        self.opening: dict[int, bytes] = {}
-        self.open: dict[int, bytes] = {}
-        self.attempts: dict[int, tuple[int, int]] = {}
-        self.endings: dict[int, tuple[Ending, object]] = {}
-        self.added = 0
-        self.opened_ever = 0
-
-    def act(self) -> None:
-        for action in self.scheduler.actions():
-            match action:
-                case Open(lane, worker):
-                    assert lane not in self.opening | self.open
-                    self.opening[lane] = worker
-                    self.opened_ever += 1
-                case Close(lane):
-                    assert (lane in self.opening) != (lane in self.open)
-                    assert lane not in {where for _, where in self.attempts.values()}
-                    self.opening.pop(lane, None)
-                    self.open.pop(lane, None)
-                case Run(attempt, task, lane):
-                    assert lane in self.open
-                    assert task < self.added
-                    assert task not in self.endings
-                    self.attempts[attempt] = task, lane
-                case Cancel(attempt):
-                    del self.attempts[attempt]
-                case Finish(task, ending, answer):
-                    assert task not in self.endings, "a task ended twice"
-                    self.endings[task] = ending, answer
-
-    def add(self, count: int = 1) -> None:
-        for _ in range(count):
-            self.added += 1
-            self.scheduler.add(self.added - 1, self.now)
-        self.act()
-
-    def opened(self, lane: int, terms: Terms = ROOMY) -> None:
-        self.open[lane] = self.opening.pop(lane)
-        self.scheduler.lane_opened(lane, terms, self.now)
-        self.act()
-
-    def failed(self, lane: int, verdict: Verdict = Verdict.NOT_TAKEN) -> None:
-        for attempt, (_, where) in tuple(self.attempts.items()):
-            if where == lane:
-                del self.attempts[attempt]
-        self.scheduler.lane_failed(lane, verdict, verdict, self.now)
-        self.act()
-
-    def answer(self, attempt: int, verdict: Verdict, answer: object = "answer") -> None:
-        del self.attempts[attempt]
-        self.scheduler.answered(attempt, verdict, answer, self.now)
-        self.act()
-
-    def wait(self) -> bool:
-        deadline = self.scheduler.deadline()
-        if deadline == math.inf:
-            return False
-        self.now = max(self.now, deadline)
-        self.scheduler.timer(self.now)
-        self.act()
-        return True
-
-    def check(self) -> None:
-        lanes = len(self.opening) + len(self.open)
-        assert lanes <= self.limits.concurrent
-        runs: dict[int, int] = {}
-        held: dict[int, int] = {}
-        for task, lane in self.attempts.values():
-            runs[task] = runs.get(task, 0) + 1
-            held[lane] = held.get(lane, 0) + 1
-        assert all(count <= self.limits.copies for count in runs.values())
-        assert all(count <= self.limits.depth for count in held.values())
-        if self.scheduler.is_over:
-            assert len(self.endings) == self.added
-            assert not lanes
-            assert not self.attempts
-
-    def finish_honestly(self, steps: int = 5000) -> None:
-        """From here on all goes well: then everything ends."""
-        for _ in range(steps):
-            self.check()
-            if self.scheduler.is_over:
-                return
-            if self.opening:
-                self.opened(min(self.opening))
-            elif self.attempts:
-                self.now += 1
-                self.answer(min(self.attempts), Verdict.ANSWERED)
-            else:
-                assert self.wait(), "nothing happens any more"
-        raise AssertionError("the array does not end")
-
-
-def started(count: int, workers: int = 3, limits: ArrayLimits = LIMITS) -> Model:
-    model = Model(limits)
-    model.scheduler.workers(candidates(workers), 0.0)
-    model.add(count)
-    model.scheduler.close(0.0)
-    model.act()
-    return model
 
 
 def test_all_tasks_of_an_honest_network_are_done_once() -> None:
@@ -295,6 +172,64 @@ def test_a_busy_worker_is_left_for_another() -> None:
     assert first not in model.opening.values()
 
 
+def test_what_a_held_session_runs_is_not_run_elsewhere() -> None:
+    model = Model()
+    model.scheduler.workers(candidates(6), 0.0)
+    held = candidates(9)[-1].identity
+    attempts = model.resume(7, held, [0, 1, 2])
+    model.add(6)
+    model.scheduler.close(0.0)
+    model.act()
+    assert not {task for task, lane in model.attempts.values() if lane != 7} & {0, 1, 2}
+    model.opened(7, Terms(free=0, tasks=32))
+    for attempt in attempts:
+        model.now += 1
+        model.answer(attempt, Verdict.ANSWERED, "held")
+    assert [model.endings[task] for task in range(3)] == [(Ending.DONE, "held")] * 3
+    model.finish_honestly()
+    assert model.opened_at > {7}
+    assert min(model.opened_at - {7}) > 7
+
+
+def test_a_held_session_that_is_gone_has_its_tasks_run_elsewhere_and_counts_as_no_try() -> None:
+    model = Model(replace(LIMITS, retries=0))
+    model.scheduler.workers(candidates(3), 0.0)
+    model.resume(1, candidates(1)[0].identity, [0, 1])
+    model.scheduler.close(0.0)
+    model.act()
+    model.failed(1)
+    assert not model.endings
+    model.finish_honestly()
+    assert {ending for ending, _ in model.endings.values()} == {Ending.DONE}
+
+
+def test_what_a_held_session_has_lost_is_run_again_and_the_rest_goes_on() -> None:
+    model = Model(replace(LIMITS, retries=0))
+    model.scheduler.workers(candidates(3), 0.0)
+    first, second = model.resume(1, candidates(1)[0].identity, [0, 1])
+    model.scheduler.close(0.0)
+    model.opened(1)
+    model.lose(first)
+    assert 1 in model.open
+    assert second in model.attempts
+    model.finish_honestly()
+    assert {ending for ending, _ in model.endings.values()} == {Ending.DONE}
+
+
+def test_a_task_in_two_held_sessions_ends_with_the_first_answer() -> None:
+    model = Model()
+    model.scheduler.workers(candidates(3), 0.0)
+    (first,) = model.resume(1, candidates(1)[0].identity, [0])
+    (second,) = model.resume(2, candidates(2)[1].identity, [0])
+    model.scheduler.close(0.0)
+    model.opened(1)
+    model.opened(2)
+    model.answer(second, Verdict.ANSWERED, "second")
+    assert model.endings == {0: (Ending.DONE, "second")}
+    assert first not in model.attempts
+    model.check()
+
+
 class Anything(RuleBasedStateMachine):
     """Workers, lanes and attempts do anything at any time."""
 
@@ -302,6 +237,15 @@ class Anything(RuleBasedStateMachine):
         super().__init__()
         self.model = Model()
         self.closed = False
+
+    @initialize(count=st.sampled_from((0, 0, 2, 3)), held=st.lists(st.integers(0, 9), max_size=2))
+    def begin_with(self, count: int, held: list[int]) -> None:
+        replicas = Replicas(count, count + 2, pairs, quorum(2)) if count else None
+        self.model = Model(replicas=replicas)
+        for place, first in enumerate(held):
+            # Each in a session of its own family, since it was so before.
+            worker = candidates(2 * place + 1)[-1].identity
+            self.model.resume(10 + place, worker, list(range(first, first + 3)))
 
     @rule(count=st.integers(0, 8), places=st.integers(0, 3))
     def consensus(self, count: int, places: int) -> None:
@@ -333,18 +277,28 @@ class Anything(RuleBasedStateMachine):
         lanes = sorted(self.model.opening | self.model.open)
         self.model.failed(data.draw(st.sampled_from(lanes)), verdict)
 
-    @precondition(lambda self: self.model.attempts)
-    @rule(data=st.data(), verdict=st.sampled_from(Verdict))
-    def answer(self, data: st.DataObject, verdict: Verdict) -> None:
-        attempt = data.draw(st.sampled_from(sorted(self.model.attempts)))
-        self.model.answer(attempt, verdict)
+    @precondition(lambda self: self.model.running())
+    @rule(data=st.data(), verdict=st.sampled_from(Verdict), answer=st.sampled_from("aab"))
+    def answer(self, data: st.DataObject, verdict: Verdict, answer: str) -> None:
+        running = self.model.running() + sorted(self.model.verifying)
+        self.model.answer(data.draw(st.sampled_from(running)), verdict, answer)
 
-    @precondition(lambda self: self.model.attempts)
+    @precondition(lambda self: self.model.running())
     @rule(data=st.data())
     def begin(self, data: st.DataObject) -> None:
-        attempt = data.draw(st.sampled_from(sorted(self.model.attempts)))
+        attempt = data.draw(st.sampled_from(self.model.running()))
         self.model.scheduler.began(attempt, self.model.now)
         self.model.act()
+
+    @precondition(lambda self: self.model.running())
+    @rule(data=st.data())
+    def verify(self, data: st.DataObject) -> None:
+        self.model.verify(data.draw(st.sampled_from(self.model.running())))
+
+    @precondition(lambda self: self.model.running())
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        self.model.lose(data.draw(st.sampled_from(self.model.running())))
 
     @rule(seconds=st.floats(0, 50))
     def time_passes(self, seconds: float) -> None:
@@ -355,7 +309,7 @@ class Anything(RuleBasedStateMachine):
     @rule(number=st.integers(0, 10_000))
     def late_words(self, number: int) -> None:
         """What was cancelled or closed may still say something: it does not count."""
-        if number not in self.model.attempts:
+        if number not in self.model.attempts | self.model.verifying:
             self.model.scheduler.answered(number, Verdict.ANSWERED, None, self.model.now)
         if number not in self.model.open | self.model.opening:
             self.model.scheduler.lane_failed(number, Verdict.FAILED, None, self.model.now)
@@ -380,7 +334,7 @@ class Anything(RuleBasedStateMachine):
 
 
 TestAnything = Anything.TestCase
-TestAnything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnything.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.parametrize("seed", range(2))
