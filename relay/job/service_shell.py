@@ -18,6 +18,7 @@ from fogbank.relay.job.frames import PORTION, frame, portions
 from fogbank.relay.job.limits import Budget, JobLimits
 from fogbank.relay.job.messages import Load, Offer, Refused
 from fogbank.relay.job.places_shell import Places
+from fogbank.relay.job.work import Attest
 from fogbank.relay.job.worker_session import WorkerSession
 from fogbank.relay.job.workplace_shell import Runner, Workplace
 from fogbank.relay.messages_shell import Stream
@@ -32,7 +33,8 @@ class JobService:
 
     `engine` names the engine class, `ceilings` the most that a task may ask for. Each place should
     be one that the runner has too. `runtimes` gives the digests of those that it holds just then.
-    `floor` is what the runner ends a task for that is slower, fuel per second of CPU time.
+    `floor` is what the runner ends a task for that is slower, fuel per second of CPU time. `attest`
+    signs what tasks come to.
     """
 
     def __init__(
@@ -43,8 +45,11 @@ class JobService:
         limits: JobLimits | None = None,
         runtimes: Callable[[], tuple[bytes, ...]] = tuple,
         floor: int = 0,
+        *,
+        attest: Attest | None = None,
     ) -> None:
         self.runner = runner
+        self.attest = attest
         self.limits = limits or JobLimits()
         self.places = Places(self.limits.places, self.limits.waiting)
         self.budget = Budget(self.limits.held)
@@ -86,7 +91,9 @@ class _Connection:
         self._stream = stream
         self._limits = service.limits
         now = trio.current_time()
-        self._session = WorkerSession(service.offer(), self._limits, service.budget, now)
+        self._session = WorkerSession(
+            service.offer(), self._limits, service.budget, now, service.attest
+        )
         self._workplace = Workplace(
             service.runner, service.places, self._session.work, self._flush, self._set_deadline
         )

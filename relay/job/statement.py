@@ -13,6 +13,7 @@ from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.attestation import HASH_SIZE, VALUE_SIZE, Leaf, Statement
 from fogbank.sandbox.limits import CEILINGS, LimitError, Limits
 from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 
 ENGINE_SIZE: Final = 128
@@ -49,6 +50,11 @@ def statement(program: bytes, task: Task, engine: str, ended: Ended) -> Statemen
         Leaf.ENGINE: engine,
     }
     return Statement(tuple(encode(values[leaf]) for leaf in Leaf))
+
+
+def program_digest(program: bytes | RuntimeId) -> bytes:
+    """Return the digest by which a module or runtime is named."""
+    return program.digest if isinstance(program, RuntimeId) else _sha256(program)
 
 
 def input_digest(task: Task) -> bytes:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.attestation import Statement
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.kinds import ModulePlace, State
 from fogbank.relay.job.limits import PROGRESS_SECONDS, TASK_OVERHEAD, Budget
@@ -30,6 +31,7 @@ from fogbank.relay.job.messages import (
     told_fuel,
     wire_exit_code,
 )
+from fogbank.relay.job.statement import Ended, program_digest, statement
 from fogbank.sandbox.limits import LimitError
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -38,6 +40,9 @@ from fogbank.sandbox.task import Task, TaskError
 LOADING_WORDS: Final = "the module is being compiled"
 Say: TypeAlias = Callable[..., None]
 """Takes a message and the attachments that follow it."""
+Attest: TypeAlias = Callable[[Statement], bytes]
+"""Signs what a task came to (spec/12 §1), and returns the attestation as it is sent."""
+_UNATTESTED: Final = frozenset({Outcome.CANCELLED, Outcome.HOST_FAILURE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,9 @@ class Entry:
 class Work:
     """What a session's module and tasks are doing; `budget` is shared by all of a worker."""
 
-    def __init__(self, offer: Offer, budget: Budget, say: Say) -> None:
+    def __init__(
+        self, offer: Offer, budget: Budget, say: Say, attest: Attest | None = None
+    ) -> None:
         self.place = ModulePlace.QUEUED
         self.module: bytes | RuntimeId | None = None
         """What it runs, once it is here."""
@@ -93,6 +100,8 @@ class Work:
         self._offer = offer
         self._budget = budget
         self._say = say
+        self._attest = attest
+        self._program: bytes | None = None
         self._last_id = 0
         self._waiting: deque[Entry] = deque()
         self._running: Entry | None = None
@@ -153,7 +162,19 @@ class Work:
         """The running task has ended so."""
         entry = self._release_running(now)
         if entry is not None:
-            self._say(result_head(entry, result), result.stdout, result.stderr)
+            head = self._attested(result_head(entry, result), entry.task, result)
+            self._say(head, result.stdout, result.stderr)
+
+    def _attested(self, head: ResultHead, task: Task, result: Result) -> ResultHead:
+        """Return the result with this worker's signature, unless it came to nothing."""
+        if self._attest is None or self.module is None or head.outcome in _UNATTESTED:
+            return head
+        if self._program is None:
+            self._program = program_digest(self.module)
+        outputs = result.stdout, result.stderr
+        ended = Ended(head.outcome, head.exit_code, head.fuel, *outputs)
+        said = statement(self._program, task, self._offer.engine, ended)
+        return replace(head, attestation=self._attest(said))
 
     def refuse_task(self, cause: Cause, reason: str, now: float) -> None:
         """The running task cannot be run after all."""

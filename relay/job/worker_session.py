@@ -30,7 +30,7 @@ from fogbank.relay.job.messages import (
     Refused,
     TaskHead,
 )
-from fogbank.relay.job.work import ModuleArrived, Work, WorkerEvent, require
+from fogbank.relay.job.work import Attest, ModuleArrived, Work, WorkerEvent, require
 from fogbank.sandbox.outcome import Outcome, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 
@@ -56,8 +56,15 @@ _OF_PLACE: Final = {
 class WorkerSession:
     """The state machine of one stream; `budget` is shared by all sessions of a worker."""
 
-    def __init__(self, offer: Offer, limits: JobLimits, budget: Budget, now: float) -> None:
-        self.work = Work(offer, budget, self._say)
+    def __init__(
+        self,
+        offer: Offer,
+        limits: JobLimits,
+        budget: Budget,
+        now: float,
+        attest: Attest | None = None,
+    ) -> None:
+        self.work = Work(offer, budget, self._say, attest)
         self._offer = offer
         self._limits = limits
         self._frames: Frames[FromClient] = Frames(decode_from_client, self._admit)

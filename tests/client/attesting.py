@@ -8,7 +8,7 @@ from typing import Final
 
 from fogbank.client.verification.words import Checked
 from fogbank.relay.certificates import SIGNING_LIFETIME, Use, issue
-from fogbank.relay.job.attestation import Proof, Signer, check
+from fogbank.relay.job.attestation import Proof, Signer, Statement, check
 from fogbank.relay.job.client_tasks import TaskResult
 from fogbank.relay.job.statement import Ended, statement
 from fogbank.relay.keys import Ed25519Key, NodeId
@@ -54,13 +54,16 @@ class Witness:
         )
         return Signer(signing, certificate)
 
+    def attest(self, said: Statement) -> bytes:
+        """Sign what its job service tells it."""
+        return self.signer.attest(said, hashlib.sha256(said.values[1]).digest(), NOW).encode()
+
     def answer(
         self, result: TaskResult, task: Task = TASK, engine: str = ENGINE, program: bytes = PROGRAM
     ) -> TaskResult:
         """Give a result with its attestation."""
         said = statement(program, task, engine, _ended(result))
-        secret = hashlib.sha256(self.name.encode() + said.values[0]).digest()
-        return replace(result, attestation=self.signer.attest(said, secret, NOW).encode())
+        return replace(result, attestation=self.attest(said))
 
     def checked(self, result: TaskResult, engine: str = ENGINE, *, judged: bool = False) -> Checked:
         """Give an answer whose attestation holds."""

@@ -29,6 +29,7 @@ from fogbank.nodes.runtime_fetcher import RuntimeFetcher
 from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.versions import Versions
+from fogbank.relay.job.attestation import SECRET_SIZE, Signer, Statement
 from fogbank.relay.job.kinds import SERVICE as JOB_SERVICE
 from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.service_shell import JobService
@@ -101,7 +102,7 @@ class WorkerNode:
         machine = environment or Environment()
         settings, self._versions = home.settings(), Versions(home)
         network = self._versions.network
-        self._clock = machine.clock
+        self._clock, self._random = machine.clock, machine.random
         self._store = home.keys(machine.clock())
         limits = JobLimits(places=settings.cores)
         self._runtimes = HeldRuntimes(store, lambda: self._cache.consensus)
@@ -116,6 +117,7 @@ class WorkerNode:
             limits,
             self._runtimes.now,
             settings.floor,
+            attest=self._attest,
         )
         """What its circuits end in."""
         config = NodeConfig(
@@ -180,6 +182,11 @@ class WorkerNode:
         described = replace(self._description, runtimes=self._runtimes.digests)
         self._publisher.describe_as(described)
         nursery.start_soon(self.warm)
+
+    def _attest(self, statement: Statement) -> bytes:
+        """Sign what a task came to, with the signing key of the day."""
+        signer = Signer(self._store.signing_key, self._store.chain.signing)
+        return signer.attest(statement, self._random(SECRET_SIZE), self._clock()).encode()
 
     async def run(self) -> None:
         """Work until cancelled."""
