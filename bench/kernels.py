@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.pool_shell import Job, Sandbox
@@ -125,7 +126,7 @@ async def _measure(
             result = await job.run(task)
             if not result.succeeded:
                 raise RuntimeError(f"{name} failed: {result.outcome.name} {result.reason}")
-            outputs.add(result.stdout.decode())
+            outputs.add(whole(result.stdout).decode())
             times.fuel["sandbox"] = result.fuel
             _ask(bare)  # to warm up
             for _ in range(repeats):

@@ -25,6 +25,7 @@ from guests import HELLO
 from kernels import Wanting
 
 from fogbank.runtimes import RuntimeUnobtainable, cache_folder, obtain
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.outcome import Result
 from fogbank.sandbox.pool_shell import Job, Sandbox, open_sandbox
@@ -89,7 +90,9 @@ async def run(job: Job, task: Task) -> Result:
     """Run a task that must succeed."""
     result = await job.run(task)
     if not result.succeeded:
-        raise RuntimeError(f"{result.outcome.name}: {result.reason} {result.stderr.decode()}")
+        raise RuntimeError(
+            f"{result.outcome.name}: {result.reason} {whole(result.stderr).decode()}"
+        )
     return result
 
 

@@ -20,10 +20,11 @@ import trio
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
 from fogbank.relay.job.errors import JobError, JobInterrupted, Progress
-from fogbank.relay.job.frames import PORTION, portions
+from fogbank.relay.job.frames import portions
 from fogbank.relay.job.limits import Patience
 from fogbank.relay.job.messages import Offer, Refused, TaskState
 from fogbank.relay.messages_shell import Stream
+from fogbank.sandbox.data import PORTION
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 

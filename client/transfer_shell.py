@@ -12,12 +12,12 @@ from fogbank.client.errors import CircuitUnavailable, NoPath, RuntimeUnavailable
 from fogbank.client.topology import Topology
 from fogbank.directory.runtimes import Runtime
 from fogbank.relay.errors import ProtocolError, RelayError
-from fogbank.relay.job.frames import PORTION
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream, receive_message, send_message
 from fogbank.relay.transfer.allowance import TransferLimits
 from fogbank.relay.transfer.download import Download
 from fogbank.relay.transfer.messages import MESSAGE_SIZE, SERVICE, Reply, Status, decode_reply
+from fogbank.sandbox.data import PORTION
 
 WORKERS_MAX: Final = 8
 """Workers that are asked for one runtime, each once."""

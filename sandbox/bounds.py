@@ -4,7 +4,8 @@ from dataclasses import astuple, dataclass
 
 from fogbank.sandbox.engine import GUARD, RESERVATION
 from fogbank.sandbox.limits import SandboxConfig
-from fogbank.sandbox.task import INPUT_SIZE
+from fogbank.sandbox.task import FILES_COUNT
+from fogbank.sandbox.wire import INLINE
 
 _OVERHEAD = 256 << 20
 """For the interpreter and the engine."""
@@ -33,11 +34,11 @@ class Bounds:
 def bounds_for(config: SandboxConfig) -> Bounds:
     """Derive the kernel's bounds from what the sandbox grants.
 
-    A task's files and input count beside its memory, and what is written or passed on exists
-    twice for a moment. These bounds are the last line: a task's own limits are far below them.
+    A task's files count beside its memory; a file that grows, a task's frame and compiled code
+    exist twice for a moment. These bounds are the last line: a task's own limits are far below.
     """
     most = config.ceilings
-    data = 3 * most.memory + 3 * most.output + 2 * INPUT_SIZE + 2 * config.compiling.artifact
+    data = 3 * most.memory + 2 * FILES_COUNT * INLINE + 2 * config.compiling.artifact
     return Bounds(
         job_addresses=data + _OVERHEAD + RESERVATION + 2 * GUARD,
         job_data=data + _OVERHEAD,

@@ -10,6 +10,7 @@ import time
 import wasmtime
 
 from fogbank.sandbox import wire
+from fogbank.sandbox.data import PORTION
 from fogbank.sandbox.jail_shell import CHANNEL
 from fogbank.sandbox.limits import MODULE_SIZE
 from fogbank.sandbox.meter import Reading
@@ -55,18 +56,52 @@ def serve_job(runner: Runner, engine: wasmtime.Engine) -> None:
     del received, body
     _send(Frame.LOADED, b"")
     while (order := receive_order()) is not None:
-        send_result(runner.run(order.task, order.granted, order.line))
+        send_result(runner.carry_out(order))
 
 
 def receive_order() -> Order | None:
     """Wait for a task; return None once the channel is closed."""
     received = _receive({Frame.TASK: _TRUSTED})
-    return None if received is None else Order(*wire.decode_task(received[1]), ChannelLine())
+    if received is None:
+        return None
+    return Order(*wire.decode_task(received[1], ChannelData), ChannelLine(), _send_output)
 
 
 def send_result(result: Result) -> None:
     """Tell how a task ended."""
     _send(Frame.RESULT, wire.encode_result(result))
+
+
+class ChannelData:
+    """An input that is asked for over this process's channel, once, from beginning to end.
+
+    A program that does not read its input to the end has not asked for the rest.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._part = b""
+        self._end = 0
+
+    def __len__(self) -> int:
+        """Return its length in bytes."""
+        return self._size
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return at most `size` bytes from `start`, where the last ones ended."""
+        at = start - self._end + len(self._part)
+        if at == len(self._part) and start < self._size:
+            self._part, at = self._next(), 0
+        return self._part[at : at + size]
+
+    def _next(self) -> bytes:
+        _send(Frame.WANT, b"")
+        received = _receive({Frame.INPUT: PORTION})
+        if received is None:
+            # The sandbox is gone; there is nobody to run for.
+            os._exit(0)
+        self._end += len(received[1])
+        return received[1]
 
 
 class ChannelLine:
@@ -98,6 +133,10 @@ class ChannelLine:
 
     def _reading(self, fuel: int) -> bytes:
         return wire.encode_reading(Reading(fuel, time.process_time() - self._cpu))
+
+
+def _send_output(stream: int, part: bytearray) -> None:
+    _send(Frame.OUTPUT, wire.encode_output(stream, part))
 
 
 def _refuse(outcome: Outcome, reason: str) -> None:

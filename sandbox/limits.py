@@ -85,7 +85,7 @@ class SandboxConfig:
     processes: int = 2
     spares: int = 2
     ceilings: Limits = field(
-        default=Limits(fuel=1 << 44, memory=1 << 30, wall_seconds=900.0, output=64 << 20)
+        default=Limits(fuel=1 << 44, memory=1 << 30, wall_seconds=900.0, output=256 << 20)
     )
     compiling: CompileLimits = field(default=CompileLimits())
     floor: int = 10_000_000

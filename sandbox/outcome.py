@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from fogbank.sandbox.data import Data
+
 REASON_CHARACTERS = 500
 """The longest reason that a result carries."""
 
@@ -64,8 +66,8 @@ class Result:
     outcome: Outcome
     exit_code: int | None = None
     fuel: int = 0
-    stdout: bytes = b""
-    stderr: bytes = b""
+    stdout: Data = b""
+    stderr: Data = b""
     reason: str = ""
     seconds: float = 0.0
     memory: int = 0

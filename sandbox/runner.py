@@ -16,7 +16,7 @@ from fogbank.sandbox.meter import Line, Silent
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wasi.abi import MODULE
-from fogbank.sandbox.wasi.descriptors import OutputLimit
+from fogbank.sandbox.wasi.descriptors import Drain, OutputLimit
 from fogbank.sandbox.wasi.process import ProcExit
 from fogbank.sandbox.wasi.system import System
 
@@ -30,11 +30,15 @@ _NEAR = 16
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A task to run: `granted` is the fuel that it may use before it has to ask over `line`."""
+    """A task to run: `granted` is the fuel that it may use before it has to ask over `line`.
+
+    `drain` takes what it writes, in portions; its result then has the ends of its outputs alone.
+    """
 
     task: Task
     granted: int
     line: Line
+    drain: Drain | None = None
 
 
 class _TooSmall(Exception):
@@ -50,7 +54,7 @@ class _Running:
         self._host = host
         self._hold_to(order.task.limits)
         self.execution = Execution(store, order.task.limits.fuel, order.granted, order.line)
-        self.system = System(order.task, self.execution)
+        self.system = System(order.task, self.execution, order.drain)
         host.call = self.system.call
 
     def await_task(self, hand_over: Callable[[], Order]) -> None:
@@ -67,7 +71,7 @@ class _Running:
         """Run a task from here on. The program has nothing open but what it began with."""
         self.task = order.task
         self._hold_to(order.task.limits)
-        self.system = System(order.task, self.execution)
+        self.system = System(order.task, self.execution, order.drain)
         self._host.call = self.system.call
         self.execution.begin(order.task.limits.fuel, order.granted, order.line)
         if self.execution.memory_size() > order.task.limits.memory:
@@ -96,7 +100,11 @@ class Runner:
         `granted`: the fuel that it may use before it has to ask for more over `line`; if None, all.
         """
         now = task.limits.fuel if granted is None else granted
-        return self._run(Order(task, now, line or Silent()), None)
+        return self.carry_out(Order(task, now, line or Silent()))
+
+    def carry_out(self, order: Order) -> Result:
+        """Run the program once, as ordered."""
+        return self._run(order, None)
 
     def start(self, task: Task, hand_over: Callable[[], Order]) -> Result:
         """Start the program on `task`, and run it on another.

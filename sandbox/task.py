@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fogbank.sandbox.data import Data
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.wasi.files import NAME_SIZE, NODES
 
@@ -23,14 +24,14 @@ class Task:
     """Arguments, environment, files and input of one run, and its limits.
 
     `args` includes the program's name as its first item, as argv does. `files` are pairs of a
-    path below the task's root, with "/" between its parts, and the bytes there. `seed` (32 bytes)
-    is what the program's randomness is derived from.
+    path below the task's root, with "/" between its parts, and what is there; it and `stdin` need
+    not be in memory. `seed` (32 bytes) is what the program's randomness is derived from.
     """
 
     args: tuple[str, ...] = ("program",)
     env: tuple[tuple[str, str], ...] = ()
-    files: tuple[tuple[str, bytes], ...] = ()
-    stdin: bytes = b""
+    files: tuple[tuple[str, Data], ...] = ()
+    stdin: Data = b""
     limits: Limits = field(default=Limits())
     seed: bytes = bytes(SEED_SIZE)
 

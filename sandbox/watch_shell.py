@@ -5,10 +5,12 @@ it is not ended by itself, whoever watched ends it.
 """
 
 import signal
+from dataclasses import replace
 
 import trio
 
 from fogbank.sandbox import wire
+from fogbank.sandbox.data import Keep, NoRoom, Sink, whole
 from fogbank.sandbox.floor import SpeedFloor
 from fogbank.sandbox.forks_shell import Process, ProcessDied
 from fogbank.sandbox.limits import SandboxConfig
@@ -24,15 +26,21 @@ _WORDS_PER_SECOND = 20
 
 
 class Watch:
-    """Runs `task` in `process`, with the fuel that `supply` grants."""
+    """Runs `task` in `process`, with the fuel that `supply` grants; `keep` keeps large outputs."""
 
-    def __init__(self, config: SandboxConfig, process: Process, task: Task, supply: Supply) -> None:
+    def __init__(
+        self, config: SandboxConfig, process: Process, task: Task, supply: Supply, keep: Keep
+    ) -> None:
         self.has_answered = False
         """Whether the process did what it was to do, and may be given the next task."""
         self._config = config
         self._process = process
         self._task = task
         self._supply = supply
+        self._keep = keep
+        self._wanted = wire.portions_of(task)
+        self._written: dict[int, Sink] = {}
+        self._output_left = task.limits.output
         self._granted = min(supply.granted, task.limits.fuel)
         self._floor = SpeedFloor(config.floor)
         self._reading = Reading()
@@ -62,27 +70,60 @@ class Watch:
             return Result(
                 Outcome.HOST_FAILURE, reason=f"the task's process answered with nonsense: {error}"
             )
+        except (NoRoom, OSError) as error:
+            reason = f"the worker could not keep the task's input or output: {error}"
+            return Result(Outcome.HOST_FAILURE, reason=reason)
 
     async def _listen(self) -> Result:
         bounds = {
             Frame.RESULT: wire.result_bound(self._task.limits),
             Frame.PROGRESS: wire.READING_SIZE,
             Frame.PAUSED: wire.READING_SIZE,
+            Frame.WANT: 0,
+            Frame.OUTPUT: wire.OUTPUT_SIZE,
         }
         while True:
             kind, body = await self._process.receive(bounds)
             if kind is Frame.RESULT:
                 return self._answer(body)
-            ended = await self._hear(wire.decode_reading(kind, body))
-            if ended is not None:
-                return ended
+            if kind is Frame.OUTPUT:
+                self._take_output(*wire.decode_output(body))
+            elif kind is Frame.WANT:
+                await self._give_input()
+            else:
+                ended = await self._hear(wire.decode_reading(kind, body))
+                if ended is not None:
+                    return ended
+
+    async def _give_input(self) -> None:
+        part = next(self._wanted, None)
+        if part is None:
+            raise WireError("more input is wanted than there is")
+        await self._process.send(Frame.INPUT, part)
+
+    def _take_output(self, stream: int, part: bytes | memoryview) -> None:
+        self._output_left -= len(part)
+        if self._output_left < 0:
+            raise WireError("more output than the task's limit")
+        if stream not in self._written:
+            self._written[stream] = self._keep()
+        self._written[stream].write(part)
 
     def _answer(self, body: bytes) -> Result:
         result = wire.decode_result(body, self._task.limits)
         if not self._reading.fuel <= result.fuel <= self._granted:
             raise WireError("a result whose fuel is not what was told or granted")
+        if self._written:
+            result = self._with_output(result)
         self.has_answered = result.outcome is not Outcome.HOST_FAILURE
         return result
+
+    def _with_output(self, result: Result) -> Result:
+        """Put the ends of the outputs, which come with the result, behind what came before."""
+        for stream, end in ((1, result.stdout), (2, result.stderr)):
+            self._take_output(stream, whole(end))
+        stdout, stderr = (self._written[stream].done() for stream in (1, 2))
+        return replace(result, stdout=stdout, stderr=stderr)
 
     async def _hear(self, reading: Reading) -> Result | None:
         """Take in a reading; return how the task ends if it does because of it."""

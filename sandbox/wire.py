@@ -7,8 +7,10 @@ is read, and every body is parsed strictly; the one error is `WireError`.
 
 import enum
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from fogbank.sandbox.data import PORTION, Data, portions, whole
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import REFUSALS, ModuleRefused, Outcome, Result, clean
@@ -23,7 +25,10 @@ _READING = struct.Struct(">QQ")
 _FUEL = struct.Struct(">Q")
 READING_SIZE = _READING.size
 GRANT_SIZE = _FUEL.size
+OUTPUT_SIZE = 1 + PORTION
 _MICROSECONDS = 1_000_000
+INLINE = 64 << 10
+"""The largest input, in bytes, that stands in the task's frame; what is larger is asked for."""
 _CPU_MOST = 1 << 50
 """Microseconds of CPU time, decades, beyond which a reading is nonsense."""
 REASON_SIZE = 4096
@@ -76,6 +81,12 @@ class Frame(enum.IntEnum):
     """From a job's process: such a reading, and that it waits for a grant."""
     GRANT = 9
     """To a job's process that waits: how much fuel the task may have used from now on."""
+    WANT = 10
+    """From a job's process: the next portion of the inputs that the task's frame left out."""
+    INPUT = 11
+    """To a job's process: that portion."""
+    OUTPUT = 12
+    """From a job's process: a portion of what the program wrote, and to which of its outputs."""
 
 
 class Control(enum.IntEnum):
@@ -164,7 +175,7 @@ def decode_grant(body: bytes) -> int:
 
 
 def encode_task(task: Task, granted: int) -> bytes:
-    """Encode a task, and how much fuel is granted to it at first."""
+    """Encode a task, and how much fuel is granted to it at first; of large inputs their length."""
     limits = task.limits
     head = _LIMITS.pack(
         limits.fuel,
@@ -175,18 +186,30 @@ def encode_task(task: Task, granted: int) -> bytes:
         len(task.env),
         len(task.files),
     )
-    blobs = [arg.encode() for arg in task.args]
+    encoded = [_blob(arg.encode()) for arg in task.args]
     for name, value in task.env:
-        blobs += [name.encode(), value.encode()]
+        encoded += [_blob(name.encode()), _blob(value.encode())]
     for path, data in task.files:
-        blobs += [path.encode(), data]
-    blobs.append(task.stdin)
-    blobs_encoded = b"".join(_BLOB.pack(len(blob)) + blob for blob in blobs)
-    return _FUEL.pack(granted) + head + task.seed + blobs_encoded
+        encoded += [_blob(path.encode()), _input(data)]
+    encoded.append(_input(task.stdin))
+    return _FUEL.pack(granted) + head + task.seed + b"".join(encoded)
 
 
-def decode_task(body: bytes) -> tuple[Task, int]:
-    """Decode a task, and the fuel granted to it at first."""
+def portions_of(task: Task) -> Iterator[bytes]:
+    """Yield what `encode_task` left out, in the order in which it is asked for. Raises `OSError`.
+
+    Files come before standard input, each in portions of `PORTION` bytes and a last one.
+    """
+    for data in (*(data for _, data in task.files), task.stdin):
+        if len(data) > INLINE:
+            yield from portions(data)
+
+
+def decode_task(body: bytes, asked: Callable[[int], Data]) -> tuple[Task, int]:
+    """Decode a task, and the fuel granted to it at first.
+
+    `asked` makes the data of so many bytes that is to be asked for, once for each large input.
+    """
     reader = _Reader(body)
     (granted,) = reader.unpack(_FUEL)
     fuel, memory, wall, output, args, env, files = reader.unpack(_LIMITS)
@@ -194,8 +217,8 @@ def decode_task(body: bytes) -> tuple[Task, int]:
     task = Task(
         args=tuple(reader.text() for _ in range(args)),
         env=tuple((reader.text(), reader.text()) for _ in range(env)),
-        files=tuple((reader.text(), reader.blob()) for _ in range(files)),
-        stdin=reader.blob(),
+        files=tuple((reader.text(), reader.input(asked)) for _ in range(files)),
+        stdin=reader.input(asked),
         limits=Limits(fuel, memory, wall, output),
         seed=seed,
     )
@@ -207,13 +230,25 @@ def encode_result(result: Result) -> bytes:
     """Encode a result; `seconds` is not among what a process may say."""
     code = result.exit_code
     head = _RESULT.pack(result.outcome, code is not None, code or 0, result.fuel, result.memory)
-    blobs = (result.reason.encode("utf-8", "replace"), result.stdout, result.stderr)
-    return head + b"".join(_BLOB.pack(len(blob)) + blob for blob in blobs)
+    reason = result.reason.encode("utf-8", "replace")
+    return head + b"".join(map(_blob, (reason, whole(result.stdout), whole(result.stderr))))
 
 
 def result_bound(limits: Limits) -> int:
-    """Return the most bytes that an encoded result may have."""
-    return _RESULT.size + 3 * _BLOB.size + REASON_SIZE + limits.output
+    """Return the most bytes that an encoded result may have, whose outputs' ends it brings."""
+    return _RESULT.size + 3 * _BLOB.size + REASON_SIZE + min(limits.output, 2 * PORTION)
+
+
+def encode_output(stream: int, part: bytes | bytearray) -> bytes:
+    """Encode a portion of what the program wrote to 1, stdout, or 2, stderr."""
+    return bytes([stream]) + part
+
+
+def decode_output(body: bytes) -> tuple[int, memoryview]:
+    """Decode such a portion, which is never smaller than it may be."""
+    if len(body) != OUTPUT_SIZE or body[0] not in {1, 2}:
+        raise WireError(f"a portion of output of {len(body)} bytes")
+    return body[0], memoryview(body)[1:]
 
 
 def decode_result(body: bytes, limits: Limits) -> Result:
@@ -250,6 +285,14 @@ def decode_refusal(body: bytes) -> ModuleRefused:
     return ModuleRefused(Outcome(body[0]), clean(body[1:].decode("utf-8", "replace")))
 
 
+def _blob(data: bytes) -> bytes:
+    return _BLOB.pack(len(data)) + data
+
+
+def _input(data: Data) -> bytes:
+    return _blob(whole(data)) if len(data) <= INLINE else _BLOB.pack(len(data))
+
+
 class _Reader:
     """Takes a body apart, and raises `WireError` where it does not fit."""
 
@@ -268,6 +311,10 @@ class _Reader:
 
     def blob(self) -> bytes:
         return bytes(self.take(*self.unpack(_BLOB)))
+
+    def input(self, asked: Callable[[int], Data]) -> Data:
+        (length,) = self.unpack(_BLOB)
+        return bytes(self.take(length)) if length <= INLINE else asked(length)
 
     def text(self) -> str:
         try:

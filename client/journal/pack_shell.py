@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fogbank.client.journal.records import Span
+from fogbank.sandbox.data import Data, portions
 
 _PORTION: Final = 1 << 20
 
@@ -27,15 +28,16 @@ class Pack:
         """Give it up."""
         os.close(self._handle)
 
-    def append(self, data: bytes | bytearray | memoryview) -> Span:
+    def append(self, data: Data) -> Span:
         """Add bytes; raise `OSError`. They may be lost until `sync` returns."""
         span = Span(self._end, len(data))
-        view = memoryview(data)
-        self._is_synced = self._is_synced and not data
-        while view:
-            written = os.pwrite(self._handle, view[:_PORTION], self._end)
-            self._end += written
-            view = view[written:]
+        self._is_synced = self._is_synced and not span.size
+        for part in portions(data):
+            view = memoryview(part)
+            while view:
+                written = os.pwrite(self._handle, view, self._end)
+                self._end += written
+                view = view[written:]
         return span
 
     def sync(self) -> None:

@@ -33,6 +33,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.relay.job.pending import require
 from fogbank.relay.job.requests import input_size, module_head, task_head
+from fogbank.sandbox.data import Data
 from fogbank.sandbox.limits import LimitError
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -53,7 +54,7 @@ class ClientSession:
         self.tasks = tasks or ClientTasks()
         self._patience = patience
         self._frames: Frames[FromWorker] = Frames(decode_from_worker, self._admit)
-        self._out: list[bytes] = []
+        self._out: list[Data] = []
         self._going_out: list[int] = []
         self._unsent: dict[int, tuple[TaskHead, Task]] = {}
         self._module_sent = False
@@ -97,7 +98,7 @@ class ClientSession:
             return self._active_at + patience.word_seconds
         return None
 
-    def data_to_send(self) -> list[bytes]:
+    def data_to_send(self) -> list[Data]:
         """Return what waits to be sent, in order, and forget it."""
         out, self._out = self._out, []
         return out
@@ -333,5 +334,5 @@ class ClientSession:
             for message in said:
                 self._say(message)
 
-    def _say(self, message: Message, *attachments: bytes) -> None:
+    def _say(self, message: Message, *attachments: Data) -> None:
         self._out += [frame(message), *(part for part in attachments if part)]

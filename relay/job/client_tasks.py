@@ -18,6 +18,7 @@ from fogbank.relay.job.kinds import State
 from fogbank.relay.job.messages import Cancel, Offer, ResultHead, TaskHead, TaskState
 from fogbank.relay.job.pending import Pending, require, unwanted
 from fogbank.relay.keys import X25519Key
+from fogbank.sandbox.data import Data
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import Outcome
 
@@ -35,8 +36,8 @@ class TaskResult:
     exit_code: int | None = None
     fuel: int = 0
     run_time_ms: int = 1
-    stdout: bytes = b""
-    stderr: bytes = b""
+    stdout: Data = b""
+    stderr: Data = b""
     reason: str = ""
     attestation: bytes | None = None
 

@@ -13,9 +13,9 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.kinds import MESSAGE_SIZE
+from fogbank.sandbox import data as stored
+from fogbank.sandbox.data import Data, Keep, MemorySink, NoRoom, Sink
 
-PORTION: Final = 256 << 10
-"""Bytes that are received, or sent, in one step."""
 _LENGTH: Final = 4
 
 
@@ -34,12 +34,21 @@ M = TypeVar("M", bound=Message)
 
 
 class Blobs:
-    """Keeps attachments as they arrive; `hashed`: and the SHA-256 of all in a row."""
+    """Keeps attachments as they arrive, in sinks that `keep` makes.
 
-    def __init__(self, lengths: Sequence[int], *, hashed: bool = False) -> None:
+    `hashed`: and the SHA-256 of all in a row. Where there is no room for them (`lost` says why),
+    what arrives is discarded.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], keep: Keep = MemorySink, *, hashed: bool = False
+    ) -> None:
+        self.lost: NoRoom | None = None
         self._lengths = tuple(lengths)
-        self._whole: list[bytes] = []
-        self._part = bytearray()
+        self._keep = keep
+        self._whole: list[Data] = []
+        self._sink: Sink | None = None
+        self._left = 0
         self._hash = hashlib.sha256() if hashed else None
         self._turn()
 
@@ -47,13 +56,19 @@ class Blobs:
         """Take in the next bytes."""
         if self._hash is not None:
             self._hash.update(data)
-        while data:
-            room = self._lengths[len(self._whole)] - len(self._part)
-            self._part += data[:room]
-            data = data[room:]
-            self._turn()
+        try:
+            while data and self._sink is not None:
+                part = data[: self._left]
+                self._sink.write(part)
+                self._left -= len(part)
+                data = data[len(part) :]
+                self._turn()
+        except NoRoom as error:
+            self.lost = error
+            self._sink = None
+            self._whole.clear()
 
-    def take(self) -> tuple[bytes, ...]:
+    def take(self) -> tuple[Data, ...]:
         """Hand over all of them, whole."""
         whole, self._whole = tuple(self._whole), []
         return whole
@@ -64,10 +79,17 @@ class Blobs:
         return None if self._hash is None else self._hash.digest()
 
     def _turn(self) -> None:
+        """Begin the next attachment if the one before is whole."""
         done = self._whole
-        while len(done) < len(self._lengths) and len(self._part) == self._lengths[len(done)]:
-            done.append(bytes(self._part))
-            self._part = bytearray()
+        if self._sink is not None and not self._left:
+            done.append(self._sink.done())
+            self._sink = None
+        while self._sink is None and len(done) < len(self._lengths):
+            self._left = self._lengths[len(done)]
+            if self._left:
+                self._sink = self._keep()
+            else:
+                done.append(b"")
 
 
 class Frames(Generic[M]):
@@ -156,21 +178,22 @@ def frame(message: Message) -> bytes:
     return len(body).to_bytes(_LENGTH, "big") + body
 
 
-def portions(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Yield the bytes of `parts`, small parts joined and large ones cut, at most `size` at once."""
+def portions(parts: Iterable[Data], size: int) -> Iterator[bytes]:
+    """Yield the bytes of `parts`, small parts joined and large ones cut, at most `size` at once.
+
+    Raises `OSError` if what is stored cannot be read.
+    """
     small: list[bytes] = []
     length = 0
-    for part in parts:
-        if length + len(part) <= size:
+    for data in parts:
+        for part in stored.portions(data, size=size):
+            if length + len(part) > size:
+                yield b"".join(small)
+                small, length = [], 0
+            if len(part) == size:
+                yield part
+                continue
             small.append(part)
             length += len(part)
-            continue
-        if length:
-            yield b"".join(small)
-        whole = len(part) - len(part) % size
-        for at in range(0, whole, size):
-            yield part[at : at + size]
-        small = [part[whole:]]
-        length = len(part) - whole
     if length:
         yield b"".join(small)

@@ -7,14 +7,14 @@ slow with `PeerSilent`; its stream is then to be reset, and no other session not
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
 
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.job.errors import Cause, PeerSilent
-from fogbank.relay.job.frames import PORTION, frame, portions
+from fogbank.relay.job.frames import frame, portions
 from fogbank.relay.job.limits import Budget, JobLimits
 from fogbank.relay.job.messages import Load, Offer, Refused
 from fogbank.relay.job.places_shell import Places
@@ -22,6 +22,7 @@ from fogbank.relay.job.work import Attest
 from fogbank.relay.job.worker_session import WorkerSession
 from fogbank.relay.job.workplace_shell import Runner, Workplace
 from fogbank.relay.messages_shell import Stream
+from fogbank.sandbox.data import PORTION, Data
 from fogbank.sandbox.limits import MODULE_SIZE, Limits
 
 LINGER_SECONDS: Final = 10.0
@@ -159,7 +160,7 @@ class _Connection:
             await _send(self._stream, self._session.data_to_send(), self._limits.send_seconds)
 
 
-async def _send(stream: Stream, parts: list[bytes], seconds: float) -> None:
+async def _send(stream: Stream, parts: Sequence[Data], seconds: float) -> None:
     """Send `parts`; raise `PeerSilent` if a portion of them takes longer than `seconds`."""
     for portion in portions(parts, PORTION):
         with trio.move_on_after(seconds) as scope:

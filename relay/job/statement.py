@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Final, TypeAlias
 from fogbank.relay.codec import Value, decode, encode
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.attestation import HASH_SIZE, VALUE_SIZE, Leaf, Statement
+from fogbank.sandbox.data import Data, sha256
 from fogbank.sandbox.limits import CEILINGS, LimitError, Limits
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -28,8 +28,8 @@ class Ended:
     outcome: Outcome
     exit_code: int | None
     fuel: int
-    stdout: bytes
-    stderr: bytes
+    stdout: Data
+    stderr: Data
 
 
 LeafValue: TypeAlias = "bytes | Limits | tuple[Outcome, int | None] | tuple[int, bytes] | int | str"
@@ -59,9 +59,9 @@ def program_digest(program: bytes | RuntimeId) -> bytes:
 
 def input_digest(task: Task) -> bytes:
     """Return the digest of all that a task was given but its limits."""
-    files: list[Value] = [[path, _sha256(data)] for path, data in task.files]
+    files: list[Value] = [[path, sha256(data)] for path, data in task.files]
     env: list[Value] = [list(pair) for pair in task.env]
-    return _sha256(encode([list(task.args), env, files, _sha256(task.stdin), task.seed]))
+    return sha256(encode([list(task.args), env, files, sha256(task.stdin), task.seed]))
 
 
 def read_leaf(leaf: Leaf, value: bytes) -> LeafValue:
@@ -75,12 +75,8 @@ def _limits(limits: Limits) -> list[Value]:
     return [limits.fuel, limits.memory, wall, limits.output]
 
 
-def _output(data: bytes) -> list[Value]:
-    return [len(data), _sha256(data)]
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+def _output(data: Data) -> list[Value]:
+    return [len(data), sha256(data)]
 
 
 def _read_digest(value: object) -> LeafValue:

@@ -32,6 +32,7 @@ from fogbank.relay.job.messages import (
     wire_exit_code,
 )
 from fogbank.relay.job.statement import Ended, program_digest, statement
+from fogbank.sandbox.data import Data
 from fogbank.sandbox.limits import LimitError
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -226,7 +227,7 @@ class Work:
             return Cause.BUSY, "the worker has no memory for the task now"
         return None
 
-    def queue_task(self, message: TaskHead, contents: tuple[bytes, ...]) -> list[WorkerEvent]:
+    def queue_task(self, message: TaskHead, contents: tuple[Data, ...]) -> list[WorkerEvent]:
         """Take in a task that was admitted, with all its input."""
         stdin, *files = contents
         paths = (path for path, _ in message.files)

@@ -31,6 +31,7 @@ from fogbank.relay.job.messages import (
     TaskHead,
 )
 from fogbank.relay.job.work import Attest, ModuleArrived, Work, WorkerEvent, require
+from fogbank.sandbox.data import Data, whole
 from fogbank.sandbox.outcome import Outcome, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 
@@ -68,7 +69,7 @@ class WorkerSession:
         self._offer = offer
         self._limits = limits
         self._frames: Frames[FromClient] = Frames(decode_from_client, self._admit)
-        self._out: list[bytes] = []
+        self._out: list[Data] = []
         self._is_greeted = False
         self._frame_since: float | None = None
         self._quiet_since = now
@@ -123,7 +124,7 @@ class WorkerSession:
             self._frame_since = now
         return events
 
-    def data_to_send(self) -> list[bytes]:
+    def data_to_send(self) -> list[Data]:
         """Return what waits to be sent, in order, and forget it."""
         out, self._out = self._out, []
         return out
@@ -175,7 +176,7 @@ class WorkerSession:
                 return self._begin(RuntimeId(message.sha256))
             case ModuleHead() if blobs is not None:
                 require(blobs.sha256 == message.sha256, "a module with another hash")
-                return self._begin(blobs.take()[0])
+                return self._begin(whole(blobs.take()[0]))
             case TaskHead() if blobs is not None:
                 return self.work.queue_task(message, blobs.take())
         return []

@@ -6,7 +6,6 @@ from typing import Protocol
 
 import trio
 
-from fogbank.relay.job.frames import PORTION
 from fogbank.relay.messages_shell import Stream, receive_message, send_message
 from fogbank.relay.transfer.allowance import Allowance, TransferLimits
 from fogbank.relay.transfer.messages import (
@@ -16,6 +15,7 @@ from fogbank.relay.transfer.messages import (
     Status,
     decode_request,
 )
+from fogbank.sandbox.data import PORTION
 
 
 class Shelf(Protocol):

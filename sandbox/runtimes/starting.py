@@ -7,6 +7,7 @@ standard input. That is where it learns of the task: everything before is the sa
 import struct
 from dataclasses import replace
 
+from fogbank.sandbox.data import joined
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
 from fogbank.sandbox.runtimes.python import BOOTSTRAP
@@ -41,7 +42,7 @@ def script_task(spec: RuntimeSpec, task: Task) -> Task:
         return task
     variables = [text for pair in task.env for text in pair]
     told = _words(list(task.args) or [spec.entry]) + _words(variables)
-    return replace(task, args=(), env=(), stdin=_WORD.pack(len(told)) + told + task.stdin)
+    return replace(task, args=(), env=(), stdin=joined(_WORD.pack(len(told)) + told, task.stdin))
 
 
 def _words(texts: list[str]) -> bytes:

@@ -1,8 +1,10 @@
 """A task's descriptors, its two outputs, and what they are bounded by (spec/07 §7.2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
+from fogbank.sandbox.data import PORTION, Data
 from fogbank.sandbox.wasi.abi import (
     RIGHT_ADVISE,
     RIGHT_ALLOCATE,
@@ -17,7 +19,6 @@ from fogbank.sandbox.wasi.abi import (
     FileType,
     GuestError,
 )
-from fogbank.sandbox.wasi.clock import EPOCH
 from fogbank.sandbox.wasi.files import Directory, File, FileSystem
 
 DESCRIPTORS = 256
@@ -32,26 +33,41 @@ class OutputLimit(Exception):
     """The program wrote more than it may."""
 
 
-class Output:
-    """stdout and stderr, bounded together."""
+Drain: TypeAlias = Callable[[int, bytearray], None]
+"""Takes `PORTION` bytes of what a program has written to 1, stdout, or 2, stderr."""
 
-    def __init__(self, limit: int) -> None:
+
+class Output:
+    """stdout and stderr, bounded together; `room`: bytes that may still be written.
+
+    With a `drain` they are passed on in portions, and what is left here is their ends.
+    """
+
+    def __init__(self, limit: int, drain: Drain | None = None) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
-        self._limit = limit
-
-    @property
-    def room(self) -> int:
-        """Bytes that may still be written."""
-        return self._limit - len(self.stdout) - len(self.stderr)
+        self.room = limit
+        self._drain = drain
 
     def write(self, stream: bytearray, data: memoryview) -> None:
         """Append to one of the streams; raise `OutputLimit` after what still fits."""
-        room = self.room
-        if len(data) > room:
-            stream += data[:room]
+        fits = data[: self.room]
+        self.room -= len(fits)
+        if self._drain is None or len(stream) + len(fits) < PORTION:
+            stream += fits
+        else:
+            self._pass_on(self._drain, stream, fits)
+        if len(data) > len(fits):
             raise OutputLimit
-        stream += data
+
+    def _pass_on(self, drain: Drain, stream: bytearray, data: memoryview) -> None:
+        while data:
+            room = PORTION - len(stream)
+            stream += data[:room]
+            data = data[room:]
+            if len(stream) == PORTION:
+                drain(1 if stream is self.stdout else 2, stream)
+                stream.clear()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -82,11 +98,27 @@ class OpenFile(Descriptor):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Source(OpenFile):
-    """The descriptor of stdin: a file without a name, whose position cannot be set."""
+class Source(Descriptor):
+    """The descriptor of stdin, which is read once, from its beginning to its end."""
 
     rights: int = RIGHTS_ANY | RIGHT_READ
-    kind: ClassVar[FileType] = FileType.UNKNOWN
+    data: Data
+    offset: int = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that have not been read."""
+        return len(self.data) - self.offset
+
+    def read(self, size: int) -> bytes:
+        """Read at most `size` bytes, none at the end alone."""
+        start = self.offset
+        if isinstance(self.data, bytes):
+            part = self.data[start : start + size]
+        else:
+            part = self.data.read(start, min(size, self.left))
+        self.offset += len(part)
+        return part
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -101,14 +133,13 @@ class OpenDirectory(Descriptor):
 class Descriptors:
     """The table of descriptors: 0 stdin, 1 stdout, 2 stderr, 3 the root directory."""
 
-    def __init__(self, files: FileSystem, stdin: bytes, output: Output) -> None:
+    def __init__(self, files: FileSystem, stdin: Data, output: Output) -> None:
         self._files = files
-        source = File(0, EPOCH, EPOCH, EPOCH, data=bytearray(stdin))
         root = OpenDirectory(
             rights=RIGHTS_DIRECTORY, inheriting=RIGHTS_ALL, node=files.root, name=ROOT_NAME
         )
         self._table: dict[int, Descriptor] = {
-            0: Source(node=source),
+            0: Source(data=stdin),
             1: Sink(stream=output.stdout),
             2: Sink(stream=output.stderr),
             PREOPENED: root,
@@ -132,10 +163,10 @@ class Descriptors:
             return descriptor
         raise GuestError(_no_such_file(descriptor, rights))
 
-    def readable(self, number: int) -> OpenFile:
+    def readable(self, number: int) -> OpenFile | Source:
         """Return the descriptor of a file, or of stdin, that can be read."""
         descriptor = self._table.get(number)
-        if isinstance(descriptor, OpenFile) and descriptor.rights & RIGHT_READ:
+        if isinstance(descriptor, (OpenFile, Source)) and descriptor.rights & RIGHT_READ:
             return descriptor
         raise GuestError(_no_such_file(descriptor, RIGHT_READ))
 

@@ -146,8 +146,11 @@ class FdCalls:
     def fd_read(self, fd: int, vectors: int, count: int, result: int) -> None:
         """Read from where the descriptor stands."""
         opened = self._descriptors.readable(fd)
-        moved = self._scatter(opened, opened.offset, vectors, count)
-        opened.offset += moved
+        if isinstance(opened, Source):
+            moved = self._draw(opened, vectors, count)
+        else:
+            moved = self._scatter(opened, opened.offset, vectors, count)
+            opened.offset += moved
         self._memory.write_u32(result, moved)
 
     def fd_pread(self, fd: int, vectors: int, count: int, offset: int, result: int) -> None:
@@ -227,6 +230,15 @@ class FdCalls:
                 at += len(chunk)
         return at - offset
 
+    def _draw(self, source: Source, vectors: int, count: int) -> int:
+        start = source.offset
+        for address, length in self._memory.vectors(vectors, count):
+            at = 0
+            while at < length and (part := source.read(length - at)):
+                self._memory.write(address + at, part)
+                at += len(part)
+        return source.offset - start
+
     def _gather(self, opened: OpenFile, offset: int, vectors: int, count: int) -> int:
         at = offset
         for address, length in self._memory.vectors(vectors, count):
@@ -250,6 +262,4 @@ class FdCalls:
 
 
 def _node(descriptor: Descriptor) -> Node | None:
-    if isinstance(descriptor, Source):
-        return None
     return descriptor.node if isinstance(descriptor, (OpenFile, OpenDirectory)) else None

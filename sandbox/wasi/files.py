@@ -8,6 +8,7 @@ links there are. Sizes and the number of names are bounded.
 
 from collections.abc import Callable, Iterable
 
+from fogbank.sandbox.data import Data, fill
 from fogbank.sandbox.wasi.abi import (
     SET_ATIM,
     SET_ATIM_NOW,
@@ -62,7 +63,7 @@ class FileSystem:
         self.root = Directory(1, EPOCH, EPOCH, EPOCH, names=1)
         self.root.attach(TMP, Directory(2, EPOCH, EPOCH, EPOCH, parent=self.root))
 
-    def place(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def place(self, files: Iterable[tuple[str, Data]]) -> None:
         """Put a task's files there, as they stand when it begins: for no fuel, at its first time.
 
         Raises `GuestError` if they are more than a task's limits allow.
@@ -81,9 +82,8 @@ class FileSystem:
             if name in directory.entries:
                 raise GuestError(Errno.EXIST)
             self._count_name()
-            file = File(self._inode(), EPOCH, EPOCH, EPOCH)
             self._take(len(data))
-            file.data += data
+            file = File(self._inode(), EPOCH, EPOCH, EPOCH, data=fill(data))
             directory.attach(name, file)
 
     def resolve(self, start: Directory, path: bytes, *, follow: bool) -> Place:

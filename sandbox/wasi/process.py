@@ -191,11 +191,11 @@ class ProcessCalls:
         found = self._descriptors.get(fd, RIGHT_POLL)
         if isinstance(found, OpenDirectory):
             raise GuestError(Errno.BADF)
-        if kind == EVENT_WRITE or not isinstance(found, OpenFile):
-            return 0, 0
-        left = max(len(found.node.data) - found.offset, 0)
-        ended = isinstance(found, Source) and not left
-        return left, EVENT_HANGUP if ended else 0
+        if kind == EVENT_READ and isinstance(found, Source):
+            return found.left, 0 if found.left else EVENT_HANGUP
+        if kind == EVENT_READ and isinstance(found, OpenFile):
+            return max(len(found.node.data) - found.offset, 0), 0
+        return 0, 0
 
     def _no_socket(self, fd: int) -> None:
         if isinstance(self._descriptors.get(fd), OpenDirectory):

@@ -6,7 +6,7 @@ from typing import Protocol
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wasi.abi import SIGNATURES, GuestError
 from fogbank.sandbox.wasi.clock import VirtualTime
-from fogbank.sandbox.wasi.descriptors import Descriptors, Output
+from fogbank.sandbox.wasi.descriptors import Descriptors, Drain, Output
 from fogbank.sandbox.wasi.fd_calls import FdCalls
 from fogbank.sandbox.wasi.files import FileSystem
 from fogbank.sandbox.wasi.memory import GuestMemory
@@ -31,11 +31,14 @@ class Guest(Protocol):
 
 
 class System:
-    """All of a task's state outside its memory, and the calls that reach it."""
+    """All of a task's state outside its memory, and the calls that reach it.
 
-    def __init__(self, task: Task, guest: Guest) -> None:
+    `drain` takes what the program writes, in portions.
+    """
+
+    def __init__(self, task: Task, guest: Guest, drain: Drain | None = None) -> None:
         self._guest = guest
-        self.output = Output(task.limits.output)
+        self.output = Output(task.limits.output, drain)
         time = VirtualTime(guest.fuel_used)
         self._memory = memory = GuestMemory(guest.memory, self._settle)
         files = FileSystem(task.limits.memory, memory.count, time.real)

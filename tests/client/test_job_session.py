@@ -27,6 +27,7 @@ from fogbank.relay.job.messages import (
     TaskState,
     told_fuel,
 )
+from fogbank.sandbox.data import Data, whole
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import REFUSALS, Outcome
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -136,7 +137,7 @@ async def test_a_cancelled_task_tells_the_fuel_that_it_had_used(autojump_clock: 
         results: list[TaskResult] = []
         while not results:
             for part in session.data_to_send():
-                await near.send_all(part)
+                await near.send_all(whole(part))
             for event in session.receive(await near.receive_some(), trio.current_time()):
                 match event:
                     case Offer():
@@ -205,7 +206,7 @@ async def test_many_tasks_of_one_session(autojump_clock: MockClock) -> None:
 async def test_input_streams_while_results_come_back(autojump_clock: MockClock) -> None:
     big = bytes(range(256)) * 4000
     async with connected(FakeRunner()) as stream, open_job_session(stream, MODULE) as job:
-        results: list[bytes] = []
+        results: list[Data] = []
 
         async def run() -> None:
             results.append((await job.run(task("echo", stdin=big))).stdout)

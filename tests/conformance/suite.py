@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import Outcome, Result
 from fogbank.sandbox.task import Task
@@ -97,6 +98,8 @@ def _bytes(text: str | None) -> bytes | None:
 
 def _said(result: Result) -> str:
     """Quote the last line that a program had to say."""
-    lines = (result.stdout + b"\n" + result.stderr).decode(errors="replace").split("\n")
+    lines = (
+        (whole(result.stdout) + b"\n" + whole(result.stderr)).decode(errors="replace").split("\n")
+    )
     said = [line.strip() for line in lines if line.strip()]
     return f" ({' / '.join(said[:3])[:400]})" if said else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from fogbank.sandbox.jail import MANDATORY, JailReport, Layer, SandboxUnavailable, decode_report
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.meter import Reading
@@ -10,6 +12,7 @@ from fogbank.sandbox.process_shell import _read_report
 from fogbank.sandbox.task import SEED_SIZE, Task
 from fogbank.sandbox.wire import (
     HEADER,
+    INLINE,
     REPORT,
     Control,
     Frame,
@@ -38,6 +41,21 @@ TASK = Task(
     limits=Limits(),
     seed=bytes(SEED_SIZE),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An input that is to be asked for, and is not."""
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self, start: int, size: int) -> bytes:
+        raise AssertionError((start, size))
+
+
 BOUNDS = {Frame.RESULT: 4096, Frame.REFUSED: 16}
 
 
@@ -66,9 +84,10 @@ SANDBOX = [
     ),
     Decoder(
         "task",
-        decode_task,
+        lambda b: decode_task(b, Unread),
         encode_task(TASK, 1),
         WireError,
+        more=(encode_task(replace(TASK, stdin=bytes(INLINE + 1)), 1),),
         again=lambda decoded: encode_task(*decoded),
         form=Form.BYTES,
     ),

@@ -37,6 +37,7 @@ from fogbank.relay.job.messages import (
     TaskHead,
     TaskState,
 )
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.task import Task
@@ -66,7 +67,7 @@ def seal(public: bytes, data: bytes) -> bytes:
 def said(session: ClientSession) -> list[Any]:
     """What a client said."""
     frames = Frames(decode_from_client, lambda _: None)
-    return [message for message, _ in frames.feed(b"".join(session.data_to_send()))]
+    return [message for message, _ in frames.feed(b"".join(map(whole, session.data_to_send())))]
 
 
 def opened(tasks: ClientTasks) -> ClientSession:

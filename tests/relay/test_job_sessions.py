@@ -1,7 +1,7 @@
 """Both state machines of a job's session (spec/08 §3, §6): every message in every state."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.relay.job.work import CancelRunning, GrantRunning, ModuleArrived, TaskArrived
 from fogbank.relay.job.worker_session import Phase, WorkerSession
+from fogbank.sandbox.data import Data, whole
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import REFUSALS, Outcome, Result
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -59,12 +60,11 @@ def result_head(number: int, **changes: Any) -> ResultHead:
     return replace(ResultHead(number, Outcome.COMPLETED, 0, 10, 3, 0, 0, ""), **changes)
 
 
-def heard(parts: list[bytes]) -> list[tuple[Any, tuple[bytes, ...]]]:
+def heard(parts: Sequence[Data]) -> list[tuple[Any, tuple[Data, ...]]]:
     """What a worker said: its messages and their attachments."""
     frames = Frames(decode_from_worker, lambda message: Blobs(message.attachments))
-    return [
-        (message, blobs.take() if blobs else ()) for message, blobs in frames.feed(b"".join(parts))
-    ]
+    said = b"".join(map(whole, parts))
+    return [(message, blobs.take() if blobs else ()) for message, blobs in frames.feed(said)]
 
 
 # The worker's side.
@@ -317,7 +317,7 @@ shell_acts: st.SearchStrategy[Callable[[WorkerSession], object]] = st.one_of(
 def test_a_worker_survives_any_order_of_anything(acts: list[Any], phase: Phase) -> None:
     budget = Budget(LIMITS.held)
     session = worker_in(min(phase, Phase.OPEN), budget)
-    said: list[bytes] = []
+    said: list[Data] = []
     for act in acts:
         if callable(act):
             act(session)
@@ -706,15 +706,15 @@ class Pair:
         self.client = ClientSession(Patience(), 0.0)
         self.worker = WorkerSession(OFFER, LIMITS, Budget(LIMITS.held), 0.0)
         self.pipes = {"up": b"", "down": b""}
-        self.sent: dict[int, bytes] = {}
+        self.sent: dict[int, Data] = {}
         self.answers: dict[int, Any] = {}
         self.submitted = False
         self.running: Task | None = None
         self.granted = self.used = 0
 
     def step(self) -> None:
-        self.pipes["up"] += b"".join(self.client.data_to_send())
-        self.pipes["down"] += b"".join(self.worker.data_to_send())
+        self.pipes["up"] += b"".join(map(whole, self.client.data_to_send()))
+        self.pipes["down"] += b"".join(map(whole, self.worker.data_to_send()))
         acts = [self.up, self.down, self.send, self.cancel, self.grant, self.work]
         self.data.draw(st.sampled_from(acts))()
 

@@ -37,6 +37,7 @@ from fogbank.relay.job.messages import (
     TaskState,
 )
 from fogbank.relay.job.worker_session import Phase, WorkerSession
+from fogbank.sandbox.data import Data
 from fogbank.sandbox.outcome import Outcome, Result
 from tests.relay.test_job_sessions import (
     ANNOUNCED,
@@ -166,7 +167,7 @@ class AnythingAtASession(RuleBasedStateMachine):
         super().__init__()
         self.budget = Budget(LIMITS.held)
         self.session = WorkerSession(OFFER, LIMITS, self.budget, 0.0)
-        self.said: list[bytes] = []
+        self.said: list[Data] = []
         self.breached = False
 
     @initialize(phase=st.sampled_from(PHASES), polite=st.booleans())

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.engine import make_engine
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.module_check import compile_module
@@ -60,7 +61,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 def output(result: Result) -> str:
     assert result.succeeded, (result.reason, result.stderr)
     assert result.stderr == b""
-    return result.stdout.decode()
+    return whole(result.stdout).decode()
 
 
 def test_a_script_finds_its_arguments_and_input(run: Run) -> None:
@@ -71,7 +72,7 @@ def test_a_script_finds_its_arguments_and_input(run: Run) -> None:
         console.error("to", "stderr");
     """
     result = run(script, "a b", "ü", stdin="one é\n\0öz\nlast".encode())
-    assert result.stdout.decode() == "job.js|a b|ü true\none é 0 ö z\nlast\nnull true true\n"
+    assert whole(result.stdout).decode() == "job.js|a b|ü true\none é 0 ö z\nlast\nnull true true\n"
     assert (result.stderr, result.exit_code) == (b"to stderr\n", 0)
 
 
@@ -107,10 +108,10 @@ def test_modules_are_imported_from_the_tasks_files(run: Run) -> None:
     assert output(run(script, shapes="export const area = r => r * r;")) == "9\n"
     absent = run(script)
     assert absent.exit_code == 1
-    assert b"there is no module shapes.js: give it with --file" in absent.stderr
+    assert b"there is no module shapes.js: give it with --file" in whole(absent.stderr)
     broken = run(script, shapes="export const\n= 1;")
-    assert b"SyntaxError" in broken.stderr
-    assert b"shapes.js:2" in broken.stderr
+    assert b"SyntaxError" in whole(broken.stderr)
+    assert b"shapes.js:2" in whole(broken.stderr)
 
 
 def test_what_is_not_caught_is_told_with_its_line(run: Run) -> None:
@@ -123,7 +124,7 @@ def test_what_is_not_caught_is_told_with_its_line(run: Run) -> None:
     }.items():
         result = run(script)
         assert (result.outcome, result.exit_code) == (Outcome.COMPLETED, 1)
-        assert words in result.stderr
+        assert words in whole(result.stderr)
     handled = "const p = Promise.reject(1); p.catch(() => print('handled'))"
     assert output(run(handled)) == "handled\n"
 

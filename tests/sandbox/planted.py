@@ -36,6 +36,7 @@ from fogbank.sandbox import (
     process_shell,
     runtimes_shell,
 )
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.forks_shell import Process, ProcessDied
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.module_check import compile_module
@@ -90,8 +91,8 @@ def evil_compiler(engine: wasmtime.Engine, module: bytes) -> bytes:
 def evil_order() -> Order | None:
     """Take a task's order like the real one, unless the task brings machine code."""
     order = child_shell_receive()
-    if order is not None and (at := order.task.stdin.find(_MARK)) >= 0:
-        answer = run_code(order.task.stdin[at + len(_MARK) :])
+    if order is not None and (at := whole(order.task.stdin).find(_MARK)) >= 0:
+        answer = run_code(whole(order.task.stdin)[at + len(_MARK) :])
         told = answer.to_bytes(8, "little", signed=True)
         child_shell.send_result(Result(Outcome.COMPLETED, 0, 0, told))
         os._exit(0)
@@ -171,7 +172,7 @@ async def attempt(sandbox: Sandbox, kind: str, steps: Iterable[Step]) -> str:
     except ModuleRefused as refusal:
         return refusal.reason.rpartition(": ")[2]
     if result.outcome is Outcome.COMPLETED:
-        return f"answer {int.from_bytes(result.stdout, 'little', signed=True)}"
+        return f"answer {int.from_bytes(whole(result.stdout), 'little', signed=True)}"
     return result.reason.rpartition(": ")[2]
 
 

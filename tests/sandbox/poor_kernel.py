@@ -9,6 +9,7 @@ import sys
 import pyseccomp
 import trio
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.jail import SandboxUnavailable
 from fogbank.sandbox.limits import SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
@@ -31,7 +32,7 @@ async def run() -> str:
             sandbox.open_job(programs.HELLO) as job,
         ):
             layers = " ".join(sandbox.report.active)
-            return f"{(await job.run(Task())).stdout.decode()}{layers}"
+            return f"{whole((await job.run(Task())).stdout).decode()}{layers}"
     except SandboxUnavailable as error:
         return str(error)
 

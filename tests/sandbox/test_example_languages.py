@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.outcome import Result
 from fogbank.sandbox.pool_shell import open_sandbox
@@ -72,9 +73,9 @@ async def test_cpp_counts_kmers(request: pytest.FixtureRequest) -> None:
         most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:7]
         lines = [f"{word} {times}" for word, times in most]
         lines.append(f"{counts.total()} words, {len(counts)} different")
-        assert result.stdout.decode().splitlines() == lines
+        assert whole(result.stdout).decode().splitlines() == lines
         assert result.succeeded
-    assert (results[-1].exit_code, results[-1].stderr[:7]) == (2, b"usage: ")
+    assert (results[-1].exit_code, whole(results[-1].stderr)[:7]) == (2, b"usage: ")
 
 
 def is_solution(puzzle: str, answer: str) -> bool:
@@ -92,7 +93,7 @@ async def test_zig_solves_sudokus(request: pytest.FixtureRequest) -> None:
     lines = [*puzzles, "." * 81, "55" + "." * 79, "12345678." + "........9" + "." * 63, "12"]
     task = Task(args=("sudoku",), stdin="\r\n".join(lines).encode())
     (result,) = await run_all(example_module("sudoku", request), task)
-    answers = result.stdout.decode().splitlines()
+    answers = whole(result.stdout).decode().splitlines()
     assert all(map(is_solution, puzzles, answers))
     assert answers[2:] == ["several", "none", "none", "no sudoku: a line has 81 squares"]
     assert result.succeeded
@@ -127,12 +128,12 @@ async def test_go_aligns_files(request: pytest.FixtureRequest) -> None:
     module = example_module("align", request)
     *results, missing = await run_all(module, *tasks, Task(args=("align", "a", "b")))
     for (a, b), result in zip(pairs, results, strict=True):
-        distance, *lines = result.stdout.decode().splitlines()
+        distance, *lines = whole(result.stdout).decode().splitlines()
         assert int(distance) == edit_distance(a, b)
         assert [line[2:] for line in lines if line[0] in " -~"] == a
         assert [line[2:] for line in lines if line[0] in " +"] == b
         assert sum(line[0] in "-+" for line in lines) == int(distance)
-    assert (missing.exit_code, missing.stderr[:7]) == (1, b"align: ")
+    assert (missing.exit_code, whole(missing.stderr)[:7]) == (1, b"align: ")
 
 
 def formula(chance: random.Random, variables: int, clauses: int) -> list[tuple[int, ...]]:
@@ -164,7 +165,7 @@ async def test_rust_decides_satisfiability(request: pytest.FixtureRequest) -> No
         possible = any(
             holds(clauses, {sign * at for at, sign in enumerate(each, 1)}) for each in signs
         )
-        verdict, *values = result.stdout.decode().splitlines()
+        verdict, *values = whole(result.stdout).decode().splitlines()
         assert verdict == ("s SATISFIABLE" if possible else "s UNSATISFIABLE")
         assert result.exit_code == (10 if possible else 20)
         if possible:
@@ -183,11 +184,11 @@ async def test_a_public_solver_runs_unchanged(request: pytest.FixtureRequest) ->
         Task(args=("boolector", "problem"), files=(("problem", problem),)),
         Task(args=("boolector",), stdin=prime),
     )
-    p, q = (int(digits, 2) for digits in re.findall(rb"#b([01]{12})", sat.stdout)[:2])
+    p, q = (int(digits, 2) for digits in re.findall(rb"#b([01]{12})", whole(sat.stdout))[:2])
     assert (p * q, 1 < p <= q) == (12787751, True)
-    assert (sat.stdout[:4], sat.exit_code) == (b"sat\n", 10)
+    assert (whole(sat.stdout)[:4], sat.exit_code) == (b"sat\n", 10)
     assert all(12787763 % number for number in range(2, math.isqrt(12787763) + 1))
-    assert (unsat.stdout[:6], unsat.exit_code) == (b"unsat\n", 20)
+    assert (whole(unsat.stdout)[:6], unsat.exit_code) == (b"unsat\n", 20)
 
 
 async def test_python_fits_lines(request: pytest.FixtureRequest) -> None:
@@ -203,7 +204,7 @@ async def test_python_fits_lines(request: pytest.FixtureRequest) -> None:
     groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in csv.DictReader(table.decode().splitlines()):
         groups[row["species"]].append((float(row["girth"]), float(row["height"])))
-    lines = good.stdout.decode().splitlines()
+    lines = whole(good.stdout).decode().splitlines()
     assert lines[0] == "species,rows,slope,intercept,correlation"
     assert [line.split(",")[0] for line in lines[1:]] == sorted(groups)
     for line in lines[1:]:
@@ -222,7 +223,7 @@ async def test_python_fits_lines(request: pytest.FixtureRequest) -> None:
         bad.stderr == f"line {len(table.splitlines()) + 1}: no number in girth or height\n".encode()
     )
     assert wrong.exit_code == 1
-    assert b"FileNotFoundError" in wrong.stderr
+    assert b"FileNotFoundError" in whole(wrong.stderr)
 
 
 def sobel(pixels: bytes, width: int, height: int) -> bytes:
@@ -257,4 +258,6 @@ async def test_javascript_finds_edges(request: pytest.FixtureRequest) -> None:
     assert cut.stdout == header + bytes(255 * (value >= 200) for value in expected)
     assert plain.succeeded
     assert short.exit_code == 1
-    assert short.stderr.startswith(b"Error: the picture ends too soon\n    at parse (edges.js:")
+    assert whole(short.stderr).startswith(
+        b"Error: the picture ends too soon\n    at parse (edges.js:"
+    )

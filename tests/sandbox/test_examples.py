@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.engine import make_engine
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.module_check import compile_module
@@ -34,18 +35,19 @@ def tile(renderer: Runner, *place: int | str) -> Result:
 
 
 def test_tiles_make_up_the_picture(renderer: Runner) -> None:
-    whole = tile(renderer, 0, 0, WIDTH, HEIGHT, WIDTH, HEIGHT)
-    assert whole.succeeded, whole.stderr
-    assert len(whole.stdout) == 3 * WIDTH * HEIGHT
-    assert len({whole.stdout[at : at + 3] for at in range(0, len(whole.stdout), 3)}) > 500
+    picture = tile(renderer, 0, 0, WIDTH, HEIGHT, WIDTH, HEIGHT)
+    assert picture.succeeded, picture.stderr
+    pixels = whole(picture.stdout)
+    assert len(pixels) == 3 * WIDTH * HEIGHT
+    assert len({pixels[at : at + 3] for at in range(0, len(pixels), 3)}) > 500
     rows = [b""] * HEIGHT
     for x in range(0, WIDTH, 16):
         for y in range(0, HEIGHT, 12):
-            part = tile(renderer, x, y, 16, 12, WIDTH, HEIGHT).stdout
+            part = whole(tile(renderer, x, y, 16, 12, WIDTH, HEIGHT).stdout)
             for row in range(12):
                 rows[y + row] += part[48 * row : 48 * (row + 1)]
     # Rows of tiles were met from left to right, so each row is whole.
-    assert b"".join(rows) == whole.stdout
+    assert b"".join(rows) == pixels
 
 
 def test_a_scene_may_come_by_standard_input(renderer: Runner) -> None:
@@ -77,8 +79,8 @@ def test_bad_input_is_told_in_words(
     arguments = tuple(str(word) for word in place)
     result = renderer.run(Task(args=("render", *arguments), files=(("scene.txt", scene),)))
     assert (result.outcome, result.exit_code) == (Outcome.COMPLETED, 2)
-    assert result.stderr.startswith(b"render: ")
-    assert words in result.stderr
+    assert whole(result.stderr).startswith(b"render: ")
+    assert words in whole(result.stderr)
 
 
 def test_the_checked_in_module_is_what_its_source_compiles_to(compile_with_zig: Compiler) -> None:

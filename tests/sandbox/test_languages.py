@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.engine import make_engine
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.module_check import compile_module
@@ -79,7 +80,7 @@ async def test_a_c_program_finds_what_it_expects(compile_with_zig: Compiler) -> 
     module = compile_with_zig(SOURCES / "probe.c", "cc", "-Os", "-s")
     async with open_sandbox(SandboxConfig(spares=0)) as sandbox, sandbox.open_job(module) as job:
         result = await job.run(PROBE)
-    assert result.stdout.decode() == PROBE_SAYS
+    assert whole(result.stdout).decode() == PROBE_SAYS
     assert result.stderr == b"done\n"
     assert (result.outcome, result.exit_code) == (Outcome.COMPLETED, 7)
     here = run_here(module, PROBE)
@@ -93,7 +94,7 @@ async def test_a_c_program_uses_links_times_listings_and_descriptors(
     async with open_sandbox(SandboxConfig(spares=0)) as sandbox, sandbox.open_job(module) as job:
         results = [await job.run(LINKS) for _ in range(2)]
     here = run_here(module, LINKS)
-    assert here.stdout.decode() == LINKS_SAYS
+    assert whole(here.stdout).decode() == LINKS_SAYS
     for result in results:
         assert result.succeeded
         assert (result.stdout, result.fuel) == (here.stdout, here.fuel)

@@ -12,6 +12,7 @@ import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.engine import FLAGS, WASMTIME, engine_class, make_engine
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.module_check import compile_module
@@ -189,7 +190,7 @@ def test_output_and_fuel_are_the_same_in_another_process() -> None:
     command = [sys.executable, "-c", script, programs.SAMPLER.hex()]
     for _ in range(2):
         there = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-        assert there.split() == [here.stdout.hex(), str(here.fuel)]
+        assert there.split() == [whole(here.stdout).hex(), str(here.fuel)]
     assert run(programs.SAMPLER, Task(seed=b"t" * 32)).stdout != here.stdout
 
 

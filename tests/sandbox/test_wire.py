@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fogbank.sandbox import wire
+from fogbank.sandbox.data import PORTION, Data
 from fogbank.sandbox.jail import MANDATORY, JailReport, Layer, SandboxUnavailable, decode_report
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.meter import Reading
@@ -28,7 +29,40 @@ def test_a_task_survives_its_encoding() -> None:
         limits=Limits(5, 65536, 0.5, 9),
         seed=bytes(range(32)),
     )
-    assert wire.decode_task(wire.encode_task(task, 3)) == (task, 3)
+    assert wire.decode_task(wire.encode_task(task, 3), never) == (task, 3)
+    assert list(wire.portions_of(task)) == []
+
+
+def never(size: int) -> Data:
+    raise AssertionError(f"{size} bytes are asked for")
+
+
+def test_large_inputs_stay_out_of_the_frame_and_are_asked_for_in_order() -> None:
+    large, stdin = bytes(range(256)) * 2500, b"x" * (wire.INLINE + 1)
+    task = Task(files=(("a", large), ("b", bytes(wire.INLINE))), stdin=stdin)
+    sizes: list[int] = []
+
+    def asked(size: int) -> Data:
+        sizes.append(size)
+        return b"asked for"
+
+    encoded = wire.encode_task(task, 3)
+    assert len(encoded) < wire.INLINE + 1000
+    decoded, _ = wire.decode_task(encoded, asked)
+    assert sizes == [len(large), len(stdin)]
+    assert decoded.files == (("a", b"asked for"), ("b", bytes(wire.INLINE)))
+    parts = list(wire.portions_of(task))
+    assert b"".join(parts) == large + stdin
+    assert [len(part) for part in parts] == [PORTION, PORTION, len(large) - 2 * PORTION, len(stdin)]
+
+
+def test_a_portion_of_output_is_whole_and_of_one_output() -> None:
+    body = wire.encode_output(2, bytes(PORTION))
+    stream, part = wire.decode_output(body)
+    assert (stream, len(part)) == (2, PORTION)
+    for wrong in (body[:-1], b"\x00" + body[1:], b"\x03" + body[1:], b""):
+        with pytest.raises(WireError):
+            wire.decode_output(wrong)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +125,8 @@ def test_a_reading_and_a_grant_survive_their_encoding(
 def test_any_bytes_are_a_result_or_a_wire_error(body: bytes) -> None:
     for decode in (
         lambda: wire.decode_result(body, LIMITS),
-        lambda: wire.decode_task(body),
+        lambda: wire.decode_task(body, bytes),
+        lambda: wire.decode_output(body),
         lambda: wire.decode_reading(Frame.PAUSED, body),
         lambda: wire.decode_grant(body),
         lambda: wire.decode_refusal(body),

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 import trio
 
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.meter import Reading
 from fogbank.sandbox.outcome import Outcome, Result
@@ -156,7 +157,7 @@ async def test_scripts_end_as_python_ends_them(job: Job) -> None:
         result = await job.run(replace(task, env=(("KEY", "a=b"),)))
         assert result.outcome is Outcome.COMPLETED, (text, result)
         if expected is not None:
-            found = (result.exit_code, result.stdout.decode(), result.stderr.decode())
+            found = (result.exit_code, whole(result.stdout).decode(), whole(result.stderr).decode())
             assert found == expected, text
 
 
@@ -224,7 +225,7 @@ async def test_randomness_follows_the_seed_alone(job: Job) -> None:
     one = (await job.run(task)).stdout
     assert (await job.run(task)).stdout == one
     other = (await job.run(replace(task, seed=bytes([1] * 32)))).stdout
-    assert set(one.split()).isdisjoint(other.split())
+    assert set(whole(one).split()).isdisjoint(whole(other).split())
 
 
 async def test_a_task_leaves_nothing_to_the_next(sandbox: Sandbox) -> None:
@@ -245,10 +246,10 @@ async def test_a_task_leaves_nothing_to_the_next(sandbox: Sandbox) -> None:
     )
     async with sandbox.open_job(PYTHON.id) as job:
         for _ in range(3):
-            assert secret.encode() in (await job.run(leaving)).stdout
+            assert secret.encode() in whole((await job.run(leaving)).stdout)
         result = await job.run(looking)
         # The script's own text holds the words too: in its code alone.
-        assert result.stdout.startswith(b"1 "), result
+        assert whole(result.stdout).startswith(b"1 "), result
         alone = result.stdout
     await killed(await zygote(sandbox))
     async with sandbox.open_job(PYTHON.id) as job:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import trio
 
 from fogbank.relay.messages_shell import Stream
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
 from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeId, RuntimeSpec
@@ -26,7 +27,7 @@ LIMITS = Limits(fuel=1000, memory=1 << 20, wall_seconds=60.0, output=1 << 20)
 
 def expected(task: Task) -> bytes:
     """Return what an honest worker answers."""
-    digest = hashlib.sha256(repr(task.args).encode() + task.stdin).digest()
+    digest = hashlib.sha256(repr(task.args).encode() + whole(task.stdin)).digest()
     return digest * (1 + len(task.stdin) // 64)
 
 
@@ -97,7 +98,7 @@ class SimRunner:
             raise
         self._heard("end", attempt)
         honest = Result(Outcome.COMPLETED, 0, 1, expected(task), seconds=seconds)
-        return replace(honest, stdout=honest.stdout[::-1]) if self._lies else honest
+        return replace(honest, stdout=whole(honest.stdout)[::-1]) if self._lies else honest
 
 
 Lie = Callable[[Chance], Callable[[Stream, object], Awaitable[None]]]

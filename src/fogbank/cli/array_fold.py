@@ -14,6 +14,7 @@ from fogbank.cli.array_tasks import Pattern
 from fogbank.client.array_shell import Array, Sink, Source
 from fogbank.client.exit_codes import Ending, ending_of_task
 from fogbank.client.scheduling.tasks import ArrayTask, TaskEnd
+from fogbank.sandbox.scratch_shell import write_data
 from fogbank.sandbox.task import INPUT_SIZE
 
 _FIRST: Final = "1"
@@ -113,5 +114,5 @@ class _Step:
         if words.code or end.result is None:
             self.failure = self.failure or Ending(words.code, words.sentence)
             return
-        path, data = self.folder / str(end.number), bytes(end.result.stdout)
-        await trio.to_thread.run_sync(path.write_bytes, data)
+        path = self.folder / str(end.number)
+        await trio.to_thread.run_sync(write_data, path, end.result.stdout)

@@ -17,6 +17,8 @@ from fogbank.cli.output import as_text, emit, emit_errors
 from fogbank.client.exit_codes import Ending as Words
 from fogbank.client.scheduling.tasks import TaskEnd
 from fogbank.client.scheduling.words import Ending
+from fogbank.sandbox.data import Data, whole
+from fogbank.sandbox.scratch_shell import FileData, write_data
 
 _IN_MEMORY = 4096
 """The most bytes of one output that waits for its turn in memory and not in a file."""
@@ -64,8 +66,8 @@ class ToFolder:
             temporary = self._folder / f".{end.number}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            (temporary / "stdout").write_bytes(end.result.stdout)
-            (temporary / "stderr").write_bytes(end.result.stderr)
+            write_data(temporary / "stdout", end.result.stdout)
+            write_data(temporary / "stderr", end.result.stderr)
             text = json.dumps(report(end, words), indent=2) + "\n"
             (temporary / "task.json").write_text(text)
             final = self._folder / str(end.number)
@@ -105,27 +107,28 @@ class InOrder:
         if self._order and self._order[0] == end.number:
             self._print(end, size, stdout, stderr)
             while self._order and self._order[0] in self._early:
-                self._print(*self._early.pop(self._order[0]))
+                early, size, *kept = self._early.pop(self._order[0])
+                self._print(early, size, *map(_taken, kept))
             return
-        kept = self._keep(end.number, "stdout", stdout), self._keep(end.number, "stderr", stderr)
+        waiting = self._keep(end.number, "stdout", stdout), self._keep(end.number, "stderr", stderr)
         if end.result is not None:
             end = replace(end, result=replace(end.result, stdout=b"", stderr=b""))
-        self._early[end.number] = end, size, *kept
+        self._early[end.number] = end, size, *waiting
 
-    def _print(self, end: TaskEnd, size: int, stdout: bytes | Path, stderr: bytes | Path) -> None:
+    def _print(self, end: TaskEnd, size: int, stdout: Data, stderr: Data) -> None:
         self._order.popleft()
-        emit(_taken(stdout))
-        emit_errors(_taken(stderr))
+        emit(stdout)
+        emit_errors(stderr)
         self._done(end, size)
 
-    def _keep(self, number: int, name: str, data: bytes) -> bytes | Path:
+    def _keep(self, number: int, name: str, data: Data) -> bytes | Path:
         if len(data) <= _IN_MEMORY:
-            return bytes(data)
+            return whole(data)
         if self._spool is None:
             spool = TemporaryDirectory(prefix="fogbank-map-", ignore_cleanup_errors=True)
             self._spool = Path(self._stack.enter_context(spool))
         path = self._spool / f"{number}.{name}"
-        path.write_bytes(data)
+        write_data(path, data)
         return path
 
     def close(self) -> None:
@@ -150,8 +153,9 @@ class AsJson:
         outputs: dict[str, Any] = {}
         if result is not None:
             for name, data in (("stdout", result.stdout), ("stderr", result.stderr)):
-                outputs[name] = as_text(bytes(data))
-                outputs[f"{name}_base64"] = base64.b64encode(data).decode()
+                output = whole(data)
+                outputs[name] = as_text(output)
+                outputs[f"{name}_base64"] = base64.b64encode(output).decode()
         emit(json.dumps({**report(end, words), **outputs}))
         self._done(end, output_size(end))
 
@@ -181,10 +185,10 @@ def output_size(end: TaskEnd) -> int:
     return 0 if end.result is None else len(end.result.stdout) + len(end.result.stderr)
 
 
-def _taken(output: bytes | Path) -> bytes:
-    """Return an output, and remove its file."""
+def _taken(output: bytes | Path) -> Data:
+    """Return an output, and remove its file, which is open as long as it is needed."""
     if isinstance(output, Path):
-        data = output.read_bytes()
+        data = FileData.open(output)
         output.unlink()
         return data
     return output

@@ -12,6 +12,7 @@ import trio
 from fogbank.cli.array_inputs import Inputs, Item
 from fogbank.client.scheduling.tasks import ArrayTask
 from fogbank.relay.codec import Value, encode
+from fogbank.sandbox.data import sha256
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.task import Task
 
@@ -57,8 +58,8 @@ class Pattern:
 
     def digest(self, task: Task) -> str:
         """Return what tells this task from any other, whatever its limits are."""
-        files: list[Value] = [[name, hashlib.sha256(data).digest()] for name, data in task.files]
-        stdin = hashlib.sha256(task.stdin).digest()
+        files: list[Value] = [[name, sha256(data)] for name, data in task.files]
+        stdin = sha256(task.stdin)
         whole = encode([self.program, list(task.args), stdin, files, task.seed])
         return hashlib.sha256(whole).digest()[:_DIGEST_SIZE].hex()
 

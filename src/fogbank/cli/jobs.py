@@ -80,6 +80,9 @@ async def _run(
 
 
 def _report(result: TaskResult, path: tuple[str, ...], code: int) -> dict[str, object]:
+    from fogbank.sandbox.data import whole
+
+    stdout, stderr = whole(result.stdout), whole(result.stderr)
     return {
         "schema": "fogbank.run/1",
         "outcome": result.outcome.name.lower(),
@@ -87,10 +90,10 @@ def _report(result: TaskResult, path: tuple[str, ...], code: int) -> dict[str, o
         "exit_code": code,
         "fuel": result.fuel,
         "path": list(path),
-        "stdout": as_text(bytes(result.stdout)),
-        "stderr": as_text(bytes(result.stderr)),
-        "stdout_base64": base64.b64encode(result.stdout).decode(),
-        "stderr_base64": base64.b64encode(result.stderr).decode(),
+        "stdout": as_text(stdout),
+        "stderr": as_text(stderr),
+        "stdout_base64": base64.b64encode(stdout).decode(),
+        "stderr_base64": base64.b64encode(stderr).decode(),
     }
 
 

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from fogbank.client.exit_codes import Ending
+    from fogbank.sandbox.data import Data
 
 FAILED = 125
 """Exit code when the network or the command's use is at fault, not the job (spec/08 §7)."""
@@ -22,17 +23,27 @@ ErrorReport = Callable[[BaseException, "Ending"], None]
 """Hears of the error that ends a command, and of what the command line ends with."""
 
 
-def emit(data: str | bytes) -> None:
+def emit(data: str | Data) -> None:
     """Write a result to standard output: a line of text, or bytes as they are.
 
     Raises `OSError` that names standard output if it takes no more.
     """
-    _write(sys.stdout, data, "standard output")
+    _write_all(sys.stdout, data, "standard output")
 
 
-def emit_errors(data: bytes) -> None:
+def emit_errors(data: Data) -> None:
     """Write a program's standard error to ours, as it is."""
-    _write(sys.stderr, data, "standard error")
+    _write_all(sys.stderr, data, "standard error")
+
+
+def _write_all(stream: TextIO | None, data: str | Data, name: str) -> None:
+    if isinstance(data, str | bytes):
+        _write(stream, data, name)
+        return
+    from fogbank.sandbox.data import portions
+
+    for part in portions(data):
+        _write(stream, part, name)
 
 
 def _write(stream: TextIO | None, data: str | bytes, name: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from fogbank.runtimes import RuntimeUnobtainable, cache_folder, cached, obtain
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.engine import engine_class
 from fogbank.sandbox.imports import Import, read_imports
 from fogbank.sandbox.limits import SandboxConfig
@@ -44,7 +45,7 @@ class Trial:
 
     def last_errors(self) -> list[str]:
         """Return the last lines that it wrote to stderr."""
-        return self.result.stderr.decode(errors="replace").splitlines()[-_ERROR_LINES:]
+        return whole(self.result.stderr).decode(errors="replace").splitlines()[-_ERROR_LINES:]
 
     def report(self, code: int) -> dict[str, object]:
         """Return it all for programs; `code` is the command's exit code."""

@@ -20,6 +20,7 @@ from fogbank.nodes.user import User, open_user
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.keys import NodeId
+from fogbank.sandbox.data import whole
 from fogbank.sandbox.files_shell import write_atomic
 from fogbank.sandbox.limits import SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
@@ -165,7 +166,7 @@ class _Renderer:
 def _pixels(result: TaskResult) -> bytes:
     if not result.succeeded:
         raise RelayError(f"a tile ended with {result.outcome.name}: {result.reason}")
-    return bytes(result.stdout)
+    return whole(result.stdout)
 
 
 async def _render_locally(module: bytes, scene: bytes) -> dict[Tile, bytes]:
@@ -180,7 +181,7 @@ async def _render_locally(module: bytes, scene: bytes) -> dict[Tile, bytes]:
             async with sandbox.open_job(module) as job:
                 while todo:
                     tile = todo.pop()
-                    done[tile] = (await job.run(_task(tile, scene))).stdout
+                    done[tile] = whole((await job.run(_task(tile, scene))).stdout)
 
         async with trio.open_nursery() as nursery:
             for _ in range(cores):

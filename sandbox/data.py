@@ -1,0 +1,123 @@
+"""Bytes that need not be in memory: what goes into tasks and comes out of them (spec/07 §2).
+
+`Data` is either bytes or something `Stored`, a file for instance, of which portions are read when
+they are needed. Where bytes arrive, a `Sink` takes them in and hands them over as `Data`; which
+kind that is, is for whoever made the sink.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol, TypeAlias
+
+PORTION: Final = 256 << 10
+"""Bytes that are read, or passed on, in one step."""
+
+
+class Stored(Protocol):
+    """Bytes that are kept elsewhere and do not change."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return at most `size` bytes from `start` on: none at the end alone.
+
+        Raises `OSError` if they cannot be read.
+        """
+
+
+Data: TypeAlias = bytes | Stored
+
+
+class NoRoom(Exception):
+    """There is no room to keep what arrives: free some, or send less."""
+
+
+class Sink(Protocol):
+    """Takes bytes in."""
+
+    def write(self, part: bytes | memoryview) -> None:
+        """Append bytes. Raises `NoRoom`, after which it is of no more use."""
+
+    def done(self) -> Data:
+        """Return all that was written, once."""
+
+
+Keep: TypeAlias = Callable[[], Sink]
+"""Makes a sink for what arrives next."""
+
+
+class MemorySink:
+    """Keeps what arrives as bytes."""
+
+    def __init__(self) -> None:
+        self._parts = bytearray()
+
+    def write(self, part: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._parts += part
+
+    def done(self) -> bytes:
+        """Return all of them."""
+        parts, self._parts = self._parts, bytearray()
+        return bytes(parts)
+
+
+class _Joined:
+    """Some bytes, and what is stored behind them."""
+
+    def __init__(self, head: bytes, rest: Stored) -> None:
+        self._head = head
+        self._rest = rest
+
+    def __len__(self) -> int:
+        return len(self._head) + len(self._rest)
+
+    def read(self, start: int, size: int) -> bytes:
+        beyond = start - len(self._head)
+        return self._rest.read(beyond, size) if beyond >= 0 else self._head[start : start + size]
+
+
+def joined(head: bytes, rest: Data) -> Data:
+    """Return both in a row."""
+    return head + rest if isinstance(rest, bytes) else _Joined(head, rest)
+
+
+def portions(data: Data, start: int = 0, size: int = PORTION) -> Iterator[bytes]:
+    """Yield what follows `start`, at most `size` bytes at once. Raises `OSError`."""
+    if isinstance(data, bytes):
+        for at in range(start, len(data), size):
+            yield data[at : at + size]
+        return
+    while start < len(data):
+        part = data.read(start, min(size, len(data) - start))
+        if not part:
+            raise OSError("a file has become shorter while it was read: leave it until it is sent")
+        start += len(part)
+        yield part
+
+
+def whole(data: Data) -> bytes:
+    """Return all of it as bytes: for what is known to be small. Raises `OSError`."""
+    return data if isinstance(data, bytes) else b"".join(portions(data))
+
+
+def sha256(data: Data) -> bytes:
+    """Return the hash of all of it. Raises `OSError`."""
+    hashed = hashlib.sha256()
+    for part in portions(data):
+        hashed.update(part)
+    return hashed.digest()
+
+
+def fill(data: Data) -> bytearray:
+    """Return all of it, to be changed, in memory once. Raises `OSError`."""
+    if isinstance(data, bytes):
+        return bytearray(data)
+    filled = bytearray(len(data))
+    at = 0
+    with memoryview(filled) as view:
+        for part in portions(data):
+            view[at : at + len(part)] = part
+            at += len(part)
+    return filled
