@@ -41,7 +41,7 @@ from fogbank.nodes.home import Home
 from fogbank.nodes.user import User, open_user
 from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.job.client_session import TaskResult
-from fogbank.relay.job.messages import SERVICE
+from fogbank.relay.job.kinds import SERVICE
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wat import module_from_file

@@ -19,12 +19,13 @@ import trio
 
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
+from fogbank.relay.job.client_tasks import ClientTasks
 from fogbank.relay.job.errors import JobError, JobInterrupted, Progress
 from fogbank.relay.job.frames import portions
 from fogbank.relay.job.limits import Patience
 from fogbank.relay.job.messages import Offer, Refused, TaskState
 from fogbank.relay.messages_shell import Stream
-from fogbank.sandbox.data import PORTION
+from fogbank.sandbox.data import PORTION, MemorySink, Sinks
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 
@@ -45,26 +46,31 @@ async def run_task(
     task: Task,
     on_state: OnState | None = None,
     patience: Patience | None = None,
+    sinks: Sinks = MemorySink,
 ) -> TaskResult:
     """Run one task of `module` at the other end of `stream`, and close the stream.
 
     `module` may be a runtime that the worker holds. Raises `JobRefused` or `JobInterrupted`.
     Cancelling ends the task at the worker.
     """
-    async with open_job_session(stream, module, patience) as job:
+    async with open_job_session(stream, module, patience, sinks) as job:
         return await job.run(task, on_state)
 
 
 @asynccontextmanager
 async def open_job_session(
-    stream: Stream, module: bytes | RuntimeId, patience: Patience | None = None
+    stream: Stream,
+    module: bytes | RuntimeId,
+    patience: Patience | None = None,
+    sinks: Sinks = MemorySink,
 ) -> AsyncIterator[JobSession]:
     """Hand `module`, or the name of a runtime, to the worker at the other end, for several tasks.
 
     Tasks may be run at once, up to what the worker offers; it runs them in order. When the block is
-    left the stream is closed, and what still runs is ended. Raises `JobRefused`, `JobInterrupted`.
+    left the stream is closed, and what still runs is ended. `sinks` makes what keeps outputs.
+    Raises `JobRefused`, `JobInterrupted`.
     """
-    job = JobSession(stream, patience or Patience())
+    job = JobSession(stream, patience or Patience(), sinks)
     failure: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -98,9 +104,9 @@ class _Answer:
 class JobSession:
     """A module at a worker; `run` runs tasks of it."""
 
-    def __init__(self, stream: Stream, patience: Patience) -> None:
+    def __init__(self, stream: Stream, patience: Patience, sinks: Sinks = MemorySink) -> None:
         self._stream = stream
-        self._session = ClientSession(patience, trio.current_time())
+        self._session = ClientSession(patience, trio.current_time(), ClientTasks(sinks=sinks))
         self._answers: dict[int, _Answer] = {}
         self._why: str | None = None
         self._fault: Exception | None = None

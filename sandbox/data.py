@@ -29,7 +29,7 @@ class Stored(Protocol):
 Data: TypeAlias = bytes | Stored
 
 
-class NoRoom(Exception):
+class NoRoom(OSError):
     """There is no room to keep what arrives: free some, or send less."""
 
 
@@ -43,7 +43,7 @@ class Sink(Protocol):
         """Return all that was written, once."""
 
 
-Keep: TypeAlias = Callable[[], Sink]
+Sinks: TypeAlias = Callable[[], Sink]
 """Makes a sink for what arrives next."""
 
 

@@ -19,7 +19,7 @@ from functools import partial
 import trio
 
 from fogbank.sandbox import wire
-from fogbank.sandbox.data import Keep, MemorySink
+from fogbank.sandbox.data import MemorySink, Sinks
 from fogbank.sandbox.forks_shell import Process, ProcessDied
 from fogbank.sandbox.jail import JailReport, SandboxUnavailable
 from fogbank.sandbox.limits import MODULE_SIZE, SandboxConfig
@@ -51,11 +51,11 @@ _START_SECONDS = 30.0
 
 @asynccontextmanager
 async def open_sandbox(
-    config: SandboxConfig, store: RuntimeStore | None = None, keep: Keep = MemorySink
+    config: SandboxConfig, store: RuntimeStore | None = None, sinks: Sinks = MemorySink
 ) -> AsyncIterator["Sandbox"]:
     """Start a sandbox, and end it with everything in it when the block is left.
 
-    `store` has the runtimes that jobs may name. `keep` keeps large outputs; if not given, memory.
+    `store` has the runtimes that jobs may name. `sinks` makes what keeps large outputs.
 
     Raises `SandboxUnavailable` where a mandatory layer of the jail cannot be had, and `LimitError`
     if the configuration makes no sense.
@@ -67,7 +67,7 @@ async def open_sandbox(
         jobs = Stock(starter, Control.JOB, config.spares)
         compilers = Stock(starter, Control.COMPILE, min(config.spares, 1))
         runtimes = None if store is None else Runtimes(store, config, starter)
-        sandbox = Sandbox(config, report, (jobs, compilers), runtimes, keep)
+        sandbox = Sandbox(config, report, (jobs, compilers), runtimes, sinks)
         try:
             await jobs.fill()
             await compilers.fill()
@@ -89,9 +89,9 @@ class Sandbox:
         report: JailReport,
         stocks: tuple[Stock, Stock],
         runtimes: Runtimes | None,
-        keep: Keep = MemorySink,
+        sinks: Sinks = MemorySink,
     ) -> None:
-        self._keep = keep
+        self._sinks = sinks
         self.report = report
         self.config = config
         self._jobs, self._compilers = stocks
@@ -133,10 +133,10 @@ class Sandbox:
         if runtime.forked is None:
             return self._runner((Frame.ARTIFACT, runtime.code))
         adapt = partial(script_task, runtime.spec)
-        return Job(self.config, runtime.forked, None, self._keep, adapt)
+        return Job(self.config, runtime.forked, None, self._sinks, adapt)
 
     def _runner(self, module: tuple[Frame, bytes]) -> "Job":
-        return Job(self.config, self._jobs, module, self._keep)
+        return Job(self.config, self._jobs, module, self._sinks)
 
     async def _quick(self, program: bytes) -> "Job | None":
         """Have a small module compiled by the process that is to run it.
@@ -194,13 +194,13 @@ class Job:
         config: SandboxConfig,
         stock: Stock,
         module: tuple[Frame, bytes] | None,
-        keep: Keep = MemorySink,
+        sinks: Sinks = MemorySink,
         adapt: Callable[[Task], Task] = lambda task: task,
     ) -> None:
         self._config = config
         self._stock = stock
         self._module = module
-        self._keep = keep
+        self._sinks = sinks
         self._adapt = adapt
         self._process: Process | None = None
         self._leaving: Process | None = None
@@ -224,7 +224,7 @@ class Job:
             if self._process is None:
                 return Result(Outcome.HOST_FAILURE, reason="the job has no process")
             adapted = self._adapt(task)
-            watch = Watch(self._config, self._process, adapted, supply or Supply(), self._keep)
+            watch = Watch(self._config, self._process, adapted, supply or Supply(), self._sinks)
             try:
                 return replace(await watch.run(), seconds=watch.seconds)
             finally:

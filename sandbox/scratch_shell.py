@@ -66,7 +66,7 @@ class Scratch:
 
     def __init__(self, folder: Path) -> None:
         """Use `folder`, which is made when it is first needed, and should be on a disk."""
-        self._folder = folder
+        self.folder = folder
 
     def sink(self) -> "Spool":
         """Return a sink that keeps little in memory, and what is more in a file without a name."""
@@ -74,13 +74,13 @@ class Scratch:
 
     def file(self) -> int:
         """Return the descriptor of a new file without a name. Raises `OSError`."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             flags = os.O_TMPFILE | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC
-            return os.open(self._folder, flags, 0o600)
+            return os.open(self.folder, flags, 0o600)
         except OSError:
             # Not every file system has files without names.
-            descriptor, name = tempfile.mkstemp(dir=self._folder)
+            descriptor, name = tempfile.mkstemp(dir=self.folder)
             Path(name).unlink()
             return descriptor
 
@@ -105,7 +105,8 @@ class Spool:
                 self._head.clear()
             self._file.append(part)
         except OSError as error:
-            raise NoRoom(f"nothing can be kept on the disk: {error.strerror or error}") from error
+            reason = error.strerror or error
+            raise NoRoom(f"nothing can be kept in {self._scratch.folder}: {reason}") from error
 
     def done(self) -> Data:
         """Return all that was written, once."""

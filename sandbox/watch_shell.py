@@ -10,7 +10,7 @@ from dataclasses import replace
 import trio
 
 from fogbank.sandbox import wire
-from fogbank.sandbox.data import Keep, NoRoom, Sink, whole
+from fogbank.sandbox.data import Sink, Sinks, whole
 from fogbank.sandbox.floor import SpeedFloor
 from fogbank.sandbox.forks_shell import Process, ProcessDied
 from fogbank.sandbox.limits import SandboxConfig
@@ -26,10 +26,13 @@ _WORDS_PER_SECOND = 20
 
 
 class Watch:
-    """Runs `task` in `process`, with the fuel that `supply` grants; `keep` keeps large outputs."""
+    """Runs `task` in `process`, with the fuel that `supply` grants.
+
+    `sinks` makes what keeps large outputs.
+    """
 
     def __init__(
-        self, config: SandboxConfig, process: Process, task: Task, supply: Supply, keep: Keep
+        self, config: SandboxConfig, process: Process, task: Task, supply: Supply, sinks: Sinks
     ) -> None:
         self.has_answered = False
         """Whether the process did what it was to do, and may be given the next task."""
@@ -37,7 +40,7 @@ class Watch:
         self._process = process
         self._task = task
         self._supply = supply
-        self._keep = keep
+        self._sinks = sinks
         self._wanted = wire.portions_of(task)
         self._written: dict[int, Sink] = {}
         self._output_left = task.limits.output
@@ -70,7 +73,7 @@ class Watch:
             return Result(
                 Outcome.HOST_FAILURE, reason=f"the task's process answered with nonsense: {error}"
             )
-        except (NoRoom, OSError) as error:
+        except OSError as error:
             reason = f"the worker could not keep the task's input or output: {error}"
             return Result(Outcome.HOST_FAILURE, reason=reason)
 
@@ -106,7 +109,7 @@ class Watch:
         if self._output_left < 0:
             raise WireError("more output than the task's limit")
         if stream not in self._written:
-            self._written[stream] = self._keep()
+            self._written[stream] = self._sinks()
         self._written[stream].write(part)
 
     def _answer(self, body: bytes) -> Result:

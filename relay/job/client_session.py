@@ -218,7 +218,10 @@ class ClientSession:
     # What the worker says.
 
     def receive(self, data: bytes | bytearray, now: float) -> list[ClientEvent]:
-        """Take in what the worker sent; raise `ProtocolError` if it may not be."""
+        """Take in what the worker sent; raise `ProtocolError` if it may not be.
+
+        Raises `NoRoom` if an output cannot be kept.
+        """
         events: list[ClientEvent] = []
         whole = 0
         for message, blobs in self._frames.feed(data):

@@ -18,7 +18,7 @@ from fogbank.relay.job.kinds import State
 from fogbank.relay.job.messages import Cancel, Offer, ResultHead, TaskHead, TaskState
 from fogbank.relay.job.pending import Pending, require, unwanted
 from fogbank.relay.keys import X25519Key
-from fogbank.sandbox.data import Data
+from fogbank.sandbox.data import Data, MemorySink, Sinks
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import Outcome
 
@@ -84,10 +84,19 @@ class ClientTasks:
     """See above. `keep` is None for a session that ends with its stream.
 
     `last_id`: the highest id that was given to a task of the session, by an earlier client.
+    `sinks` makes what keeps outputs.
     """
 
-    def __init__(self, keep: Keep | None = None, last_id: int = 0, *, begun: bool = False) -> None:
+    def __init__(
+        self,
+        keep: Keep | None = None,
+        last_id: int = 0,
+        *,
+        begun: bool = False,
+        sinks: Sinks = MemorySink,
+    ) -> None:
         self.keep = keep
+        self._sinks = sinks
         self.pending: dict[int, Pending] = {}
         self.begun = begun
         """Whether the worker may hold the session by now."""
@@ -162,14 +171,14 @@ class ClientTasks:
         pending = self._find(message.task, "the result of a task that is not there")
         pending.admit_result(message)
         if message.sealed is None:
-            return Blobs(message.attachments) if pending.is_wanted else None
+            return Blobs(message.attachments, self._sinks) if pending.is_wanted else None
         if self.keep is None:
             raise ProtocolError("in a job's session: a seal that was not asked for")
         if not pending.is_wanted:
             return None
         opening = self._opened.get(message.task)
         if opening is None or not message.sealed.offset:
-            opening = Opening(self.keep.secret, message.stdout, message.stderr)
+            opening = Opening(self.keep.secret, message.stdout, message.stderr, self._sinks)
             self._opened[message.task] = opening
         fits = opening.fits(message.stdout, message.stderr, message.sealed.offset)
         require(fits, "a sealed output that goes on elsewhere")
@@ -178,7 +187,12 @@ class ClientTasks:
     def take_result(
         self, message: ResultHead, blobs: Blobs | None
     ) -> tuple[list[TaskDone], list[Said]]:
-        """Take in a result that is whole; return what the worker is told."""
+        """Take in a result that is whole; return what the worker is told.
+
+        Raises `NoRoom` if its output could not be kept: the task is as unanswered as before.
+        """
+        if blobs is not None and blobs.lost is not None:
+            raise blobs.lost
         task = message.task
         pending = self.pending.pop(task)
         self._opened.pop(task, None)

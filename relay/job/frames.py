@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.kinds import MESSAGE_SIZE
 from fogbank.sandbox import data as stored
-from fogbank.sandbox.data import Data, Keep, MemorySink, NoRoom, Sink
+from fogbank.sandbox.data import Data, MemorySink, NoRoom, Sink, Sinks
 
 _LENGTH: Final = 4
 
@@ -34,18 +34,18 @@ M = TypeVar("M", bound=Message)
 
 
 class Blobs:
-    """Keeps attachments as they arrive, in sinks that `keep` makes.
+    """Keeps attachments as they arrive, in what `sinks` makes.
 
     `hashed`: and the SHA-256 of all in a row. Where there is no room for them (`lost` says why),
     what arrives is discarded.
     """
 
     def __init__(
-        self, lengths: Sequence[int], keep: Keep = MemorySink, *, hashed: bool = False
+        self, lengths: Sequence[int], sinks: Sinks = MemorySink, *, hashed: bool = False
     ) -> None:
         self.lost: NoRoom | None = None
         self._lengths = tuple(lengths)
-        self._keep = keep
+        self._sinks = sinks
         self._whole: list[Data] = []
         self._sink: Sink | None = None
         self._left = 0
@@ -87,7 +87,7 @@ class Blobs:
         while self._sink is None and len(done) < len(self._lengths):
             self._left = self._lengths[len(done)]
             if self._left:
-                self._sink = self._keep()
+                self._sink = self._sinks()
             else:
                 done.append(b"")
 

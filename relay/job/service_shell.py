@@ -22,7 +22,7 @@ from fogbank.relay.job.work import Attest
 from fogbank.relay.job.worker_session import WorkerSession
 from fogbank.relay.job.workplace_shell import Runner, Workplace
 from fogbank.relay.messages_shell import Stream
-from fogbank.sandbox.data import PORTION, Data
+from fogbank.sandbox.data import PORTION, Data, MemorySink, Sinks
 from fogbank.sandbox.limits import MODULE_SIZE, Limits
 
 LINGER_SECONDS: Final = 10.0
@@ -35,7 +35,7 @@ class JobService:
     `engine` names the engine class, `ceilings` the most that a task may ask for. Each place should
     be one that the runner has too. `runtimes` gives the digests of those that it holds just then.
     `floor` is what the runner ends a task for that is slower, fuel per second of CPU time. `attest`
-    signs what tasks come to.
+    signs what tasks come to. `sinks` makes what keeps the inputs of tasks.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class JobService:
         floor: int = 0,
         *,
         attest: Attest | None = None,
+        sinks: Sinks = MemorySink,
     ) -> None:
         self.runner = runner
         self.attest = attest
@@ -58,6 +59,7 @@ class JobService:
         self._ceilings = ceilings
         self._runtimes = runtimes
         self._floor = floor
+        self.sinks = sinks
         self._sessions = 0
 
     @property
@@ -93,7 +95,7 @@ class _Connection:
         self._limits = service.limits
         now = trio.current_time()
         self._session = WorkerSession(
-            service.offer(), self._limits, service.budget, now, service.attest
+            service.offer(), self._limits, service.budget, now, service.attest, service.sinks
         )
         self._workplace = Workplace(
             service.runner, service.places, self._session.work, self._flush, self._set_deadline

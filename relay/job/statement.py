@@ -54,7 +54,7 @@ def statement(program: bytes, task: Task, engine: str, ended: Ended) -> Statemen
 
 def program_digest(program: bytes | RuntimeId) -> bytes:
     """Return the digest by which a module or runtime is named."""
-    return program.digest if isinstance(program, RuntimeId) else _sha256(program)
+    return program.digest if isinstance(program, RuntimeId) else sha256(program)
 
 
 def input_digest(task: Task) -> bytes:

@@ -249,6 +249,11 @@ class Work:
         self._waiting.append(entry)
         return [TaskArrived()]
 
+    def lose_task(self, message: TaskHead) -> None:
+        """Refuse a task that was admitted, but whose input could not be kept."""
+        self._give_back_input(message.input_size)
+        self._refuse(message.id, Cause.BUSY, "the worker has no room for the input now")
+
     def require_sent(self, task: int) -> None:
         """Raise `ProtocolError` unless the client sent such a task."""
         require(0 < task <= self._last_id, "a word about a task that was never sent")
@@ -299,8 +304,11 @@ class Work:
         self._budget.give_back(size)
 
     def _release(self, entry: Entry) -> None:
-        self._input_size -= entry.input_size
-        self.give_back(entry.input_size + TASK_OVERHEAD)
+        self._give_back_input(entry.input_size)
+
+    def _give_back_input(self, size: int) -> None:
+        self._input_size -= size
+        self.give_back(size + TASK_OVERHEAD)
 
     def _release_running(self, now: float) -> Entry | None:
         entry, self._running = self._running, None

@@ -31,7 +31,7 @@ from fogbank.relay.job.messages import (
     TaskHead,
 )
 from fogbank.relay.job.work import Attest, ModuleArrived, Work, WorkerEvent, require
-from fogbank.sandbox.data import Data, whole
+from fogbank.sandbox.data import Data, MemorySink, Sinks, whole
 from fogbank.sandbox.outcome import Outcome, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 
@@ -55,7 +55,10 @@ _OF_PLACE: Final = {
 
 
 class WorkerSession:
-    """The state machine of one stream; `budget` is shared by all sessions of a worker."""
+    """The state machine of one stream; `budget` is shared by all sessions of a worker.
+
+    `sinks` makes what keeps the inputs of tasks.
+    """
 
     def __init__(
         self,
@@ -64,8 +67,10 @@ class WorkerSession:
         budget: Budget,
         now: float,
         attest: Attest | None = None,
+        sinks: Sinks = MemorySink,
     ) -> None:
         self.work = Work(offer, budget, self._say, attest)
+        self._sinks = sinks
         self._offer = offer
         self._limits = limits
         self._frames: Frames[FromClient] = Frames(decode_from_client, self._admit)
@@ -154,7 +159,8 @@ class WorkerSession:
                 return self._admit_module(message)
             case TaskHead():
                 require(work.module is not None, "a task without a module")
-                return Blobs(message.attachments) if work.admit_task(message) else None
+                taken = work.admit_task(message)
+                return Blobs(message.attachments, self._sinks) if taken else None
             case Cancel() | Grant():
                 work.require_sent(message.task)
             case Pad():
@@ -177,6 +183,8 @@ class WorkerSession:
             case ModuleHead() if blobs is not None:
                 require(blobs.sha256 == message.sha256, "a module with another hash")
                 return self._begin(whole(blobs.take()[0]))
+            case TaskHead() if blobs is not None and blobs.lost is not None:
+                self.work.lose_task(message)
             case TaskHead() if blobs is not None:
                 return self.work.queue_task(message, blobs.take())
         return []
@@ -206,5 +214,5 @@ class WorkerSession:
             return Blobs(message.attachments, hashed=True)
         return None
 
-    def _say(self, message: Message, *attachments: bytes) -> None:
+    def _say(self, message: Message, *attachments: Data) -> None:
         self._out += [frame(message), *(part for part in attachments if part)]

@@ -17,6 +17,7 @@ from nacl.public import PrivateKey, SealedBox
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.frames import Blobs
 from fogbank.relay.job.held.sealing import CHUNK, CHUNK_OVERHEAD, HEAD_SIZE
+from fogbank.sandbox.data import MemorySink, Sinks
 
 _KEY_BOX: Final = 80
 
@@ -27,8 +28,8 @@ class Opening(Blobs):
     `secret`: the X25519 key that it is sealed to. Nothing is kept that does not open.
     """
 
-    def __init__(self, secret: bytes, stdout: int, stderr: int) -> None:
-        super().__init__((stdout, stderr))
+    def __init__(self, secret: bytes, stdout: int, stderr: int, sinks: Sinks = MemorySink) -> None:
+        super().__init__((stdout, stderr), sinks)
         self.offset = 0
         """Sealed bytes that came so far."""
         self._secret = secret

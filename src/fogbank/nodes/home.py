@@ -195,6 +195,11 @@ class Home:
         return self.folder / "runtimes"
 
     @property
+    def scratch_folder(self) -> Path:
+        """Where large data lies while it is needed, in files without a name."""
+        return self.folder / "scratch"
+
+    @property
     def status_file(self) -> Path:
         """What the node last told of itself."""
         return self.folder / "status.json"

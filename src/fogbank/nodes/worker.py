@@ -42,6 +42,7 @@ from fogbank.sandbox.jail import JailReport
 from fogbank.sandbox.limits import Limits, SandboxConfig
 from fogbank.sandbox.pool_shell import open_sandbox
 from fogbank.sandbox.runtimes.store_shell import RuntimeStore
+from fogbank.sandbox.scratch_shell import Scratch
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ async def run_worker(home: Home, *, eof: bool, fetch_runtimes: bool = False) -> 
         floor=settings.floor,
     )
     store = RuntimeStore(home.runtimes_folder)
-    async with open_sandbox(config, store) as sandbox:
+    scratch = Scratch(home.scratch_folder)
+    async with open_sandbox(config, store, scratch.sink) as sandbox:
         _log_jail(sandbox.report)
         worker = WorkerNode(home, sandbox, engine_class(), store=store)
         worker.fetches_runtimes, worker.warm = fetch_runtimes, sandbox.warm
@@ -118,6 +120,7 @@ class WorkerNode:
             self._runtimes.now,
             settings.floor,
             attest=self._attest,
+            sinks=Scratch(home.scratch_folder).sink,
         )
         """What its circuits end in."""
         config = NodeConfig(
