@@ -17,12 +17,12 @@ from typing import Final, Protocol
 import trio
 
 from fogbank.client.chance import Chooser
-from fogbank.client.errors import ClientError
+from fogbank.client.errors import ClientError, NoQuorum
 from fogbank.client.job_shell import JobSession, OnState, open_job_session
 from fogbank.client.lines_shell import Lines, Reach
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.scheduler import Scheduler
-from fogbank.client.scheduling.tasks import ArrayTask, TaskEnd
+from fogbank.client.scheduling.tasks import Answer, ArrayTask, TaskEnd
 from fogbank.client.scheduling.verdicts import judge
 from fogbank.client.scheduling.words import (
     Action,
@@ -33,7 +33,9 @@ from fogbank.client.scheduling.words import (
     Open,
     Run,
     Terms,
+    Verdict,
 )
+from fogbank.client.verification.words import Inspection, Verification
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.kinds import State
@@ -63,15 +65,6 @@ class Sink(Protocol):
         """Take one; the next waits until this returns."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What an attempt came to."""
-
-    value: TaskResult | Exception
-    worker: str = ""
-    seconds: float = 0.0
-
-
 @dataclass(slots=True, eq=False)
 class _Lane:
     """A session that is opened, or open."""
@@ -84,7 +77,10 @@ class _Lane:
 
 
 class Array:
-    """The tasks of one program at work. Times are the trio clock's; `expires` too."""
+    """The tasks of one program at work. Times are the trio clock's; `expires` too.
+
+    With `verification` a task may have several answers, which count only if they hold (spec/12).
+    """
 
     def __init__(
         self,
@@ -96,6 +92,7 @@ class Array:
         *,
         limits: ArrayLimits | None = None,
         expires: float = math.inf,
+        verification: Verification | None = None,
     ) -> None:
         self._lines = Lines(reach)
         self._reach = reach
@@ -103,7 +100,10 @@ class Array:
         self._source = source
         self._sink = sink
         self._limits = limits or ArrayLimits()
-        self._scheduler = Scheduler(self._limits, chooser, trio.current_time(), expires)
+        self._inspector = None if verification is None else verification.inspector
+        replicas = None if verification is None else verification.replicas
+        now = trio.current_time()
+        self._scheduler = Scheduler(self._limits, chooser, now, expires, replicas)
         self._tasks: dict[int, ArrayTask] = {}
         self._held = 0
         self._lanes: dict[int, _Lane] = {}
@@ -203,8 +203,8 @@ class Array:
                 self._start(self._lanes[number], attempt, self._tasks[task].task)
             case Cancel(attempt):
                 self._attempts.pop(attempt, trio.CancelScope()).cancel()
-            case Finish(task, ending, answer):
-                self._finish(task, ending, answer)
+            case Finish():
+                self._finish(action)
 
     def _start(self, lane: _Lane, attempt: int, task: Task) -> None:
         if lane.nursery is None or lane.job is None:
@@ -212,17 +212,14 @@ class Array:
         scope = self._attempts[attempt] = trio.CancelScope()
         lane.nursery.start_soon(self._attempt, lane, lane.job, attempt, task, scope)
 
-    def _finish(self, number: int, ending: Ending, answer: object) -> None:
-        each = self._tasks.pop(number)
+    def _finish(self, end: Finish) -> None:
+        each = self._tasks.pop(end.task)
         self._held -= each.size
-        value = answer.value if isinstance(answer, _Answer) else None
-        result = value if isinstance(value, TaskResult) else None
-        error = value if isinstance(value, Exception) else None
-        worker, seconds = (
-            (answer.worker, answer.seconds) if isinstance(answer, _Answer) else ("", 0.0)
-        )
+        answer = end.answer if isinstance(end.answer, Answer) else Answer(None)
+        result, error = _outcome_of(end, answer.value)
         self._undelivered += _size_of(result)
-        self._ends.append(TaskEnd(number, each.task, ending, result, error, worker, seconds))
+        who = answer.worker, answer.seconds, end.replies, end.wrong
+        self._ends.append(TaskEnd(end.task, each.task, end.ending, result, error, *who))
 
     # Lanes and attempts.
 
@@ -236,7 +233,7 @@ class Array:
                     async with open_job_session(stream, self._program) as job:
                         await self._keep(number, lane, job)
         except (RelayError, ClientError) as error:
-            answer = _Answer(error, lane.name)
+            answer = Answer(error, lane.name)
             self._scheduler.lane_failed(number, judge(error), answer, trio.current_time())
             self._act()
 
@@ -263,15 +260,34 @@ class Array:
         try:
             with scope:
                 value = await _run(job, task, on_state)
+                seconds = trio.current_time() - began
+                found = await self._inspect(lane, job, attempt, task, value)
                 while self._undelivered >= UNDELIVERED:
                     await self._changed.wait()
                 # From here on nothing waits: it is counted if and only if it was not cancelled.
-                now = trio.current_time()
-                answer = _Answer(value, lane.name, now - began)
-                self._scheduler.answered(attempt, judge(value), answer, now)
+                answer = Answer(found.answer, lane.name, seconds, found.checked)
+                self._scheduler.answered(attempt, found.verdict, answer, trio.current_time())
                 self._act()
         finally:
             self._attempts.pop(attempt, None)
+
+    async def _inspect(
+        self,
+        lane: _Lane,
+        job: JobSession,
+        attempt: int,
+        task: Task,
+        value: TaskResult | Exception,
+    ) -> Inspection:
+        """Find out what an answer is worth; while that takes time the lane goes on."""
+        verdict, inspector = judge(value), self._inspector
+        if inspector is None or isinstance(value, Exception) or verdict is not Verdict.ANSWERED:
+            return Inspection(verdict, value)
+        if inspector.takes_time:
+            self._scheduler.verifying(attempt, trio.current_time())
+            self._act()
+        engine = "" if job.offer is None else job.offer.engine
+        return await inspector.inspect(lane.worker, engine, task, value)
 
 
 async def _run(job: JobSession, task: Task, on_state: OnState) -> TaskResult | Exception:
@@ -279,6 +295,22 @@ async def _run(job: JobSession, task: Task, on_state: OnState) -> TaskResult | E
         return await job.run(task, on_state)
     except RelayError as error:
         return error
+
+
+def _outcome_of(end: Finish, value: object) -> tuple[TaskResult | None, Exception | None]:
+    """Return a task's result, or the error in its place; an answer that is not believed is none."""
+    if end.ending is Ending.DONE and isinstance(value, TaskResult):
+        return value, None
+    if end.ending is Ending.DISPUTED or end.replies:
+        return None, NoQuorum(
+            f"Too few workers gave the same answer ({len(end.replies)} gave one): none is believed."
+            " Ask more of them with --retries, or run the task again."
+        )
+    return (value, None) if isinstance(value, TaskResult) else (None, _error_in(value))
+
+
+def _error_in(value: object) -> Exception | None:
+    return value if isinstance(value, Exception) else None
 
 
 def _size_of(result: TaskResult | None) -> int:

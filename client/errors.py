@@ -21,3 +21,11 @@ class RuntimeUnavailable(ClientError):
 
 class CircuitUnavailable(ClientError):
     """No circuit could be built within the budget; try again, or see the reasons given."""
+
+
+class AnswerRefused(ClientError):
+    """A worker's answer does not count: it is not attested as it should be, or judged wrong."""
+
+
+class NoQuorum(ClientError):
+    """Too few workers gave the same answer, so none is believed; the message says how many did."""

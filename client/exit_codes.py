@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from fogbank.client.errors import ClientError
+from fogbank.client.errors import AnswerRefused, ClientError, NoQuorum
 from fogbank.client.scheduling.tasks import TaskEnd
 from fogbank.client.scheduling.words import Ending as TaskEnding
 from fogbank.relay.errors import RelayError
@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     TIMEOUT = 124
     FAILED = 125
     REFUSED = 126
+    NO_QUORUM = 127
     CANCELLED = 130
 
 
@@ -50,6 +51,8 @@ def ending_of_error(error: RelayError | ClientError | ModuleRefused) -> Ending:
     if isinstance(error, ModuleRefused):
         return ending_of(error.outcome, reason=error.reason)
     code = ExitCode.REFUSED if isinstance(error, JobRefused) else ExitCode.FAILED
+    if isinstance(error, NoQuorum | AnswerRefused):
+        code = ExitCode.NO_QUORUM
     return Ending(code, str(error))
 
 

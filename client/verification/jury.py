@@ -1,6 +1,6 @@
 """When several workers' answers make a task's answer, and who was wrong (spec/12 §2, §4). Pure.
 
-    judgement = judge(answers, Rule(replicas=3, quorum=2, most=8))
+    finding = judge(answers, Rule(replicas=3, quorum=2, most=8))
 
 Asked anew with each answer that comes; what it says depends on nothing else.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 
+from fogbank.client.scheduling.words import Kind
 from fogbank.client.verification.words import Checked
 from fogbank.relay.keys import NodeId
 
@@ -47,16 +47,8 @@ class Rule:
         return max(self.quorum, 2) if self.judges and not answer.judged else self.quorum
 
 
-class Kind(Enum):
-    """What the answers come to."""
-
-    ENOUGH = auto()
-    MORE = auto()
-    DISPUTED = auto()
-
-
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Finding:
     """What the answers come to.
 
     ENOUGH: `agreed` gave the answer, the first's is taken; `wrong` are proven to have been wrong.
@@ -69,7 +61,7 @@ class Judgement:
     wrong: tuple[NodeId, ...] = ()
 
 
-def judge(answers: Sequence[tuple[NodeId, Checked]], rule: Rule) -> Judgement:
+def judge(answers: Sequence[tuple[NodeId, Checked]], rule: Rule) -> Finding:
     """Say what the answers of different workers come to, which are in the order of their coming."""
     groups: dict[tuple[bytes, ...], list[tuple[NodeId, Checked]]] = {}
     for worker, answer in answers:
@@ -79,11 +71,11 @@ def judge(answers: Sequence[tuple[NodeId, Checked]], rule: Rule) -> Judgement:
         lacks = rule.needed(group[0][1]) - len(group)
         if lacks <= 0:
             agreed = tuple(worker for worker, _ in group)
-            return Judgement(Kind.ENOUGH, 0, agreed, _wrong(answers, group[0][1]))
+            return Finding(Kind.ENOUGH, 0, agreed, _wrong(answers, group[0][1]))
         missing = min(missing, lacks)
     if len(answers) + missing > rule.most:
-        return Judgement(Kind.DISPUTED)
-    return Judgement(Kind.MORE, missing)
+        return Finding(Kind.DISPUTED)
+    return Finding(Kind.MORE, missing)
 
 
 def _wrong(answers: Sequence[tuple[NodeId, Checked]], right: Checked) -> tuple[NodeId, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from fogbank.client.scheduling.words import Verdict
+from fogbank.client.scheduling.words import Replicas, Verdict
 from fogbank.relay.job.attestation import Leaf, Proof
 from fogbank.relay.job.client_tasks import TaskResult
 from fogbank.relay.job.statement import read_leaf
@@ -56,6 +56,14 @@ class Inspector(Protocol):
         self, worker: NodeId, engine: str, task: Task, result: TaskResult
     ) -> Inspection:
         """Say what an answer is worth that `worker` gave, whose offer named the class `engine`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How an array's answers are verified: who answers each task, and what each answer is worth."""
+
+    replicas: Replicas
+    inspector: Inspector
 
 
 def engine_of(proof: Proof) -> str:

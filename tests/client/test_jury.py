@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fogbank.client.verification.jury import Judgement, Kind, Rule, judge
+from fogbank.client.scheduling.words import Kind
+from fogbank.client.verification.jury import Finding, Rule, judge
 from fogbank.client.verification.words import Checked
 from fogbank.relay.keys import NodeId
 from fogbank.sandbox.outcome import Outcome
@@ -68,7 +69,7 @@ def test_what_is_accepted_was_given_by_a_quorum_of_workers(rule: Rule, course: l
     elif judgement.kind is Kind.MORE:
         assert 1 <= judgement.more <= rule.most - len(given)
     else:
-        assert judgement == Judgement(Kind.DISPUTED)
+        assert judgement == Finding(Kind.DISPUTED)
         commonest = max((list(said.values()).count(each) for each in said.values()), default=0)
         needed = max(rule.quorum, 2) if rule.judges else rule.quorum
         assert commonest + rule.most - len(given) < needed
@@ -114,7 +115,7 @@ def test_a_quorum_that_colludes_wins_and_one_more_vote_stops_it() -> None:
         lied = judge(answers(*course), Rule(3, 2, 8))
         assert dict(answers(*course))[lied.agreed[0]].result == LIE
         careful = judge(answers(*course), Rule(3, 3, 8))
-        assert careful == Judgement(Kind.MORE, more=1)
+        assert careful == Finding(Kind.MORE, more=1)
         # The next worker may be the third that colludes, or honest: only honest ones are left.
         decided = judge(answers(*course, 0, 0), Rule(3, 3, 8))
         assert decided.kind is Kind.ENOUGH
@@ -123,21 +124,21 @@ def test_a_quorum_that_colludes_wins_and_one_more_vote_stops_it() -> None:
 
 
 def test_a_quorum_is_enough_before_all_have_answered() -> None:
-    assert judge(answers(0), Rule(3, 2, 8)) == Judgement(Kind.MORE, more=1)
+    assert judge(answers(0), Rule(3, 2, 8)) == Finding(Kind.MORE, more=1)
     assert judge(answers(0, 0), Rule(3, 2, 8)).kind is Kind.ENOUGH
 
 
 def test_a_dispute_goes_to_more_workers_until_the_tries_end() -> None:
     rule = Rule(3, 2, 5)
-    assert judge(answers(0, 1, 2), rule) == Judgement(Kind.MORE, more=1)
-    assert judge(answers(0, 1, 2, 3), rule) == Judgement(Kind.MORE, more=1)
+    assert judge(answers(0, 1, 2), rule) == Finding(Kind.MORE, more=1)
+    assert judge(answers(0, 1, 2, 3), rule) == Finding(Kind.MORE, more=1)
     assert judge(answers(0, 1, 2, 3, 4), rule).kind is Kind.DISPUTED
     assert judge(answers(0, 1, 2, 3, 0), rule).kind is Kind.ENOUGH
     assert judge(answers(0, 1, 2), Rule(3, 3, 4)).kind is Kind.DISPUTED
 
 
 def test_fuel_and_each_output_count() -> None:
-    assert judge(answers(0, 2), Rule(3, 2, 8)) == Judgement(Kind.MORE, more=1)
+    assert judge(answers(0, 2), Rule(3, 2, 8)) == Finding(Kind.MORE, more=1)
     first, second, third = WITNESSES[:3]
     loud = replace(HONEST, stderr=b"warning")
     given = [(first.identity, first.checked(HONEST)), (second.identity, second.checked(loud))]
@@ -151,9 +152,7 @@ def test_of_a_shortage_the_outcome_alone_counts(outcome: Outcome) -> None:
     first, second = WITNESSES[:2]
     slow = replace(ended(outcome), fuel=1), replace(ended(outcome), fuel=2, stdout=b"so far")
     given = [(first.identity, first.checked(slow[0])), (second.identity, second.checked(slow[1]))]
-    assert judge(given, Rule(3, 2, 8)) == Judgement(
-        Kind.ENOUGH, 0, (first.identity, second.identity)
-    )
+    assert judge(given, Rule(3, 2, 8)) == Finding(Kind.ENOUGH, 0, (first.identity, second.identity))
 
 
 def test_engine_classes_are_not_compared() -> None:
@@ -162,7 +161,7 @@ def test_engine_classes_are_not_compared() -> None:
         (first.identity, first.checked(HONEST, "one class")),
         (second.identity, second.checked(HONEST, "another")),
     ]
-    assert judge(given, Rule(3, 2, 8)) == Judgement(Kind.MORE, more=1)
+    assert judge(given, Rule(3, 2, 8)) == Finding(Kind.MORE, more=1)
     given.append((third.identity, third.checked(LIE, "one class")))
     given.append((WITNESSES[3].identity, WITNESSES[3].checked(LIE, "one class")))
     assert judge(given, Rule(3, 2, 8)).wrong == (first.identity,)
@@ -174,7 +173,7 @@ def test_what_a_program_judged_right_is_enough_and_other_ends_need_two() -> None
     good = [(first.identity, first.checked(HONEST, judged=True))]
     assert judge(good, rule).kind is Kind.ENOUGH
     crash = [(first.identity, first.checked(ended(Outcome.TRAP)))]
-    assert judge(crash, rule) == Judgement(Kind.MORE, more=1)
+    assert judge(crash, rule) == Finding(Kind.MORE, more=1)
     assert judge([*crash, (second.identity, second.checked(ended(Outcome.TRAP)))], rule).agreed == (
         first.identity,
         second.identity,
