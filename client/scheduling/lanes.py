@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import chain
 
-from fogbank.client.scheduling.limits import ArrayLimits
+from fogbank.client.scheduling.depth import Depth
 from fogbank.client.scheduling.records import Attempt, Lane, Unfinished, Worker
 from fogbank.client.scheduling.words import Action, Cancel, Close, Open, Run, Terms
 from fogbank.client.scheduling.workers import Workers
@@ -20,10 +20,8 @@ class Lanes:
     Those that have room for a task are taken in turn by `next_with_room`.
     """
 
-    def __init__(
-        self, limits: ArrayLimits, workers: Workers, say: Callable[[Action], None]
-    ) -> None:
-        self._limits = limits
+    def __init__(self, depth: Depth, workers: Workers, say: Callable[[Action], None]) -> None:
+        self._depth = depth
         self._workers = workers
         self._say = say
         self._lanes: dict[int, Lane] = {}
@@ -58,7 +56,16 @@ class Lanes:
     @property
     def room(self) -> int:
         """How many more tasks they take now, those that were passed by left out."""
-        return sum(lane.room(self._limits) for lane in self._roomy.values())
+        return sum(self._depth.room(lane) for lane in self._roomy.values())
+
+    @property
+    def may_hold_more(self) -> bool:
+        """Whether some lane that is full by `Depth` has fewer tasks than its worker takes."""
+        return any(
+            lane.terms is not None and not lane.draining and len(lane.attempts) < lane.terms.tasks
+            for lane in self._lanes.values()
+            if lane.number not in self._passed
+        )
 
     def find(self, lane: int) -> Lane | None:
         """Return a lane, unless it is gone."""
@@ -108,7 +115,7 @@ class Lanes:
         """Return the lane whose turn it is to get a task, if one has room."""
         while self._roomy:
             lane = self._roomy.pop(next(iter(self._roomy)))
-            if lane.room(self._limits):
+            if self._depth.room(lane):
                 return lane
         return None
 
@@ -122,9 +129,11 @@ class Lanes:
         self._passed[lane.number] = lane
 
     def look_again(self) -> None:
-        """Have those that were passed by in turn again."""
-        self._roomy |= self._passed
+        """Have those that were passed by in turn again, and such that may hold more than before."""
         self._passed.clear()
+        for lane in self._lanes.values():
+            if self._depth.room(lane):
+                self._roomy.setdefault(lane.number, lane)
 
     def drain(self, lane: Lane) -> None:
         """Give one no more tasks."""
@@ -153,7 +162,7 @@ class Lanes:
             lane.head_since = now
         attempt = self._add(task, lane)
         self._out_of_turn(lane)
-        if lane.room(self._limits):
+        if self._depth.room(lane):
             self._roomy[lane.number] = lane
         self._say(Run(attempt.number, task.number, lane.number))
 

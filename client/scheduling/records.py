@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.words import Candidate, Reply, Terms
 
 
@@ -43,15 +42,6 @@ class Lane:
     attempts: list[Attempt] = field(default_factory=list)
     head_since: float = 0.0
     draining: bool = False
-
-    def room(self, limits: ArrayLimits) -> int:
-        """Return how many more tasks it takes now."""
-        if self.terms is None or self.draining:
-            return 0
-        depth, mean = 1, self.worker.mean
-        if mean is not None:
-            depth += int(min(limits.lookahead / max(mean, 1e-6), limits.depth))
-        return max(0, min(depth, limits.depth, self.terms.tasks) - len(self.attempts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ The shell tells it what happens, with the time, and then does what `actions` ret
 * `answered`: what became of a `Run`, unless a `Cancel` or `Close` ended it before;
 * `verifying`: its worker has answered, but what the answer is worth is told later;
 * `lost`: the worker of a resumed session does not know the attempt;
+* `hand_over`: all that waits is to be given away, since the client leaves;
 * `timer`: the time that `deadline` named has come.
 
 A *lane* is one session at a worker, which runs its tasks one after the other. Whatever goes wrong
@@ -23,7 +24,9 @@ from collections.abc import Iterable
 
 from fogbank.client.chance import Chooser
 from fogbank.client.scheduling.budget import Budget
+from fogbank.client.scheduling.depth import Depth
 from fogbank.client.scheduling.doubt import Doubt
+from fogbank.client.scheduling.handover import HandOver
 from fogbank.client.scheduling.lanes import Lanes
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.placing import Placing
@@ -50,11 +53,13 @@ class Scheduler:
         self._expires = expires
         self._actions: list[Action] = []
         self._workers = Workers(limits, chooser)
-        self._lanes = Lanes(limits, self._workers, self._say)
+        depth = Depth(limits)
+        self._lanes = Lanes(depth, self._workers, self._say)
         self._budget = Budget(limits, now)
         self._doubt = Doubt(limits.doubters)
         self._work = Work(limits, replicas, self._lanes, self._say)
         self._tail = Tail(limits, self._workers, self._lanes, self._work.apart)
+        self._handover = HandOver(limits, self._workers, self._lanes, self._work, depth)
         self._placing = Placing(
             limits,
             now,
@@ -80,7 +85,7 @@ class Scheduler:
         """Return when `timer` is to be called, if nothing happens before; infinity for never."""
         if self.is_over:
             return math.inf
-        times = [self._expires]
+        times = [self._expires, self._handover.deadline()]
         if self._work.waiting or self._work.closed or self._lanes.idle():
             times.append(self._look_at)
         return min(times)
@@ -107,6 +112,11 @@ class Scheduler:
     def lanes(self) -> int:
         """How many sessions are open."""
         return self._lanes.open
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether, all being handed over, there are tasks that no worker takes now."""
+        return self._handover.is_stuck
 
     # What happens.
 
@@ -213,6 +223,12 @@ class Scheduler:
         self._lanes.settle(lane)
         self._step(now)
 
+    def hand_over(self, now: float) -> None:
+        """Hear that the client leaves: workers are to get all tasks, and no copies are made."""
+        self._handover.begin()
+        self._tail.is_off = True
+        self._step(now)
+
     def timer(self, now: float) -> None:
         """Hear that the time has come that `deadline` named."""
         self._step(now)
@@ -281,6 +297,8 @@ class Scheduler:
         if now >= self._look_at:
             self._look(now)
         self._placing.open_more(now)
+        self._handover.step(now, runs=self._doubt.is_taken)
+        self._placing.fill(now)
         if self.is_over:
             for lane in tuple(self._lanes):
                 self._lanes.drop(lane)

@@ -33,6 +33,8 @@ class Tail:
         self._lanes = lanes
         self._apart = apart
         self._pace = Pace(())
+        self.is_off = False
+        """Whether workers are given whatever there is: there is no end then."""
         self.late = 0
         """How many attempts deserve a lane that is opened for a copy."""
 
@@ -44,13 +46,15 @@ class Tail:
 
     def is_too_slow(self, worker: Worker, waiting: int) -> bool:
         """Tell whether faster ones will have run all that waits before this one has run a task."""
-        if not self._lanes.attempts:
+        if self.is_off or not self._lanes.attempts:
             return False
         each = self._workers.expected(worker)
         return each is not None and each > self._pace.seconds(waiting, each / self._limits.faster)
 
     def copy(self, now: float) -> float:
         """Run copies of stragglers in idle lanes; return when to look again, in seconds."""
+        if self.is_off:
+            return TICKS[1]
         busy = self._lanes.busy()
         expected = self._workers.expected
         idle = self._lanes.idle()

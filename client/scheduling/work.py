@@ -57,6 +57,11 @@ class Work:
         return self._replicas is not None
 
     @property
+    def unended(self) -> int:
+        """How many tasks have not ended."""
+        return len(self._tasks)
+
+    @property
     def is_over(self) -> bool:
         """Whether every task has ended, and no more will come."""
         return self.closed and not self._tasks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -230,6 +231,48 @@ def test_a_task_in_two_held_sessions_ends_with_the_first_answer() -> None:
     model.check()
 
 
+def handed_over(count: int, workers: int, terms: Terms) -> Model:
+    """An array whose client leaves at once, until all is placed that can be."""
+    model = started(count, workers, limits=replace(LIMITS, concurrent=8))
+    model.scheduler.hand_over(0.0)
+    model.act()
+    model.opened(min(model.opening), terms)
+    model.scheduler.began(model.running()[0], model.now)
+    model.act()
+    for _ in range(1000):
+        if model.opening:
+            model.opened(min(model.opening), terms)
+        elif len(model.attempts) == count or model.scheduler.is_stuck:
+            break
+        else:
+            assert model.wait()
+    return model
+
+
+def test_when_the_client_leaves_workers_get_all_tasks_in_equal_shares() -> None:
+    model = handed_over(1000, 20, Terms(free=2, tasks=1024))
+    held = Counter(lane for _, lane in model.attempts.values())
+    assert sum(held.values()) == 1000
+    assert len({task for task, _ in model.attempts.values()}) == 1000
+    assert len(held) == 8
+    assert max(held.values()) <= 2 * 1000 / 8
+    assert not model.scheduler.is_stuck
+    for attempt in model.running():
+        model.answer(attempt, Verdict.ANSWERED)
+    assert model.scheduler.is_over
+
+
+def test_what_no_worker_takes_when_the_client_leaves_is_told() -> None:
+    model = handed_over(1000, 3, Terms(free=1, tasks=100))
+    assert model.scheduler.is_stuck
+    assert len(model.attempts) == 300
+    for attempt in model.running():
+        model.answer(attempt, Verdict.ANSWERED)
+    assert len(model.attempts) == 300
+    model.finish_honestly()
+    assert len(model.endings) == 1000
+
+
 class Anything(RuleBasedStateMachine):
     """Workers, lanes and attempts do anything at any time."""
 
@@ -299,6 +342,10 @@ class Anything(RuleBasedStateMachine):
     @rule(data=st.data())
     def lose(self, data: st.DataObject) -> None:
         self.model.lose(data.draw(st.sampled_from(self.model.running())))
+
+    @rule()
+    def hand_over(self) -> None:
+        self.model.hand_over()
 
     @rule(seconds=st.floats(0, 50))
     def time_passes(self, seconds: float) -> None:
