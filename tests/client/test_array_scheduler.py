@@ -234,8 +234,7 @@ def test_a_task_in_two_held_sessions_ends_with_the_first_answer() -> None:
 def handed_over(count: int, workers: int, terms: Terms) -> Model:
     """An array whose client leaves at once, until all is placed that can be."""
     model = started(count, workers, limits=replace(LIMITS, concurrent=8))
-    model.scheduler.hand_over(0.0)
-    model.act()
+    model.hand_over()
     model.opened(min(model.opening), terms)
     model.scheduler.began(model.running()[0], model.now)
     model.act()
