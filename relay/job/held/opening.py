@@ -34,7 +34,7 @@ class Opening(Blobs):
         """Sealed bytes that came so far."""
         self._secret = secret
         self._plain = stdout, stderr
-        self._left = stdout + stderr
+        self._unopened = stdout + stderr
         self._sealed = bytearray()
         self._next = HEAD_SIZE
         self._stream: crypto_secretstream_xchacha20poly1305_state | None = None
@@ -65,8 +65,8 @@ class Opening(Blobs):
             crypto_secretstream_xchacha20poly1305_init_pull(self._stream, sealed[_KEY_BOX:], key)
         else:
             plain, tag = crypto_secretstream_xchacha20poly1305_pull(self._stream, sealed)
-            self._left -= len(plain)
-            if tag != (MESSAGE if self._left else FINAL):
+            self._unopened -= len(plain)
+            if tag != (MESSAGE if self._unopened else FINAL):
                 raise ValueError
             super().write(memoryview(plain))
-        self._next = min(self._left, CHUNK) + CHUNK_OVERHEAD
+        self._next = min(self._unopened, CHUNK) + CHUNK_OVERHEAD
