@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import trio
@@ -35,11 +35,11 @@ from fogbank.client.scheduling.words import (
     Terms,
     Verdict,
 )
-from fogbank.client.verification.words import Inspection, Verification
+from fogbank.client.verification.words import Verification
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.kinds import State
-from fogbank.relay.job.messages import TaskState
+from fogbank.relay.job.messages import Offer, TaskState
 from fogbank.relay.keys import NodeId
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
@@ -260,34 +260,52 @@ class Array:
         try:
             with scope:
                 value = await _run(job, task, on_state)
-                seconds = trio.current_time() - began
-                found = await self._inspect(lane, job, attempt, task, value)
                 while self._undelivered >= UNDELIVERED:
                     await self._changed.wait()
                 # From here on nothing waits: it is counted if and only if it was not cancelled.
-                answer = Answer(found.answer, lane.name, seconds, found.checked)
-                self._scheduler.answered(attempt, found.verdict, answer, trio.current_time())
-                self._act()
+                answer = Answer(value, lane.name, trio.current_time() - began)
+                verdict = judge(value)
+                if self._inspector is None or verdict is not Verdict.ANSWERED:
+                    self._count(attempt, verdict, answer)
+                else:
+                    self._verify(attempt, lane, job.offer, task, answer)
         finally:
-            self._attempts.pop(attempt, None)
+            if self._attempts.get(attempt) is scope:
+                del self._attempts[attempt]
+
+    def _count(self, attempt: int, verdict: Verdict, answer: Answer) -> None:
+        self._scheduler.answered(attempt, verdict, answer, trio.current_time())
+        self._act()
+
+    def _verify(
+        self, attempt: int, lane: _Lane, offer: Offer | None, task: Task, answer: Answer
+    ) -> None:
+        """Have an answer looked at; the lane goes on meanwhile, and may be closed."""
+        scope = self._attempts[attempt] = trio.CancelScope()
+        engine = "" if offer is None else offer.engine
+        given = lane.worker, engine, task, answer
+        self._undelivered += _size_of(answer.value)
+        self._nursery.start_soon(self._inspect, attempt, scope, given)
+        self._scheduler.verifying(attempt, trio.current_time())
+        self._act()
 
     async def _inspect(
-        self,
-        lane: _Lane,
-        job: JobSession,
-        attempt: int,
-        task: Task,
-        value: TaskResult | Exception,
-    ) -> Inspection:
-        """Find out what an answer is worth; while that takes time the lane goes on."""
-        verdict, inspector = judge(value), self._inspector
-        if inspector is None or isinstance(value, Exception) or verdict is not Verdict.ANSWERED:
-            return Inspection(verdict, value)
-        if inspector.takes_time:
-            self._scheduler.verifying(attempt, trio.current_time())
-            self._act()
-        engine = "" if job.offer is None else job.offer.engine
-        return await inspector.inspect(lane.worker, engine, task, value)
+        self, attempt: int, scope: trio.CancelScope, given: tuple[NodeId, str, Task, Answer]
+    ) -> None:
+        """Find out what an answer is worth."""
+        worker, engine, task, answer = given
+        if self._inspector is None or not isinstance(answer.value, TaskResult):
+            raise ValueError("answers are verified if there is an inspector, and a result")
+        try:
+            with scope:
+                found = await self._inspector.inspect(worker, engine, task, answer.value)
+                checked = replace(answer, value=found.answer, checked=found.checked)
+                self._count(attempt, found.verdict, checked)
+        finally:
+            self._undelivered -= _size_of(answer.value)
+            if self._attempts.get(attempt) is scope:
+                del self._attempts[attempt]
+            self._wake()
 
 
 async def _run(job: JobSession, task: Task, on_state: OnState) -> TaskResult | Exception:
@@ -313,5 +331,5 @@ def _error_in(value: object) -> Exception | None:
     return value if isinstance(value, Exception) else None
 
 
-def _size_of(result: TaskResult | None) -> int:
-    return 0 if result is None else len(result.stdout) + len(result.stderr)
+def _size_of(result: object) -> int:
+    return len(result.stdout) + len(result.stderr) if isinstance(result, TaskResult) else 0

@@ -48,9 +48,7 @@ class Inspection:
 
 
 class Inspector(Protocol):
-    """Looks at each answer before it counts. `takes_time`: it may run a program for that."""
-
-    takes_time: bool
+    """Looks at each answer before it counts; it may take its time, and is cancelled at any."""
 
     async def inspect(
         self, worker: NodeId, engine: str, task: Task, result: TaskResult
