@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TypeAlias
@@ -166,14 +166,24 @@ class DirectoryCache:
             )
         return False
 
-    async def keep_new(self, opener: DirectoryOpener, *, soon: bool = False) -> None:
+    async def keep_new(
+        self,
+        opener: DirectoryOpener,
+        *,
+        soon: bool = False,
+        sleep: Callable[[float], Awaitable[None]] = trio.sleep,
+    ) -> None:
         """Fetch each next consensus in its time, until cancelled (spec/06 §5.3).
 
-        `soon` is for nodes; the clients of a test network do it in any case.
+        `soon` is for nodes; the clients of a test network do it in any case. `sleep` waits so many
+        seconds, and less if the machine slept meanwhile.
         """
         failures = 0
         while True:
-            await self._wait(failures, soon=soon or self.network.test)
+            due = self._due(failures, soon=soon or self.network.test)
+            while (rest := due - self._clock()) > 0:
+                await sleep(min(rest, _LONGEST_SLEEP))
+            await trio.lowlevel.checkpoint()
             try:
                 failures = 0 if await self.refresh(opener) else failures + 1
             except DirectoryUnavailable as error:
@@ -181,21 +191,18 @@ class DirectoryCache:
                 if self.topology is None:
                     self._warn(str(error))
 
-    async def _wait(self, failures: int, *, soon: bool) -> None:
+    def _due(self, failures: int, *, soon: bool) -> float:
+        """Return when to fetch next, by the wall clock, after so many failures in a row."""
         consensus = self.consensus
         if failures:
             interval: float = interval_at(self.network, self._clock())
             if consensus is None:
                 # Nothing can be done without one, and the next one may come at any moment.
                 interval *= _HUNGRY_SHARE
-            due = self._clock() + retry_wait(failures, interval, self._chooser)
-        elif consensus is not None:
-            due = next_fetch(consensus, self._chooser, soon=soon)
-        else:
-            due = self._clock()
-        while (rest := due - self._clock()) > 0:  # noqa: ASYNC110 - it waits for a clock
-            await trio.sleep(min(rest, _LONGEST_SLEEP))
-        await trio.lowlevel.checkpoint()
+            return self._clock() + retry_wait(failures, interval, self._chooser)
+        if consensus is None:
+            return self._clock()
+        return next_fetch(consensus, self._chooser, soon=soon)
 
     async def _fetch(self, pin: AuthorityPin, opener: DirectoryOpener) -> bool:
         with trio.fail_after(self._limits.fetch_seconds):

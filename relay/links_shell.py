@@ -23,15 +23,10 @@ from fogbank.relay.link.outqueue import OutQueue
 from fogbank.relay.link.pipe import Pipe, Transport
 from fogbank.relay.link.shell import TURN, Link, shake
 from fogbank.relay.link.sources_shell import Source, Sources, address_group
+from fogbank.relay.link.watch_shell import LinkWatch
 
 log = logging.getLogger(__name__)
 
-_JANITOR_SECONDS = 15.0
-_WATCH_SECONDS = 5.0
-"""Between two looks at links, if circuits use any."""
-_PAD_LOOKS = 2
-_SILENT_LOOKS = 5
-"""Who carries circuits, and was not heard for so many looks, is gone."""
 _OTHER_FILES = 128
 
 
@@ -64,7 +59,7 @@ class Links:
         self._by_peer: dict[NodeId, list[Link]] = {}
         self._by_queue: dict[OutQueue, Link] = {}
         self._dialing: dict[NodeId, trio.Event] = {}
-        self._held: frozenset[NodeId] = frozenset()
+        self._watch = LinkWatch(self._by_queue.values, limits.link_idle_seconds)
         self._strangers: Counter[str] = Counter()
         self._nodes: Counter[str] = Counter()
         self._sources = Sources(limits, switch.now)
@@ -88,7 +83,7 @@ class Links:
         self._nursery = nursery
         try:
             started(tuple([await nursery.start(self._listen, address) for address in listen]))
-            await self._keep()
+            await self._watch.run(self._sources.forget)
         finally:
             self._nursery = None
 
@@ -102,12 +97,24 @@ class Links:
 
     def hold(self, identities: frozenset[NodeId]) -> None:
         """Keep links to these nodes open, by padding, though no circuit uses them."""
-        self._held = frozenset(identities)
+        self._watch.held = frozenset(identities)
+
+    def doubt(self) -> None:
+        """Ask every peer whether it is still there; close the links of those that are not."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._watch.ask, list(self._by_queue.values()))
 
     def standing(self, identity: NodeId) -> Link | None:
-        """Return the newest link to `identity` that stands, if there is one."""
+        """Return the newest link to `identity` that stands, if there is one.
+
+        If nothing was heard there for a while the peer is asked meanwhile, and the link closed
+        unless it answers: what begins on a dead link so fails soon.
+        """
         links = self._by_peer.get(identity, ())
-        return next((link for link in reversed(links) if not link.closing), None)
+        link = next((link for link in reversed(links) if not link.closing), None)
+        if link is not None and self._nursery is not None and self._watch.is_stale(link):
+            self._nursery.start_soon(self._watch.ask, [link])
+        return link
 
     def send(self, queues: Sequence[OutQueue]) -> None:
         """Send what waits on these links as far as it goes now."""
@@ -314,31 +321,6 @@ class Links:
                 self._by_peer[link.peer].remove(link)
                 if not self._by_peer[link.peer]:
                     del self._by_peer[link.peer]
-
-    async def _keep(self) -> None:
-        """Close links that nobody uses; pad those that are held, so that the peer keeps them.
-
-        Those that circuits use are padded too, and closed if the peer does not do the same.
-        """
-        idle = self._limits.link_idle_seconds
-        while True:
-            used = any(link.port.sides for link in self._by_queue.values())
-            await trio.sleep(_WATCH_SECONDS if used else min(_JANITOR_SECONDS, idle / 4))
-            now = trio.current_time()
-            self._sources.forget()
-            for link in list(self._by_queue.values()):
-                link.port.queue.trim()
-                silent = link.silent_looks()
-                if link.port.sides and silent >= _SILENT_LOOKS:
-                    link.close()
-                elif link.port.sides:
-                    if now - link.padded > _WATCH_SECONDS * (_PAD_LOOKS - 0.5):
-                        link.pad(now)
-                elif link.peer in self._held:
-                    if now - link.padded >= idle / 4:
-                        link.pad(now)
-                elif now - link.port.last_used > idle:
-                    link.close()
 
 
 def _most_links(limits: Limits) -> int:

@@ -33,6 +33,7 @@ from fogbank.relay.links_shell import Links, log_fault
 from fogbank.relay.streams.messages import ResetReason
 from fogbank.relay.streams.mux import StreamState
 from fogbank.relay.streams.shell import CircuitStream
+from fogbank.relay.waking_shell import Waking
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class NodeConfig:
     """What makes a node. `keys` None: a client, anonymous, answering nothing.
 
     `policy` None: this node extends no circuit. `clock` is the wall clock, in seconds. `solver`
-    does the work that overloaded relays ask for.
+    does the work that overloaded relays ask for. `place` tells this machine's own address.
     """
 
     network: bytes
@@ -84,6 +85,7 @@ class NodeConfig:
     random: Callable[[int], bytes] = os.urandom
     on_clock_warning: Callable[[str], None] = log.warning
     solver: Solver = solve_in_thread
+    place: Callable[[], str] = str
 
 
 class Node:
@@ -103,6 +105,8 @@ class Node:
             config.clock,
             config.on_clock_warning,
         )
+        self.waking = Waking(config.clock, config.place)
+        """Hears when this machine slept, or changed its address."""
         self._creations = trio.lowlevel.ParkingLot()
         self._switch.on_waiting = self._wake_creations
         self._served = 0
@@ -122,6 +126,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._answer_creations)
+            nursery.start_soon(self.waking.run, self.links.doubt)
             try:
                 await self.links.run(nursery, listen, task_status.started)
             except LinkFailed as error:

@@ -158,6 +158,7 @@ class Switch:
 
     def _control(self, port: Port, circuit_id: int, command: int, cell: memoryview) -> None:
         if command == Command.PADDING and not circuit_id:
+            port.answer_padding(self.now())
             return
         if command == Command.CREATE and port.is_theirs(circuit_id):
             self._create(port, circuit_id, None, cell_content(cell))

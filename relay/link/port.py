@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fogbank.relay.cells import DIALER_BIT, pack_destroy
+from fogbank.relay.cells import DIALER_BIT, Command, pack_cell, pack_destroy
 from fogbank.relay.keys import NodeId
 from fogbank.relay.limits import CIRCUIT_WINDOW
 from fogbank.relay.link.outqueue import Lane, OutQueue
 from fogbank.relay.work import Demand
+
+PAD_GAP = 3.0
+"""Seconds after PADDING was sent in which none is answered: so an answer is not answered, too."""
 
 
 class CircuitSide(Protocol):
@@ -57,7 +60,7 @@ class Port:
     """One open link. `peer` is None for an anonymous dialer; `dialed` if this side dialed."""
 
     __slots__ = (
-        "_last_id", "creates", "dialed", "last_used", "peer", "queue", "sides", "unknown",
+        "_last_id", "creates", "dialed", "last_used", "padded", "peer", "queue", "sides", "unknown",
         "unknown_allowed",
     )  # fmt: skip
 
@@ -74,6 +77,8 @@ class Port:
         self.unknown_allowed = CIRCUIT_WINDOW
         """How many of them may come: what could have been under way."""
         self.last_used = 0.0
+        self.padded = -PAD_GAP
+        """When PADDING was last sent."""
         self._last_id = 0
 
     def new_id(self, side: CircuitSide) -> int:
@@ -85,6 +90,16 @@ class Port:
             if circuit_id not in self.sides:
                 self.sides[circuit_id] = side
                 return circuit_id
+
+    def pad(self, now: float) -> None:
+        """Send PADDING."""
+        self.padded = now
+        self.queue.put(pack_cell(0, Command.PADDING, b""))
+
+    def answer_padding(self, now: float) -> None:
+        """The peer sent PADDING: show that this side is there, unless that was just done."""
+        if now - self.padded >= PAD_GAP:
+            self.pad(now)
 
     def destroy(self, circuit_id: int, side: CircuitSide, lane: Lane, reason: int) -> bool:
         """End `side` of a circuit and say so to the peer; False if it had ended already."""

@@ -13,7 +13,6 @@ import trio
 
 from fogbank.relay.cells import (
     CELL,
-    Command,
     DestroyReason,
     cell_content,
     pack_cell,
@@ -99,8 +98,6 @@ class Link:
         """The onion key that the peer's chain certifies, for a one-hop CREATE."""
         self.closing = False
         """Whether `close` was called: nothing new should use this link."""
-        self.padded = 0.0
-        """When it was last padded."""
         self._heard = 0.0
         self._silent_looks = 0
 
@@ -153,9 +150,8 @@ class Link:
         return self._silent_looks
 
     def pad(self, now: float) -> None:
-        """Send a PADDING cell, so that the peer sees the link in use."""
-        self.padded = now
-        self.port.queue.put(pack_cell(0, Command.PADDING, b""))
+        """Send a PADDING cell: the peer sees the link in use, and answers."""
+        self.port.pad(now)
         self.flush()
 
     async def run(self) -> None:

@@ -190,9 +190,10 @@ async def cells_for_unknown_circuits(here: Scene) -> None:
         pack_cell(0, Command.PADDING, b"x") * 5000,
     ]
     await link.send(b"".join(cells) + here.create())
-    answer = await link.cell()
-    assert answer is not None
-    assert answer[4] == Command.CREATED
+    answers = [await link.cell(), await link.cell()]
+    # Of so many PADDING cells one is answered.
+    commands = [answer[4] for answer in answers if answer is not None]
+    assert commands == [Command.PADDING, Command.CREATED]
     link.pipe.close()
 
 

@@ -24,6 +24,7 @@ from fogbank.nodes.home import Home, Settings
 from fogbank.nodes.runtime import Publisher
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
+from fogbank.relay.waking_shell import Waking
 from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeSpec
 from tests.directory.factory import START, make_consensus, make_network
 
@@ -155,7 +156,8 @@ async def test_a_change_is_published_as_soon_as_authorities_take_it(
     machine = Environment(clock=lambda: START + 100 + trio.current_time())
     authority = Authority(machine.clock)
     plain = Description("worker", Role.WORKER, services=("job",))
-    publisher = Publisher(home, NETWORK.document, home.keys(START), plain, machine)
+    waking = Waking(machine.clock)
+    publisher = Publisher(home, NETWORK.document, home.keys(START), plain, machine, waking)
     begun = trio.current_time()
     held = (CATALOGUE[0].digest,)
     async with trio.open_nursery() as nursery:
@@ -167,3 +169,26 @@ async def test_a_change_is_published_as_soon_as_authorities_take_it(
     times = [when - begun for when, _ in authority.taken]
     assert [runtimes for _, runtimes in authority.taken] == [(), held]
     assert times[1] <= 2
+
+
+async def test_a_worker_that_slept_publishes_as_soon_as_it_wakes(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The steady clock stands still while a machine is suspended."""
+    home, ahead = Home(tmp_path), 0.0
+    home.create(Settings(Role.WORKER, "worker"), None, None, START)
+    machine = Environment(clock=lambda: START + 100 + ahead + trio.current_time())
+    authority, waking = Authority(machine.clock), Waking(machine.clock)
+    plain = Description("worker", Role.WORKER, services=("job",))
+    publisher = Publisher(home, NETWORK.document, home.keys(START), plain, machine, waking)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(waking.run, lambda: None)
+        nursery.start_soon(publisher.run, partial(authority.stream, nursery))
+        await trio.sleep(1)
+        ahead += 3600.0
+        woken = trio.current_time()
+        await trio.sleep(8)
+        nursery.cancel_scope.cancel()
+    times = [when for when, _ in authority.taken]
+    assert len(times) == 2
+    assert times[1] - woken <= 5

@@ -148,6 +148,7 @@ class Actor(ABC):
             self._disk.write,
             self._disk.store,
             self._make_node,
+            place=lambda _hosts: "",
         )
 
     def home(self) -> Home:

@@ -75,7 +75,6 @@ class AuthorityNode:
         description = Description(
             settings.nickname, Role.AUTHORITY, settings.addresses, (DIRECTORY_SERVICE,)
         )
-        self._publisher = Publisher(home, network, store, description, machine)
         self._database = machine.store(home.database)
         self.shell = self.shell_type(
             network,
@@ -95,9 +94,12 @@ class AuthorityNode:
                 services={DIRECTORY_SERVICE: self.shell.service},
                 clock=machine.clock,
                 random=machine.random,
+                place=machine.place_in(network, settings.source),
             )
         )
         """Its place in the onion network."""
+        waking = self.node.waking
+        self._publisher = Publisher(home, network, store, description, machine, waking)
         self._streams = authority_streams(lambda: self._versions.network, directly(self.node))
         self._versions.tell(self._publisher, self.shell)
         self.shell.versions = self._versions.held
@@ -118,7 +120,9 @@ class AuthorityNode:
                 self.tor_port = await nursery.start(serve)
             nursery.start_soon(self._republish)
             nursery.start_soon(self._versions.watch)
-            nursery.start_soon(renew_keys, self._store, self._clock, self._renewed)
+            nursery.start_soon(
+                renew_keys, self._store, self._clock, self._renewed, self.node.waking
+            )
 
     @property
     def consensus(self) -> Consensus | None:
@@ -158,5 +162,5 @@ class AuthorityNode:
 
     async def _republish(self) -> None:
         while True:
-            await trio.sleep(self._publisher.period())
+            await self.node.waking.sleep(self._publisher.period())
             self.shell.publish_own(self._publisher.describe())

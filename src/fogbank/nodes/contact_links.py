@@ -22,7 +22,10 @@ from fogbank.relay.node_shell import Node
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-_RETRY_SECONDS = (1.0, 120.0)
+_FIRST_WAIT = 2.0
+_LONGEST_WAIT = 120.0
+_LONGEST_ALONE = 10.0
+"""While no contact is linked at all: then this machine's own network is the likely cause."""
 _GRACE_INTERVALS = 4
 """A former contact's link stays for so long after its last consensus: clients have old ones."""
 
@@ -35,7 +38,10 @@ class ContactLinks:
         self._identity = identity
         self._chooser = chooser
         self._contacts: tuple[Entry, ...] = ()
+        self._lost: set[NodeId] = set()
         self._failures: dict[NodeId, int] = {}
+        self._attempts: dict[NodeId, trio.CancelScope] = {}
+        self._pauses: dict[NodeId, trio.CancelScope] = {}
         self._held: dict[NodeId, int] = {}
         self._changed = trio.Event()
 
@@ -43,12 +49,20 @@ class ContactLinks:
         """Take the contacts from a new consensus."""
         self._contacts = contacts(self._identity, consensus)
         wanted = frozenset(entry.identity for entry in self._contacts)
-        self._failures = {each: n for each, n in self._failures.items() if each in wanted}
+        self._lost &= wanted
         grace = _GRACE_INTERVALS * (consensus.fresh_until - consensus.valid_after)
         self._held |= dict.fromkeys(wanted, consensus.fresh_until + grace)
         self._held = {each: t for each, t in self._held.items() if t > consensus.valid_after}
         self._node.hold(frozenset(self._held))
         self._changed.set()
+        # The authorities have just found them running, whatever was tried before.
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Try again now what waits to be tried again."""
+        self._failures.clear()
+        for pause in self._pauses.values():
+            pause.cancel()
 
     @property
     def standing(self) -> tuple[Contact, ...]:
@@ -59,6 +73,7 @@ class ContactLinks:
     async def run(self) -> None:
         """Dial what is missing, for as long as the worker runs."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wake)
             dialing: set[NodeId] = set()
             while True:
                 for entry in self._contacts:
@@ -69,17 +84,43 @@ class ContactLinks:
                 with trio.move_on_after(_LOOK_SECONDS):
                     await self._changed.wait()
 
+    async def _wake(self) -> None:
+        """After a sleep, or at another address, what was under way leads nowhere."""
+        while True:
+            await self._node.waking.wait()
+            for attempt in self._attempts.values():
+                attempt.cancel()
+            self._hurry()
+
     async def _dial(self, entry: Entry, dialing: set[NodeId]) -> None:
+        """Try once, and then wait until it may be tried again."""
+        identity = entry.identity
         try:
-            await self._node.link(entry.identity, entry.addresses)
-            if self._failures.pop(entry.identity, 0):
-                log.info("contact %s is reached again", entry.nickname)
+            with trio.CancelScope() as self._attempts[identity]:
+                await self._node.link(identity, entry.addresses)
+                self._reached(entry)
         except LinkFailed as error:
-            count = self._failures[entry.identity] = self._failures.get(entry.identity, 0) + 1
-            if count == 1:
+            if identity not in self._lost:
+                self._lost.add(identity)
                 log.info("contact %s cannot be reached: %s", entry.nickname, error)
-            least, most = _RETRY_SECONDS
-            wait = min(least * 2 ** min(count, 10), most)
-            await trio.sleep(wait * (1.0 + self._chooser.uniform()) / 2)
+            with trio.move_on_after(self._pause(identity)) as self._pauses[identity]:
+                await trio.sleep_forever()
         finally:
-            dialing.discard(entry.identity)
+            self._pauses.pop(identity, None)
+            self._attempts.pop(identity, None)
+            dialing.discard(identity)
+
+    def _reached(self, entry: Entry) -> None:
+        self._failures.pop(entry.identity, None)
+        if entry.identity in self._lost:
+            self._lost.remove(entry.identity)
+            log.info("contact %s is reached again", entry.nickname)
+            # What kept this one away kept others away, maybe.
+            self._hurry()
+
+    def _pause(self, identity: NodeId) -> float:
+        count = self._failures[identity] = self._failures.get(identity, 0) + 1
+        alone = self._node.peers.isdisjoint(each.identity for each in self._contacts)
+        longest = _LONGEST_ALONE if alone else _LONGEST_WAIT
+        wait = min(_FIRST_WAIT * 2.0 ** min(count - 1, 10), longest)
+        return wait * (1.0 + self._chooser.uniform()) / 2

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from fogbank.client.chance import Chooser
 from fogbank.client.chance_shell import SystemChooser
+from fogbank.directory.network import NetworkDocument
 from fogbank.directory.store_shell import Store
 from fogbank.relay.link.pipe import Transport
 from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.node_shell import Node, NodeConfig
+from fogbank.relay.waking_shell import local_address
 from fogbank.sandbox.files_shell import write_atomic
 
 
@@ -28,6 +31,7 @@ class Environment:
     `clock` gives seconds since 1970, `random` that many random bytes. `transport` makes the way to
     other nodes from the local address to dial from, or None for any. `write` replaces a file as a
     whole, `store` opens an authority's database; both fail as disks do. `node` makes the node.
+    `place` tells the machine's own addresses on the ways to some hosts.
     """
 
     clock: Callable[[], float] = time.time
@@ -37,3 +41,14 @@ class Environment:
     write: Callable[[Path, bytes], None] = write_atomic
     store: Callable[[Path], Store] = Store
     node: Callable[[NodeConfig], Node] = Node
+    place: Callable[[Iterable[str]], str] = local_address
+
+    def place_in(self, network: NetworkDocument, source: str | None = None) -> Callable[[], str]:
+        """Return what tells the address from which a node reaches the network.
+
+        From a `source` that its operator chose it never moves.
+        """
+        if source is not None:
+            return lambda: source
+        hosts = [each.host for pin in network.authorities for each in pin.addresses]
+        return partial(self.place, hosts)

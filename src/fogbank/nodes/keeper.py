@@ -72,7 +72,7 @@ class ConsensusKeeper:
         """Take up the consensus on disk, then fetch each new one soon after it is made."""
         self._node = node
         self._directory.load()
-        await self._directory.keep_new(directly(node), soon=True)
+        await self._directory.keep_new(directly(node), soon=True, sleep=node.waking.sleep)
 
     def _take(self, data: bytes, consensus: Consensus) -> None:
         self._admission.add(consensus)

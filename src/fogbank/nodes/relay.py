@@ -51,14 +51,17 @@ class RelayNode:
             {DIRECTORY_SERVICE: service},
             clock=machine.clock,
             random=machine.random,
+            place=machine.place_in(network, settings.source),
         )
         description = Description(
             settings.nickname, Role.RELAY, settings.addresses, (DIRECTORY_SERVICE,)
         )
-        self._publisher = Publisher(home, network, self._store, description, machine)
-        self._versions.tell(self._publisher, service)
         self.node = machine.node(config)
         """Its place in the onion network."""
+        self._publisher = Publisher(
+            home, network, self._store, description, machine, self.node.waking
+        )
+        self._versions.tell(self._publisher, service)
 
     def observe(self) -> Observed:
         """Return what its operator may see of it now."""
@@ -77,4 +80,10 @@ class RelayNode:
             await nursery.start(self.node.run, self._addresses)
             nursery.start_soon(self._publisher.run, streams)
             nursery.start_soon(self._keeper.run, self.node)
-            nursery.start_soon(renew_keys, self._store, self._clock, self._publisher.renewed_keys)
+            nursery.start_soon(
+                renew_keys,
+                self._store,
+                self._clock,
+                self._publisher.renewed_keys,
+                self.node.waking,
+            )

@@ -31,6 +31,7 @@ from fogbank.relay.keys import NodeId, Signed
 from fogbank.relay.keystore_shell import KeyStore
 from fogbank.relay.messages_shell import Stream
 from fogbank.relay.node_shell import Node
+from fogbank.relay.waking_shell import Waking
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +129,10 @@ class Publisher:
         store: KeyStore,
         description: Description,
         environment: Environment,
+        waking: Waking,
     ) -> None:
         self._clock = environment.clock
+        self._waking = waking
         self._network = network
         self._store = store
         self._description = description
@@ -182,19 +185,33 @@ class Publisher:
         """Publish for as long as the node runs; `to` opens a stream to an authority."""
         while True:
             # Authorities take no two descriptors in a row; twice their gap is for delays.
-            await trio.sleep_until(self._last + 2 * LEAST_GAP * self._network.timing.interval)
-            self._last = trio.current_time()
+            gap = 2 * LEAST_GAP * self._network.timing.interval
+            await self._waking.sleep(min(max(self._last + gap - self._clock(), 0.0), gap))
+            self._last = self._clock()
             self._renewed = trio.Event()
             descriptor = self.describe()
             waiting = {pin.identity for pin in self._network.engaged(self._clock())}
             length = self.period()
             least, most = _RETRY_BOUNDS
-            with trio.move_on_after(length):
-                while waiting and not self._renewed.is_set():
-                    waiting -= await self._publish_to(waiting, descriptor, to)
-                    if waiting:
-                        await trio.sleep(min(max(length / _RETRY_SHARE, least), most))
-                await self._renewed.wait()
+            with trio.CancelScope() as round_:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._end_of_round, length, round_)
+                    while waiting and not self._renewed.is_set():
+                        waiting -= await self._publish_to(waiting, descriptor, to)
+                        if waiting:
+                            await self._pause(min(max(length / _RETRY_SHARE, least), most))
+                    await self._renewed.wait()
+                    round_.cancel()
+
+    async def _end_of_round(self, seconds: float, scope: trio.CancelScope) -> None:
+        """End what goes on in `scope` when it is time to publish anew, by the wall clock too."""
+        await self._waking.sleep(seconds)
+        scope.cancel()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before authorities that could not be reached are asked again."""
+        with trio.move_on_after(seconds):
+            await self._waking.wait()
 
     async def _publish_to(
         self, authorities: set[NodeId], descriptor: bytes, to: OpenStream
@@ -230,11 +247,13 @@ class Publisher:
 
 
 async def renew_keys(
-    store: KeyStore, clock: Callable[[], float], renewed: Callable[[], None]
+    store: KeyStore, clock: Callable[[], float], renewed: Callable[[], None], waking: Waking
 ) -> None:
     """Renew keys that are due, as long as the node runs; call `renewed` after each time."""
     while True:
-        await trio.sleep(_KEY_SECONDS)
+        with trio.move_on_after(_KEY_SECONDS):
+            # Keys may have run out while the machine slept.
+            await waking.wait()
         try:
             if store.rotate(clock()):
                 renewed()

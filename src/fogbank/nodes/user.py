@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import trio
@@ -109,6 +110,7 @@ async def open_user(
             clock=machine.clock,
             random=machine.random,
             on_clock_warning=note,
+            place=machine.place_in(network),
         )
     )
     cache = _cache(home, versions, note, machine)
@@ -119,7 +121,7 @@ async def open_user(
         await nursery.start(node.run)
         opener = nearly_always_far(node, builder, cache)
         first = await cache.ensure(directly(node), opener)
-        nursery.start_soon(cache.keep_new, opener)
+        nursery.start_soon(partial(cache.keep_new, opener, sleep=node.waking.sleep))
         yield User(cache, builder, first)
         nursery.cancel_scope.cancel()
 

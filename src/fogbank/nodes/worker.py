@@ -133,6 +133,7 @@ class WorkerNode:
             },
             clock=machine.clock,
             random=machine.random,
+            place=machine.place_in(network, settings.source),
         )
         self._description = Description(
             settings.nickname,
@@ -143,9 +144,11 @@ class WorkerNode:
             cores=settings.cores,
             runtimes=self._runtimes.digests,
         )
-        self._publisher = Publisher(home, network, self._store, self._description, machine)
         self.node = machine.node(config)
         """Its place in the onion network."""
+        self._publisher = Publisher(
+            home, network, self._store, self._description, machine, self.node.waking
+        )
         self._contacts = ContactLinks(self.node, self._store.identity, machine.chooser)
         self._cache = DirectoryCache(
             home.folder,
@@ -202,5 +205,12 @@ class WorkerNode:
             nursery.start_soon(self._runtimes.watch, partial(self._on_runtimes, nursery))
             if self.fetches_runtimes:
                 nursery.start_soon(self._fetcher.run)
-            nursery.start_soon(partial(self._cache.keep_new, self._opener, soon=True))
-            nursery.start_soon(renew_keys, self._store, self._clock, self._publisher.renewed_keys)
+            sleep = self.node.waking.sleep
+            nursery.start_soon(partial(self._cache.keep_new, self._opener, soon=True, sleep=sleep))
+            nursery.start_soon(
+                renew_keys,
+                self._store,
+                self._clock,
+                self._publisher.renewed_keys,
+                self.node.waking,
+            )
