@@ -72,7 +72,8 @@ class Apart:
         return len(chosen)
 
     def _are_apart(self, a: NodeId, b: NodeId, level: Level) -> bool:
-        if not self._families[a].isdisjoint(self._families[b]):
+        nothing: frozenset[bytes] = frozenset()
+        if not self._families.get(a, nothing).isdisjoint(self._families.get(b, nothing)):
             return False
         if level is Level.FAMILIES:
             return True

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 import fogbank
-from fogbank.cli import check, demo, jobs, keys, network, nodes, policy, runtimes, status, testnet
+from fogbank.cli import (
+    attestation,
+    check,
+    demo,
+    jobs,
+    keys,
+    network,
+    nodes,
+    policy,
+    runtimes,
+    status,
+    testnet,
+)
 from fogbank.cli import map as map_command
 from fogbank.cli.output import FAILED, emit
 
@@ -34,6 +46,7 @@ app.add_typer(nodes.relay, name="relay")
 app.add_typer(nodes.worker, name="worker")
 app.add_typer(network.app, name="network")
 app.add_typer(testnet.app, name="testnet")
+app.add_typer(attestation.app, name="attestation")
 app.command()(jobs.run)
 app.command()(check.check)
 app.command("map", cls=map_command.MapCommand)(map_command.map_tasks)

@@ -8,6 +8,7 @@ consensus       the last consensus
 authority.db    an authority's journal
 status.json     what the node last told of itself
 runtimes/       the runtimes that a worker holds
+wrong/          the workers that were proven wrong to the user, with the evidence
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 
 import tomli_w
 
+from fogbank.client.verification.evidence_shell import Evidence
 from fogbank.directory.addresses import Address, parse_address
 from fogbank.directory.consensus import is_nickname
 from fogbank.directory.descriptor import Role
@@ -198,6 +200,11 @@ class Home:
     def scratch_folder(self) -> Path:
         """Where large data lies while it is needed, in files without a name."""
         return self.folder / "scratch"
+
+    @property
+    def evidence(self) -> Evidence:
+        """What is kept of workers that were proven wrong."""
+        return Evidence(self.folder / "wrong")
 
     @property
     def status_file(self) -> Path:

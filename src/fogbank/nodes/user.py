@@ -18,6 +18,7 @@ from fogbank.client.limits import LIMITS
 from fogbank.client.runtimes import accepted_runtime
 from fogbank.client.topology import Topology
 from fogbank.client.transfer_shell import fetch_runtime
+from fogbank.client.verification.evidence_shell import Evidence
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.directory.network import NetworkDocument, load_network, verify_successor
 from fogbank.nodes.environment import Environment
@@ -39,8 +40,14 @@ class User:
     """A joined client at work; made by `open_user`."""
 
     def __init__(
-        self, cache: DirectoryCache, builder: CircuitBuilder[Circuit], first: Topology
+        self,
+        cache: DirectoryCache,
+        builder: CircuitBuilder[Circuit],
+        first: Topology,
+        evidence: Evidence,
     ) -> None:
+        self.evidence = evidence
+        """What is kept of workers that were proven wrong: they are not used."""
         self._cache = cache
         self._builder = builder
         self._first = first
@@ -51,8 +58,9 @@ class User:
         return self._cache.topology or self._first
 
     def workers(self) -> tuple[Entry, ...]:
-        """Return the workers that run now."""
-        return tuple(self.topology.workers.items)
+        """Return the workers that run now, without those that were proven wrong."""
+        wrong = self.evidence.wrong()
+        return tuple(each for each in self.topology.workers.items if each.identity not in wrong)
 
     def circuits(self, failures: float | None = None) -> CircuitSet[Circuit]:
         """Return an empty set of circuits, for one job, of which so many attempts may fail."""
@@ -75,7 +83,7 @@ class User:
         known = tried if tried is not None else set()
         with self._builder.circuits() as circuits:
             built = await circuits.to_worker(
-                self.topology, worker=worker, runtime=runtime, exclude=frozenset(known)
+                self.topology, worker=worker, runtime=runtime, exclude=self.evidence.wrong() | known
             )
             known.add(built.path.end.identity)
             yield await built.circuit.open_stream(JOB_SERVICE), built.path.nicknames
@@ -122,7 +130,7 @@ async def open_user(
         opener = nearly_always_far(node, builder, cache)
         first = await cache.ensure(directly(node), opener)
         nursery.start_soon(partial(cache.keep_new, opener, sleep=node.waking.sleep))
-        yield User(cache, builder, first)
+        yield User(cache, builder, first, home.evidence)
         nursery.cancel_scope.cancel()
 
 
