@@ -5,57 +5,57 @@
 
 `source` is asked for a task whenever one more can be used, `sink` is given each task's end, once.
 A worker that is used has one circuit, however many sessions; all circuits end with the array.
+
+With a `journal` nothing is lost when `run` is cancelled, or its process killed: the workers go on,
+and another array with that journal goes back to them. Only `cancel` ends what they run.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import trio
 
+from fogbank.client.answers import outcome_of, reason_of, size_of
 from fogbank.client.chance import Chooser
-from fogbank.client.errors import ClientError, NoQuorum
-from fogbank.client.job_shell import JobSession, OnState, open_job_session
+from fogbank.client.given_shell import GivenTasks, Source
+from fogbank.client.journal.words import HeldLane, Journal, NoJournal
+from fogbank.client.lane_shell import Lane, Sessions
 from fogbank.client.lines_shell import Lines, Reach
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.scheduler import Scheduler
-from fogbank.client.scheduling.tasks import Answer, ArrayTask, TaskEnd
+from fogbank.client.scheduling.tasks import Answer, TaskEnd
 from fogbank.client.scheduling.verdicts import judge
 from fogbank.client.scheduling.words import (
     Action,
     Cancel,
     Close,
-    Ending,
     Finish,
     Open,
     Run,
     Terms,
     Verdict,
 )
-from fogbank.client.verification.words import Verification
-from fogbank.relay.errors import RelayError
+from fogbank.client.session_shell import Call, JobSession, OnState
+from fogbank.client.verification.words import Inspection, Verification
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.kinds import State
 from fogbank.relay.job.messages import Offer, TaskState
 from fogbank.relay.keys import NodeId
+from fogbank.sandbox.data import MemorySink, Sinks
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
-from fogbank.sandbox.task import Task
 
-HELD: Final = 256 << 20
-"""Bytes of input of tasks that have not ended, beyond which no more are asked for."""
+__all__ = ["Array", "Sink", "Source"]
+
 UNDELIVERED: Final = 64 << 20
 """Bytes of output that wait for the sink, beyond which answers wait to be counted."""
 _WATCH_SECONDS: Final = 5.0
-
-
-class Source(Protocol):
-    """Where tasks come from."""
-
-    async def next(self) -> ArrayTask | None:
-        """Return the next task, or None if there are no more."""
+_CLOSING_SECONDS: Final = 5.0
+"""How long workers are given, when all is done, to hear that they may forget it."""
 
 
 class Sink(Protocol):
@@ -66,23 +66,27 @@ class Sink(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
-    """A session that is opened, or open."""
+class _Attempt:
+    """A task in a lane. `number` is the scheduler's."""
 
-    worker: NodeId
+    number: int
+    task: int
+    lane: Lane
+    call: Call
+    is_unsafe: bool = False
+    is_looked_at: bool = False
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    name: str = ""
-    job: JobSession | None = None
-    nursery: trio.Nursery | None = None
 
 
 class Array:
     """The tasks of one program at work. Times are the trio clock's; `expires` too.
 
     With `verification` a task may have several answers, which count only if they hold (spec/12).
+    `durable`: workers have tasks on their disks before they say that they have them. `sinks` makes
+    what keeps outputs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what an array is, is said once, by name
         self,
         reach: Reach,
         program: bytes | RuntimeId,
@@ -93,23 +97,28 @@ class Array:
         limits: ArrayLimits | None = None,
         expires: float = math.inf,
         verification: Verification | None = None,
+        journal: Journal | None = None,
+        durable: bool = False,
+        sinks: Sinks = MemorySink,
     ) -> None:
         self._lines = Lines(reach)
         self._reach = reach
-        self._program = program
-        self._source = source
         self._sink = sink
-        self._limits = limits or ArrayLimits()
+        self._journal: Journal = journal or NoJournal()
+        self._sessions = Sessions(program, self._journal, durable, sinks)
         self._inspector = None if verification is None else verification.inspector
         replicas = None if verification is None else verification.replicas
         now = trio.current_time()
-        self._scheduler = Scheduler(self._limits, chooser, now, expires, replicas)
-        self._tasks: dict[int, ArrayTask] = {}
-        self._held = 0
-        self._lanes: dict[int, _Lane] = {}
-        self._attempts: dict[int, trio.CancelScope] = {}
-        self._ends: deque[TaskEnd] = deque()
+        self._scheduler = Scheduler(limits or ArrayLimits(), chooser, now, expires, replicas)
+        self._tasks = GivenTasks(source)
+        self._lanes: dict[int, Lane] = {}
+        self._serving = 0
+        self._attempts: dict[int, _Attempt] = {}
+        self._unsafe: dict[int, list[_Attempt]] = {}
+        self._ends: deque[tuple[TaskEnd, list[_Attempt]]] = deque()
         self._undelivered = 0
+        self._handing_over = False
+        self._handed_over: set[int] = set()
         self._changed = trio.Event()
 
     @property
@@ -122,32 +131,67 @@ class Array:
         """How many sessions are open."""
         return self._scheduler.lanes
 
+    @property
+    def waiting(self) -> int:
+        """How many tasks that were given have neither ended nor been handed over to a worker."""
+        return len(self._tasks) - len(self._handed_over)
+
     async def run(self) -> None:
-        """Run until the source has no more tasks and the sink has taken the end of each."""
+        """Run until the source has no more tasks and the sink has taken the end of each.
+
+        After `hand_over`: or until workers have what has not ended, as far as they take it.
+        """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._scheduler.workers(self._reach.candidates(), trio.current_time())
+            await self._resume()
             for part in (self._feed, self._keep_time, self._watch):
                 nursery.start_soon(part)
             await self._deliver()
+            if self._scheduler.is_over:
+                with trio.move_on_after(_CLOSING_SECONDS):
+                    while self._serving:
+                        await self._changed.wait()
             nursery.cancel_scope.cancel()
+
+    def hand_over(self) -> None:
+        """Have workers take all tasks, as many as they will: `run` returns once they have them."""
+        self._handing_over = True
+        self._scheduler.hand_over(trio.current_time())
+        self._act()
+
+    def cancel(self) -> None:
+        """End all that has not ended, at the workers too."""
+        self._scheduler.cancel(trio.current_time())
+        self._act()
 
     # What goes on beside the lanes.
 
+    async def _resume(self) -> None:
+        """Go back to the sessions that workers hold, once their tasks are known."""
+        held = self._journal.held()
+        others = await self._tasks.until(task for lane in held for task in lane.tasks.values())
+        for lane in held:
+            self._go_back_to(lane)
+        now = trio.current_time()
+        for task in others:
+            self._scheduler.add(task.number, now)
+        if self._tasks.all_given:
+            self._scheduler.close(now)
+        self._act()
+
     async def _feed(self) -> None:
-        while not self._scheduler.is_over:
-            if self._held >= HELD or not self._scheduler.wants:
+        while not (self._tasks.all_given or self._scheduler.is_over):
+            full = self._tasks.is_full and not self._handing_over
+            if full or not self._scheduler.wants:
                 await self._changed.wait()
                 continue
-            task = await self._source.next()
+            task = await self._tasks.next()
             now = trio.current_time()
             if task is None:
                 self._scheduler.close(now)
-                self._act()
-                return
-            self._tasks[task.number] = task
-            self._held += task.size
-            self._scheduler.add(task.number, now)
+            else:
+                self._scheduler.add(task.number, now)
             self._act()
 
     async def _keep_time(self) -> None:
@@ -171,15 +215,28 @@ class Array:
                 self._act()
 
     async def _deliver(self) -> None:
+        """Have the ends of tasks kept, then forgotten by workers, then delivered."""
         while True:
             while self._ends:
-                end = self._ends.popleft()
-                await self._sink.take(end)
-                self._undelivered -= _size_of(end.result)
-                self._wake()
-            if self._scheduler.is_over:
+                batch = tuple(self._ends)
+                self._ends.clear()
+                await self._journal.ended([end for end, _ in batch])
+                for _, attempts in batch:
+                    for attempt in attempts:
+                        attempt.lane.settle(attempt.call)
+                for end, _ in batch:
+                    await self._sink.take(end)
+                    self._undelivered -= size_of(end.result)
+                    self._wake()
+            if self._scheduler.is_over or self._is_handed_over:
                 return
             await self._changed.wait()
+
+    @property
+    def _is_handed_over(self) -> bool:
+        if not (self._handing_over and self._tasks.all_given):
+            return False
+        return not self.waiting or self._scheduler.is_stuck
 
     def _wake(self) -> None:
         self._changed.set()
@@ -195,141 +252,157 @@ class Array:
     def _do(self, action: Action) -> None:
         match action:
             case Open(number, worker):
-                lane = self._lanes[number] = _Lane(worker)
-                self._nursery.start_soon(self._serve, number, lane)
+                self._begin(number, worker, self._sessions.new(number, worker))
             case Close(number):
-                self._lanes.pop(number).scope.cancel()
-            case Run(attempt, task, number):
-                self._start(self._lanes[number], attempt, self._tasks[task].task)
-            case Cancel(attempt):
-                self._attempts.pop(attempt, trio.CancelScope()).cancel()
+                self._lanes.pop(number).close()
+            case Run(number, task, lane):
+                self._start(number, task, self._lanes[lane])
+            case Cancel(number):
+                attempt = self._attempts.pop(number, None)
+                if attempt is not None:
+                    attempt.scope.cancel()
             case Finish():
                 self._finish(action)
 
-    def _start(self, lane: _Lane, attempt: int, task: Task) -> None:
-        if lane.nursery is None or lane.job is None:
-            raise ValueError("a lane that runs tasks has a session")
-        scope = self._attempts[attempt] = trio.CancelScope()
-        lane.nursery.start_soon(self._attempt, lane, lane.job, attempt, task, scope)
-
     def _finish(self, end: Finish) -> None:
         each = self._tasks.pop(end.task)
-        self._held -= each.size
+        self._handed_over.discard(end.task)
         answer = end.answer if isinstance(end.answer, Answer) else Answer(None)
-        result, error = _outcome_of(end, answer.value)
-        self._undelivered += _size_of(result)
+        result, error = outcome_of(end, answer.value)
+        self._undelivered += size_of(result)
         who = answer.worker, answer.seconds, end.replies, end.wrong
-        self._ends.append(TaskEnd(end.task, each.task, end.ending, result, error, *who))
+        ended = TaskEnd(end.task, each.task, end.ending, result, error, *who)
+        self._ends.append((ended, self._unsafe.pop(end.task, [])))
 
-    # Lanes and attempts.
+    # Lanes.
 
-    async def _serve(self, number: int, lane: _Lane) -> None:
+    def _begin(self, number: int, worker: NodeId, job: JobSession) -> Lane:
+        def opened(offer: Offer) -> None:
+            free = offer.load.places - offer.load.taken
+            most = offer.tasks
+            if lane.is_held and offer.holding is not None:
+                most = offer.holding.tasks
+            self._scheduler.lane_opened(number, Terms(free, most), trio.current_time())
+            self._act()
+
+        def reached(way: Sequence[str]) -> None:
+            self._journal.reached(number, way)
+
+        lane = self._lanes[number] = Lane(number, worker, self._lines, job, opened, reached)
+        self._serving += 1
+        self._nursery.start_soon(self._serve, lane)
+        return lane
+
+    def _go_back_to(self, held: HeldLane) -> None:
+        ids = {task: known for known, task in sorted(held.tasks.items()) if task in self._tasks}
+        now = trio.current_time()
+        numbers = self._scheduler.resume(held.lane, held.worker, ids, now)
+        lane = self._begin(held.lane, held.worker, self._sessions.old(held))
+        for number, (task, known) in zip(numbers, ids.items(), strict=True):
+            hear = self._hearer(number, task, lane)
+            call = lane.job.recall(known, self._tasks[task].task, task, hear)
+            self._go(_Attempt(number, task, lane, call))
+
+    async def _serve(self, lane: Lane) -> None:
         """Open a session and keep it until the scheduler closes it."""
         try:
-            with lane.scope:
-                async with self._lines.to(lane.worker) as line:
-                    lane.name = line.name
-                    stream = await line.open_stream()
-                    async with open_job_session(stream, self._program) as job:
-                        await self._keep(number, lane, job)
-        except (RelayError, ClientError) as error:
-            answer = Answer(error, lane.name)
-            self._scheduler.lane_failed(number, judge(error), answer, trio.current_time())
-            self._act()
+            ended = await lane.serve()
+            if ended is not None:
+                while self._waits_for(lane):
+                    await self._changed.wait()
+                answer = Answer(ended, lane.name)
+                now = trio.current_time()
+                self._scheduler.lane_failed(lane.number, judge(ended), answer, now)
+                self._act()
+            if lane.is_over:
+                await self._journal.lane_over(lane.number)
+        finally:
+            self._serving -= 1
+            self._wake()
 
-    async def _keep(self, number: int, lane: _Lane, job: JobSession) -> None:
-        offer = job.offer
-        if offer is None:
-            raise ValueError("a session that was opened has an offer")
-        async with trio.open_nursery() as nursery:
-            lane.nursery, lane.job = nursery, job
-            terms = Terms(offer.load.places - offer.load.taken, offer.tasks)
-            self._scheduler.lane_opened(number, terms, trio.current_time())
-            self._act()
-            await trio.sleep_forever()
+    def _waits_for(self, lane: Lane) -> bool:
+        """Tell whether what attempts in a lane came to is yet to be told."""
+        there = (each for each in self._attempts.values() if each.lane is lane)
+        return any(not each.is_looked_at for each in there)
 
-    async def _attempt(
-        self, lane: _Lane, job: JobSession, attempt: int, task: Task, scope: trio.CancelScope
-    ) -> None:
-        def on_state(state: TaskState) -> None:
-            if state.task and state.state is State.RUNNING:
-                self._scheduler.began(attempt, trio.current_time())
+    # Attempts.
+
+    def _start(self, number: int, task: int, lane: Lane) -> None:
+        hear = self._hearer(number, task, lane)
+        call = lane.job.call(self._tasks[task].task, task, hear)
+        self._go(_Attempt(number, task, lane, call))
+
+    def _go(self, attempt: _Attempt) -> None:
+        self._attempts[attempt.number] = attempt
+        self._nursery.start_soon(self._attempt, attempt)
+
+    def _hearer(self, number: int, task: int, lane: Lane) -> OnState:
+        def hear(state: TaskState) -> None:
+            told = task if state.task else 0
+            self._journal.told(told, lane.number, state.state, state.reason, state.fuel)
+            if not state.task or number not in self._attempts:
+                return
+            if task not in self._handed_over:
+                self._handed_over.add(task)
+                self._wake()
+            if state.state is State.RUNNING:
+                self._scheduler.began(number, trio.current_time())
                 self._act()
 
+        return hear
+
+    async def _attempt(self, attempt: _Attempt) -> None:
+        number, lane = attempt.number, attempt.lane
         began = trio.current_time()
         try:
-            with scope:
-                value = await _run(job, task, on_state)
+            with attempt.scope:
+                value = await lane.answer(attempt.call)
+                seconds = trio.current_time() - began
+                attempt.is_unsafe = True
+                lane.unsafe += 1
+                found = await self._inspect(attempt, value)
                 while self._undelivered >= UNDELIVERED:
                     await self._changed.wait()
                 # From here on nothing waits: it is counted if and only if it was not cancelled.
-                answer = Answer(value, lane.name, trio.current_time() - began)
-                verdict = judge(value)
-                if self._inspector is None or verdict is not Verdict.ANSWERED:
-                    self._count(attempt, verdict, answer)
-                else:
-                    self._verify(attempt, lane, job.offer, task, answer)
+                self._count(attempt, found, Answer(found.answer, lane.name, seconds, found.checked))
+            if attempt.scope.cancelled_caught:
+                self._call_off(attempt)
         finally:
-            if self._attempts.get(attempt) is scope:
-                del self._attempts[attempt]
-
-    def _count(self, attempt: int, verdict: Verdict, answer: Answer) -> None:
-        self._scheduler.answered(attempt, verdict, answer, trio.current_time())
-        self._act()
-
-    def _verify(
-        self, attempt: int, lane: _Lane, offer: Offer | None, task: Task, answer: Answer
-    ) -> None:
-        """Have an answer looked at; the lane goes on meanwhile, and may be closed."""
-        scope = self._attempts[attempt] = trio.CancelScope()
-        engine = "" if offer is None else offer.engine
-        given = lane.worker, engine, task, answer
-        self._undelivered += _size_of(answer.value)
-        self._nursery.start_soon(self._inspect, attempt, scope, given)
-        self._scheduler.verifying(attempt, trio.current_time())
-        self._act()
-
-    async def _inspect(
-        self, attempt: int, scope: trio.CancelScope, given: tuple[NodeId, str, Task, Answer]
-    ) -> None:
-        """Find out what an answer is worth."""
-        worker, engine, task, answer = given
-        if self._inspector is None or not isinstance(answer.value, TaskResult):
-            raise ValueError("answers are verified if there is an inspector, and a result")
-        try:
-            with scope:
-                found = await self._inspector.inspect(worker, engine, task, answer.value)
-                checked = replace(answer, value=found.answer, checked=found.checked)
-                self._count(attempt, found.verdict, checked)
-        finally:
-            self._undelivered -= _size_of(answer.value)
-            if self._attempts.get(attempt) is scope:
-                del self._attempts[attempt]
+            self._attempts.pop(number, None)
             self._wake()
 
+    async def _inspect(self, attempt: _Attempt, value: TaskResult | Exception) -> Inspection:
+        """Find out what an answer is worth; the lane goes on meanwhile, and may be closed."""
+        verdict, inspector = judge(value), self._inspector
+        if inspector is None or isinstance(value, Exception) or verdict is not Verdict.ANSWERED:
+            return Inspection(verdict, value)
+        lane = attempt.lane
+        engine = "" if lane.job.offer is None else lane.job.offer.engine
+        size = size_of(value)
+        self._undelivered += size
+        attempt.is_looked_at = True
+        try:
+            self._scheduler.verifying(attempt.number, trio.current_time())
+            self._act()
+            return await inspector.inspect(lane.worker, engine, attempt.call.task, value)
+        finally:
+            self._undelivered -= size
+            self._wake()
 
-async def _run(job: JobSession, task: Task, on_state: OnState) -> TaskResult | Exception:
-    try:
-        return await job.run(task, on_state)
-    except RelayError as error:
-        return error
+    def _count(self, attempt: _Attempt, found: Inspection, answer: Answer) -> None:
+        """Have the scheduler count an answer; it is safe once its task's end is kept."""
+        self._handed_over.discard(attempt.task)
+        if found.verdict is Verdict.ANSWERED:
+            self._unsafe.setdefault(attempt.task, []).append(attempt)
+        else:
+            attempt.lane.settle(attempt.call)
+            self._journal.failed_try(attempt.task, answer.worker, reason_of(found.answer))
+        self._scheduler.answered(attempt.number, found.verdict, answer, trio.current_time())
+        self._act()
 
-
-def _outcome_of(end: Finish, value: object) -> tuple[TaskResult | None, Exception | None]:
-    """Return a task's result, or the error in its place; an answer that is not believed is none."""
-    if end.ending is Ending.DONE and isinstance(value, TaskResult):
-        return value, None
-    if end.ending is Ending.DISPUTED or end.replies:
-        return None, NoQuorum(
-            f"Too few workers gave the same answer ({len(end.replies)} gave one): none is believed."
-            " Ask more of them with --retries, or run the task again."
-        )
-    return (value, None) if isinstance(value, TaskResult) else (None, _error_in(value))
-
-
-def _error_in(value: object) -> Exception | None:
-    return value if isinstance(value, Exception) else None
-
-
-def _size_of(result: object) -> int:
-    return len(result.stdout) + len(result.stderr) if isinstance(result, TaskResult) else 0
+    def _call_off(self, attempt: _Attempt) -> None:
+        """Have the worker forget what is of no use any more."""
+        if attempt.is_unsafe:
+            attempt.lane.settle(attempt.call)
+        else:
+            attempt.call.call_off()

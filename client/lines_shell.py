@@ -17,9 +17,11 @@ from fogbank.relay.messages_shell import Stream
 
 
 class Line(Protocol):
-    """A circuit to a worker. `name` is the worker's nickname."""
+    """A circuit to a worker. `way`: the nicknames on it, the worker's at last."""
 
-    name: str
+    @property
+    def way(self) -> tuple[str, ...]:
+        """The nicknames on it."""
 
     async def open_stream(self) -> Stream:
         """Begin a stream to its job service; raise `RelayError`."""

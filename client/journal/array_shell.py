@@ -13,6 +13,7 @@ from fogbank.client.journal.records import Stage
 from fogbank.client.journal.words import HeldLane, Hold
 from fogbank.client.scheduling.tasks import TaskEnd
 from fogbank.client.scheduling.words import Ending
+from fogbank.relay.job.kinds import State
 from fogbank.relay.keys import NodeId
 
 HELD_SECONDS: Final = 25 * 3600.0
@@ -22,6 +23,11 @@ _STAGES: Final = {
     Ending.FAILED: Stage.FAILED,
     Ending.EXPIRED: Stage.EXPIRED,
     Ending.CANCELLED: Stage.CANCELLED,
+}
+_SAID: Final = {
+    State.QUEUED: (Stage.SENT, "it waits at"),
+    State.RUNNING: (Stage.RUNNING, "it runs at"),
+    State.PAUSED: (Stage.PAUSED, "it has used up what fuel it was granted at"),
 }
 
 
@@ -34,6 +40,7 @@ class JobJournal:
         self._database = database
         self._outputs = outputs
         self._key = (job, level)
+        self._workers: dict[int, str] = {}
 
     async def lane_opening(self, lane: int, worker: NodeId, hold: Hold) -> None:
         """Keep a session that is about to be opened."""
@@ -120,6 +127,39 @@ class JobJournal:
                 transaction.db.execute(statement, key)
 
         await self._database.write(write)
+
+    def reached(self, lane: int, way: Sequence[str]) -> None:
+        """Know a lane's worker by its nickname."""
+        self._workers[lane] = way[-1]
+
+    def told(self, task: int, lane: int, state: State, reason: str, fuel: int | None) -> None:
+        """Keep, with what is written next, where a task is."""
+        stage, words = _SAID[state]
+        worker = self._workers.get(lane, "")
+        values = (stage, reason or f"{words} {worker}", worker, fuel or 0, *self._key, task)
+
+        def write(transaction: Transaction) -> None:
+            transaction.db.execute(
+                "UPDATE task SET stage = ?, reason = ?, worker = ?, fuel = ? "
+                "WHERE job = ? AND level = ? AND number = ? AND NOT over",
+                values,
+            )
+
+        if task:
+            self._database.later(write)
+
+    def failed_try(self, task: int, worker: str, reason: str) -> None:
+        """Keep, with what is written next, that a task waits for another worker, and why."""
+        values = (f"{worker or 'a worker'} did not answer: {reason}", *self._key, task)
+
+        def write(transaction: Transaction) -> None:
+            transaction.db.execute(
+                "UPDATE task SET stage = 'queued', reason = ?, worker = '', fuel = 0 "
+                "WHERE job = ? AND level = ? AND number = ? AND NOT over",
+                values,
+            )
+
+        self._database.later(write)
 
     def held(self) -> tuple[HeldLane, ...]:
         """Return the sessions that workers may hold."""

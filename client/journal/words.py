@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fogbank.client.scheduling.tasks import TaskEnd
+from fogbank.relay.job.kinds import State
 from fogbank.relay.keys import NodeId
 
 TICKET_SIZE: Final = 32
@@ -76,6 +77,17 @@ class Journal(Protocol):
     def held(self) -> tuple[HeldLane, ...]:
         """Return what workers may hold from before, when the array begins."""
 
+    # What is only for those who want to know; it may be lost.
+
+    def reached(self, lane: int, way: Sequence[str]) -> None:
+        """Hear of a circuit to a lane's worker: the nicknames on it, the worker's at last."""
+
+    def told(self, task: int, lane: int, state: State, reason: str, fuel: int | None) -> None:
+        """Hear what a worker says of a task, or (0) of the program."""
+
+    def failed_try(self, task: int, worker: str, reason: str) -> None:
+        """Hear that a worker, named by its nickname, did not answer a task, and why."""
+
 
 class NoJournal:
     """Keeps nothing: all that an array was given ends with its client."""
@@ -97,3 +109,12 @@ class NoJournal:
     def held(self) -> tuple[HeldLane, ...]:
         """Return nothing."""
         return ()
+
+    def reached(self, lane: int, way: Sequence[str]) -> None:
+        """Keep nothing."""
+
+    def told(self, task: int, lane: int, state: State, reason: str, fuel: int | None) -> None:
+        """Keep nothing."""
+
+    def failed_try(self, task: int, worker: str, reason: str) -> None:
+        """Keep nothing."""

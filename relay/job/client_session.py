@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from fogbank.relay.job.client_tasks import ClientTasks, Said, TaskDone, TaskResult
+from fogbank.relay.job.client_tasks import ClientTasks, Keep, Said, TaskDone, TaskResult
 from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
@@ -44,6 +44,9 @@ __all__ = ["ClientEvent", "ClientSession", "TaskDone", "TaskResult"]
 ClientEvent: TypeAlias = Offer | Accepted | Resumed | TaskState | TaskDone | Refused
 """What a worker said. `Refused` here is of the session, and its tasks are answered already."""
 
+_LATER = frozenset({Cause.BUSY, Cause.SHUTDOWN, Cause.SILENT})
+"""Why a session that is held is not resumed now, and may be later."""
+
 
 class ClientSession:
     """The state machine of one session, as long as its stream lasts."""
@@ -75,6 +78,16 @@ class ClientSession:
     def takes_tasks(self) -> bool:
         """Whether tasks may be sent: the worker was sent the module, or has said what it has."""
         return self._module_sent and not self._resuming and self.refusal is None
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether the module was sent, or the session asked for."""
+        return self._module_sent
+
+    @property
+    def may_be_asked_again(self) -> bool:
+        """Whether the worker has only no room now for a session that it holds."""
+        return self._resuming and self.refusal is not None
 
     @property
     def is_cut_off(self) -> bool:
@@ -118,19 +131,26 @@ class ClientSession:
     # What the client asks for.
 
     def send_module(self, module: bytes | RuntimeId) -> None:
-        """Send the module, or name the runtime, once, after the offer; it is held if it is to be.
+        """Send the module, or name the runtime, once, after the offer.
 
-        Raises `JobRefused` if it will not be taken.
+        If the session is to be held, and the worker holds any, it is told so. Raises `JobRefused`
+        if it will not be taken.
         """
         offer = self._need_offer()
         head, attachment = module_head(module, offer)
         if self.tasks.keep is not None:
-            if offer.holding is None:
-                raise JobRefused(Cause.LIMITS, "it holds no sessions for clients that go away")
-            self.tasks.begun = True
-            self._say(self.tasks.keep.hold)
+            self._hold(offer, self.tasks.keep)
         self._module_sent = True
         self._say(head, attachment)
+
+    def _hold(self, offer: Offer, keep: Keep) -> None:
+        if offer.holding is not None:
+            self.tasks.begun = True
+            self._say(keep.hold)
+        elif keep.durable:
+            raise JobRefused(Cause.LIMITS, "it holds no sessions for clients that go away")
+        else:
+            self.tasks.keep = None
 
     def resume(self) -> None:
         """Ask, after the offer, for the session that the worker holds."""
@@ -302,6 +322,9 @@ class ClientSession:
             del pending[message.task]
             return [TaskDone(message.task, JobRefused(message.cause, message.reason))]
         self.refusal = message
+        if self._resuming and message.cause in _LATER:
+            return [message]
+        self._resuming = False
         verdicts = [TaskDone(task, self.verdict(task)) for task in pending]
         pending.clear()
         return [*verdicts, message]

@@ -40,6 +40,7 @@ class FakeWorker:
 
     def __post_init__(self) -> None:
         self.service: JobService = make_service(self.runner, places=2)
+        self.way = ("guard", "relay", self.name)
 
     async def open_stream(self) -> Any:
         near, far = memory_stream_pair()

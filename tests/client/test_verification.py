@@ -90,6 +90,10 @@ class Attesting:
     def witness(self) -> Witness:
         return Witness(self.name)
 
+    @property
+    def way(self) -> tuple[str, ...]:
+        return ("guard", "relay", self.name)
+
     async def open_stream(self) -> Any:
         near, far = memory_stream_pair()
         runner = Teller(self.runner, self.lie or tells)

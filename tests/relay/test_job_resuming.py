@@ -30,6 +30,7 @@ from fogbank.relay.job.limits import Patience
 from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
+    Hello,
     Holding,
     ModuleHead,
     Pad,
@@ -120,8 +121,13 @@ def test_a_session_is_held_and_its_results_are_acknowledged_once_they_are_safe()
     assert said(session) == [Ack(number)]
 
 
-def test_a_worker_that_holds_no_sessions_is_not_given_one() -> None:
+def test_a_worker_that_holds_no_sessions_is_not_given_one_to_hold() -> None:
     session = ClientSession(Patience(), 0.0, ClientTasks(KEEP))
+    session.receive(frame(OFFER), 0.0)
+    session.send_module(MODULE)
+    assert [type(message) for message in said(session)] == [Hello, ModuleHead]
+    assert not session.tasks.begun
+    session = ClientSession(Patience(), 0.0, ClientTasks(replace(KEEP, durable=True)))
     session.receive(frame(OFFER), 0.0)
     with pytest.raises(JobRefused, match="holds no sessions"):
         session.send_module(MODULE)
@@ -346,6 +352,18 @@ def test_any_seal_opens_in_any_portions_or_is_a_breach(data: bytes, seed: int) -
     else:
         assert not spoilt
         assert results(events)[1].stdout == data
+
+
+@pytest.mark.parametrize("cause", [Cause.BUSY, Cause.SHUTDOWN])
+def test_a_worker_without_room_still_has_what_it_holds(cause: Cause) -> None:
+    first = begun(2)
+    session = opened(first.tasks)
+    session.resume()
+    refused = Refused(cause, "full")
+    assert session.receive(frame(refused), 1.0) == [refused]
+    assert session.may_be_asked_again
+    after = resumed(first.tasks, ModulePlace.OPEN, (1, State.DONE), (2, State.QUEUED))
+    assert after.unanswered == (1, 2)
 
 
 class AnythingAtAHeldSession(RuleBasedStateMachine):

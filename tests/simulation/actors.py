@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from fogbank.client.errors import ClientError
-from fogbank.client.job_shell import JobSession, open_job_session
+from fogbank.client.job_shell import open_job_session
 from fogbank.client.runtimes import choose_runtime
+from fogbank.client.session_shell import JobSession
 from fogbank.directory.addresses import Address
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Role

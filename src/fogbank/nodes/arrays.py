@@ -51,7 +51,7 @@ class WorkerLine:
     def __init__(self, circuits: CircuitSet[Circuit], built: BuiltCircuit[Circuit]) -> None:
         self._circuits = circuits
         self._circuit = built.circuit
-        self.name = built.path.end.nickname
+        self.way = built.path.nicknames
 
     async def open_stream(self) -> CircuitStream:
         """Begin a stream to its job service."""

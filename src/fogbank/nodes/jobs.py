@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fogbank.client.errors import NoPath
-from fogbank.client.job_shell import OnState, run_task
+from fogbank.client.job_shell import run_task
 from fogbank.client.runtimes import choose_runtime
+from fogbank.client.session_shell import OnState
 from fogbank.nodes.user import User
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.errors import Cause, JobRefused
