@@ -136,10 +136,11 @@ class RemoteJudge:
         def fits(judge: NodeId) -> bool:
             return judge not in tried and not self._conflict(worker, judge)
 
-        known = [judge for judge in self._served if fits(judge)]
+        listed = self._reach.candidates()
+        names = {each.identity for each in listed}
+        known = [judge for judge in self._served if judge in names and fits(judge)]
         if known:
             return known[0]
-        listed = self._reach.candidates()
         draw = Weighted([each.identity for each in listed], (each.weight for each in listed))
         return draw.draw_where(fits, self._chooser)
 

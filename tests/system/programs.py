@@ -58,3 +58,31 @@ HUNGRY = """
   (memory (export "memory") 60000)
   (func (export "_start")))
 """
+
+# Judges: ends with 0 if standard input and the file `input` begin alike (4096 bytes), else with 1.
+EQUAL = r"""
+(module
+  (import "wasi_snapshot_preview1" "fd_read"
+    (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "input")
+  (func $fill (param $descriptor i32) (param $at i32)
+    (i32.store (i32.const 0) (local.get $at))
+    (i32.store (i32.const 4) (i32.const 4096))
+    (drop (call $read (local.get $descriptor) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func (export "_start") (local $at i32)
+    (if (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 5) (i32.const 0)
+          (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 12))
+      (then (call $exit (i32.const 2))))
+    (call $fill (i32.const 0) (i32.const 8192))
+    (call $fill (i32.load (i32.const 12)) (i32.const 16384))
+    (loop $more
+      (if (i64.ne (i64.load (i32.add (local.get $at) (i32.const 8192)))
+                  (i64.load (i32.add (local.get $at) (i32.const 16384))))
+        (then (call $exit (i32.const 1))))
+      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+      (br_if $more (i32.lt_u (local.get $at) (i32.const 4096))))))
+"""
