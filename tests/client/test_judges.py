@@ -89,7 +89,7 @@ class Bench:
         self.nursery = nursery
         self.ends = ends
         self.asked: list[NodeId] = []
-        self.name = "worker"
+        self.way = ("relay", "worker")
         self._last = b""
 
     def candidates(self) -> tuple[Candidate, ...]:
