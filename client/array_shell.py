@@ -117,6 +117,7 @@ class Array:
         self._unsafe: dict[int, list[_Attempt]] = {}
         self._ends: deque[tuple[TaskEnd, list[_Attempt]]] = deque()
         self._undelivered = 0
+        self._has_begun = self._is_cancelled = False
         self._handing_over = False
         self._handed_over: set[int] = set()
         self._changed = trio.Event()
@@ -162,8 +163,10 @@ class Array:
 
     def cancel(self) -> None:
         """End all that has not ended, at the workers too."""
-        self._scheduler.cancel(trio.current_time())
-        self._act()
+        self._is_cancelled = True
+        if self._has_begun:
+            self._scheduler.cancel(trio.current_time())
+            self._act()
 
     # What goes on beside the lanes.
 
@@ -178,6 +181,9 @@ class Array:
             self._scheduler.add(task.number, now)
         if self._tasks.all_given:
             self._scheduler.close(now)
+        self._has_begun = True
+        if self._is_cancelled:
+            self._scheduler.cancel(now)
         self._act()
 
     async def _feed(self) -> None:

@@ -137,6 +137,9 @@ class Lane:
                     nursery.cancel_scope.cancel()
             finally:
                 await stream.aclose()
+            if end.is_silence:
+                # It is come back to once more, in case it was the circuit that said nothing.
+                self._tries = max(self._tries, len(_PAUSES) - 2) + 1
             if not self._closing.is_set():
                 raise JobInterrupted(Progress.NOT_SENT, end.why) from end.fault
 
@@ -159,26 +162,27 @@ class Lane:
     # Coming back.
 
     def _may_come_back(self) -> bool:
-        if not self.is_held:
+        if not self.is_held or self._tries >= len(_PAUSES):
             return False
         now = trio.current_time()
         if self._lost_at is None:
             self._lost_at = now
-        return now < self._lost_at + self._patience(self._lost_at) and self._tries < len(_PAUSES)
+        return now < self._until(self._lost_at)
 
-    def _patience(self, lost_at: float) -> float:
-        """Return the seconds that it may be without a stream."""
+    def _until(self, lost_at: float) -> float:
+        """Return until when it is tried to come back, if it lost its stream at `lost_at`."""
         if not self._was_open:
-            return AT_START
+            return lost_at + AT_START
         least, most = RESUMING
         waited = max((lost_at - since for since in self._since.values()), default=0.0)
-        return max(least, min(waited, most))
+        return lost_at + max(least, min(waited, most))
 
     async def _rest(self) -> None:
         """Wait before the next try."""
-        pause = _PAUSES[self._tries]
+        now = trio.current_time()
+        rested = now + _PAUSES[self._tries]
         self._tries += 1
-        with trio.move_on_after(pause):
+        with trio.move_on_at(min(rested, self._until(self._lost_at or now))):
             await self._closing.wait()
 
     def _give_up(self, error: Exception) -> Exception:

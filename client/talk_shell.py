@@ -22,11 +22,15 @@ _VERDICT_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Why a stream is over; `is_lost`: its session may go on over another."""
+    """Why a stream is over.
+
+    `is_lost`: its session may go on over another. `is_silence`: nothing came for too long.
+    """
 
     why: str
     fault: Exception | None = None
     is_lost: bool = False
+    is_silence: bool = False
 
 
 class Talk:
@@ -59,10 +63,17 @@ class Talk:
         self._changed.set()
         self._changed = trio.Event()
 
-    def end(self, why: str, fault: Exception | None = None, *, is_lost: bool = False) -> None:
+    def end(
+        self,
+        why: str,
+        fault: Exception | None = None,
+        *,
+        is_lost: bool = False,
+        is_silence: bool = False,
+    ) -> None:
         """The stream is over. The first reason stands."""
         if self._ended is None:
-            self._ended = End(why, fault, is_lost)
+            self._ended = End(why, fault, is_lost, is_silence)
             self._over.set()
 
     async def _guarded(self, part: Callable[[], Awaitable[None]]) -> None:
@@ -85,7 +96,7 @@ class Talk:
         while self._ended is None:
             data = await self._receive()
             if data is None:
-                self.end("the worker was silent for too long", is_lost=True)
+                self.end("the worker was silent for too long", is_lost=True, is_silence=True)
             elif not data and session.is_cut_off:
                 self.end("the worker's answer was cut off", is_lost=True)
             elif not data:
