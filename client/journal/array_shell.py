@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from fogbank.client.exit_codes import ending_of_task
 from fogbank.client.journal.database_shell import Database, Transaction
+from fogbank.client.journal.events_shell import note
 from fogbank.client.journal.pack_shell import Pack
 from fogbank.client.journal.records import Stage
 from fogbank.client.journal.words import HeldLane, Hold
 from fogbank.client.scheduling.tasks import TaskEnd
 from fogbank.client.scheduling.words import Ending
 from fogbank.relay.job.kinds import State
+from fogbank.relay.job.messages import TaskState
 from fogbank.relay.keys import NodeId
 
 HELD_SECONDS: Final = 25 * 3600.0
@@ -23,6 +25,7 @@ _STAGES: Final = {
     Ending.FAILED: Stage.FAILED,
     Ending.EXPIRED: Stage.EXPIRED,
     Ending.CANCELLED: Stage.CANCELLED,
+    Ending.DISPUTED: Stage.DISPUTED,
 }
 _SAID: Final = {
     State.QUEUED: (Stage.SENT, "it waits at"),
@@ -31,15 +34,33 @@ _SAID: Final = {
 }
 
 
+class Listener(Protocol):
+    """Who wants to know what happens to an array, while it happens."""
+
+    def reached(self, way: tuple[str, ...]) -> None:
+        """Hear of a circuit: the nicknames on it."""
+
+    def told(self, state: TaskState) -> None:
+        """Hear what a worker says of a task, by its number, or of the program (0)."""
+
+
 class JobJournal:
     """The `Journal` of the tasks of a job (level 0), or of one level of its folds."""
 
     keeps = True
 
-    def __init__(self, database: Database, job: str, level: int, outputs: Pack) -> None:
+    def __init__(
+        self,
+        database: Database,
+        job: str,
+        level: int,
+        outputs: Pack,
+        listener: Listener | None = None,
+    ) -> None:
         self._database = database
         self._outputs = outputs
         self._key = (job, level)
+        self._listener = listener
         self._workers: dict[int, str] = {}
 
     async def lane_opening(self, lane: int, worker: NodeId, hold: Hold) -> None:
@@ -111,7 +132,10 @@ class JobJournal:
                 (*came, stdout.offset, stdout.size, stderr.size, *key),
             )
         transaction.db.execute(
-            "UPDATE task SET over = 1 WHERE job = ? AND level = ? AND number = ?", key
+            "UPDATE task SET over = 1, seq = 1 + coalesce((SELECT max(seq) FROM task "
+            "WHERE job = ?1 AND level = ?2), 0) "
+            "WHERE job = ?1 AND level = ?2 AND number = ?3 AND NOT over",
+            key,
         )
         transaction.db.execute("DELETE FROM sent WHERE job = ? AND level = ? AND number = ?", key)
 
@@ -128,12 +152,20 @@ class JobJournal:
 
         await self._database.write(write)
 
+    # What is only for those who want to know.
+
     def reached(self, lane: int, way: Sequence[str]) -> None:
         """Know a lane's worker by its nickname."""
         self._workers[lane] = way[-1]
+        if self._listener is not None:
+            self._listener.reached(tuple(way))
 
     def told(self, task: int, lane: int, state: State, reason: str, fuel: int | None) -> None:
         """Keep, with what is written next, where a task is."""
+        if self._listener is not None:
+            self._listener.told(TaskState(task, state, reason, fuel))
+        if not task or self._key[1]:
+            return
         stage, words = _SAID[state]
         worker = self._workers.get(lane, "")
         values = (stage, reason or f"{words} {worker}", worker, fuel or 0, *self._key, task)
@@ -145,21 +177,23 @@ class JobJournal:
                 values,
             )
 
-        if task:
-            self._database.later(write)
+        self._database.later(write)
 
     def failed_try(self, task: int, worker: str, reason: str) -> None:
         """Keep, with what is written next, that a task waits for another worker, and why."""
-        values = (f"{worker or 'a worker'} did not answer: {reason}", *self._key, task)
+        job, level = self._key
+        text = f"{worker or 'a worker'} did not answer: {reason}"
 
         def write(transaction: Transaction) -> None:
             transaction.db.execute(
                 "UPDATE task SET stage = 'queued', reason = ?, worker = '', fuel = 0 "
                 "WHERE job = ? AND level = ? AND number = ? AND NOT over",
-                values,
+                (text, job, level, task),
             )
+            note(transaction, job, task, text)
 
-        self._database.later(write)
+        if not level:
+            self._database.later(write)
 
     def held(self) -> tuple[HeldLane, ...]:
         """Return the sessions that workers may hold."""

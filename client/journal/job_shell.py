@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from fogbank.client.journal.array_shell import JobJournal
+from fogbank.client.journal.array_shell import JobJournal, Listener
 from fogbank.client.journal.database_shell import Database, Transaction
+from fogbank.client.journal.events_shell import note
 from fogbank.client.journal.pack_shell import Pack
-from fogbank.client.journal.records import JobState, Kept, Stage
+from fogbank.client.journal.records import JobState, Kept, Stage, Summary
 from fogbank.client.journal.rows import kept_of, row_of
+from fogbank.sandbox.data import Data, whole
+from fogbank.sandbox.scratch_shell import IN_MEMORY, FileData
 
 _ALL: Final = (
     "SELECT * FROM task WHERE job = ? AND level = 0 AND place >= ? ORDER BY place LIMIT 256"
@@ -25,8 +28,6 @@ _WAITING: Final = (
     "SELECT * FROM task WHERE job = ? AND level = 0 AND place >= ? AND over AND NOT delivered "
     "ORDER BY place LIMIT 256"
 )
-_EVENTS_OF_ONE: Final = 40
-"""Events that are kept of a job, and of each of its tasks."""
 
 
 class Job:
@@ -44,13 +45,14 @@ class Job:
         self.inputs.close()
         self.outputs.close()
 
-    def file(self, name: str) -> bytes:
-        """Read one of the files that the job was made with; raise `OSError`."""
-        return (self.folder / name).read_bytes()
+    def file(self, name: str) -> Data:
+        """Return one of the files that the job was made with; raise `OSError`."""
+        data = FileData.open(self.folder / name)
+        return data if len(data) > IN_MEMORY else whole(data)
 
-    def journal(self, level: int = 0) -> JobJournal:
+    def journal(self, level: int = 0, listener: Listener | None = None) -> JobJournal:
         """Return what an array of this job is given: its tasks' (0), or a level of its folds."""
-        return JobJournal(self._database, self.id, level, self.outputs)
+        return JobJournal(self._database, self.id, level, self.outputs, listener)
 
     # Tasks.
 
@@ -100,10 +102,52 @@ class Job:
         """Return those of them that have ended and are not delivered."""
         return self._walk(_WAITING, begin)
 
+    def ended_since(self, seq: int) -> list[tuple[int, Kept]]:
+        """Return some tasks that ended after the `seq`-th end, in the order of their ends.
+
+        Each with the number of its end, which is ever growing.
+        """
+        rows = self._database.reader.execute(
+            "SELECT * FROM task WHERE job = ? AND level = 0 AND seq > ? ORDER BY seq LIMIT 256",
+            (self.id, seq),
+        ).fetchall()
+        return [(row["seq"], kept_of(row)) for row in rows]
+
     def _walk(self, query: str, begin: int) -> Iterator[Kept]:
         while rows := self._database.reader.execute(query, (self.id, begin)).fetchall():
             yield from map(kept_of, rows)
             begin = rows[-1]["place"] + 1
+
+    def summary(self) -> Summary:
+        """Return what its tasks have come to so far."""
+        reader = self._database.reader
+        total, over, failed = reader.execute(
+            "SELECT count(*), sum(over), sum(over AND code != 0) FROM task "
+            "WHERE job = ? AND level = 0",
+            (self.id,),
+        ).fetchone()
+        stages = reader.execute(
+            "SELECT DISTINCT stage FROM task WHERE job = ? AND level = 0 AND over AND code != 0",
+            (self.id,),
+        )
+        first = reader.execute(
+            "SELECT * FROM task WHERE job = ? AND level = 0 AND over AND code != 0 "
+            "ORDER BY number LIMIT 1",
+            (self.id,),
+        ).fetchone()
+        return Summary(
+            total,
+            over or 0,
+            failed or 0,
+            frozenset(Stage(stage) for (stage,) in stages),
+            None if first is None else kept_of(first),
+        )
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether any task was given to a worker, or has ended."""
+        lanes = "SELECT count(*) FROM lane WHERE job = ?"
+        return bool(self._one(lanes, self.id)) or bool(self.summary().over)
 
     async def delivered(self, numbers: Sequence[int]) -> None:
         """Keep that results are where they belong."""
@@ -128,7 +172,7 @@ class Job:
                 transaction.db.execute(
                     "UPDATE task SET stage = 'queued', reason = 'it is tried again', code = 0, "
                     "outcome = '', fuel = 0, output = NULL, stdout = 0, stderr = 0, over = 0, "
-                    "delivered = 0 WHERE job = ? AND level = 0 AND over AND code != 0",
+                    "seq = NULL, delivered = 0 WHERE job = ? AND level = 0 AND over AND code != 0",
                     (self.id,),
                 ).rowcount
             )
@@ -155,13 +199,15 @@ class Job:
                 (state, reason, code, time.time(), self.id),
             )
             db.execute(
-                "UPDATE task SET stage = 'cancelled', code = 130, reason = ?, over = 1 "
-                "WHERE job = ? AND level = 0 AND NOT over",
-                (reason, self.id),
+                "UPDATE task SET stage = 'cancelled', code = 130, reason = ?2, over = 1, "
+                "seq = place + 1 + coalesce((SELECT max(seq) FROM task AS other "
+                "WHERE other.job = ?1 AND other.level = 0), 0) "
+                "WHERE job = ?1 AND level = 0 AND NOT over",
+                (self.id, reason),
             )
             db.execute("DELETE FROM lane WHERE job = ?", (self.id,))
             db.execute("DELETE FROM sent WHERE job = ?", (self.id,))
-            _note(transaction, self.id, None, f"{state}: {reason}".removesuffix(": "))
+            note(transaction, self.id, None, f"{state}: {reason}".removesuffix(": "))
 
         await self._database.write(write)
 
@@ -171,16 +217,7 @@ class Job:
 
     def note(self, text: str, number: int | None = None) -> None:
         """Keep, with what is written next, that something happened to the job, or to a task."""
-        self._database.later(lambda transaction: _note(transaction, self.id, number, text))
-
-    def told(self, number: int, stage: Stage, reason: str, worker: str = "", fuel: int = 0) -> None:
-        """Keep, with what is written next, what was heard of a task that has not ended."""
-        values = (stage, reason, worker, fuel, self.id, number)
-        self._set_later(
-            "UPDATE task SET stage = ?, reason = ?, worker = ?, fuel = ? "
-            "WHERE job = ? AND level = 0 AND number = ? AND NOT over",
-            *values,
-        )
+        self._database.later(lambda transaction: note(transaction, self.id, number, text))
 
     async def settle(self, reason: str) -> None:
         """Keep why the job waits from now on, and that nothing is known to run meanwhile."""
@@ -231,11 +268,3 @@ class Job:
             transaction.db.execute(statement, values)
 
         self._database.later(write)
-
-
-def _note(transaction: Transaction, job: str, number: int | None, text: str) -> None:
-    transaction.db.execute(
-        "INSERT INTO event (job, number, time, text) SELECT ?1, ?2, ?3, ?4 WHERE "
-        "(SELECT count(*) FROM event WHERE job = ?1 AND number IS ?2) < ?5",
-        (job, number, time.time(), text, _EVENTS_OF_ONE),
-    )

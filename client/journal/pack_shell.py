@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
 from fogbank.client.journal.records import Span
-from fogbank.sandbox.data import Data, portions
-
-_PORTION: Final = 1 << 20
+from fogbank.sandbox.data import Data, portions, whole
+from fogbank.sandbox.scratch_shell import IN_MEMORY
 
 
 class Pack:
@@ -25,37 +23,58 @@ class Pack:
         self._is_synced = True
 
     def close(self) -> None:
-        """Give it up."""
+        """Give it up; what was read of it stays readable."""
         os.close(self._handle)
 
     def append(self, data: Data) -> Span:
         """Add bytes; raise `OSError`. They may be lost until `sync` returns."""
-        span = Span(self._end, len(data))
-        self._is_synced = self._is_synced and not span.size
+        begin = self._end
         for part in portions(data):
-            view = memoryview(part)
-            while view:
-                written = os.pwrite(self._handle, view, self._end)
+            self._is_synced = False
+            left = memoryview(part)
+            while left:
+                written = os.pwrite(self._handle, left, self._end)
                 self._end += written
-                view = view[written:]
-        return span
+                left = left[written:]
+        return Span(begin, self._end - begin)
 
     def sync(self) -> None:
         """Wait until all that was added is on the disk."""
-        if not self._is_synced:
+        if self._is_synced:
+            return
+        # What is added meanwhile, by another thread, waits for the next time.
+        self._is_synced = True
+        try:
             os.fsync(self._handle)
-            self._is_synced = True
+        except OSError:
+            self._is_synced = False
+            raise
 
-    def read(self, span: Span | None) -> bytes:
+    def read(self, span: Span | None) -> Data:
         """Return the bytes at a place, none for no place; raise `OSError` if they are not there."""
         if span is None or not span.size:
             return b""
-        parts: list[bytes] = []
-        at, left = span.offset, span.size
-        while left:
-            part = os.pread(self._handle, min(left, _PORTION), at)
-            if not part:
-                raise OSError(f"{span.size} bytes at {span.offset} are missing: the job is damaged")
-            parts.append(part)
-            at, left = at + len(part), left - len(part)
-        return b"".join(parts)
+        if os.fstat(self._handle).st_size < span.offset + span.size:
+            raise OSError(f"{span.size} bytes at {span.offset} are missing: the job is damaged")
+        part = _Part(os.dup(self._handle), span)
+        return part if span.size > IN_MEMORY else whole(part)
+
+
+class _Part:
+    """Bytes of a pack, of which portions are read as they are needed."""
+
+    def __init__(self, descriptor: int, span: Span) -> None:
+        self._descriptor = descriptor
+        self._span = span
+
+    def __len__(self) -> int:
+        return self._span.size
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return at most `size` bytes from `start` on; raise `OSError`."""
+        left = max(0, self._span.size - start)
+        return os.pread(self._descriptor, min(size, left), self._span.offset + start)
+
+    def __del__(self) -> None:
+        """Close it."""
+        os.close(self._descriptor)

@@ -102,6 +102,11 @@ class Kept:
         """Whether it has ended, for good."""
         return self.stage in ENDS
 
+    @property
+    def output_size(self) -> int:
+        """How many bytes of output it has."""
+        return sum(span.size for span in (self.stdout, self.stderr) if span is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
@@ -139,6 +144,20 @@ class JobRecord:
 
 
 _LIVE: Final = {JobState.OPEN, JobState.QUEUED, JobState.RUNNING, JobState.DETACHED}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a job's tasks came to: how many there are, how many failed, and the first that did.
+
+    The first by its number. `stages`: how each of those that failed ended.
+    """
+
+    total: int
+    over: int
+    failed: int
+    stages: frozenset[Stage]
+    first: Kept | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,12 @@ _FIRST: Final = (
         stdout INTEGER NOT NULL DEFAULT 0,
         stderr INTEGER NOT NULL DEFAULT 0,
         over INTEGER NOT NULL DEFAULT 0,
+        seq INTEGER,
         delivered INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (job, level, place)
     ) WITHOUT ROWID""",
     "CREATE UNIQUE INDEX task_number ON task (job, level, number)",
+    "CREATE INDEX task_seq ON task (job, level, seq)",
     "CREATE INDEX task_open ON task (job, level, place) WHERE NOT over",
     "CREATE INDEX task_waiting ON task (job, level, place) WHERE over AND NOT delivered",
     """CREATE TABLE lane (

@@ -25,7 +25,8 @@ from fogbank.client.journal.database_shell import Database, Transaction
 from fogbank.client.journal.errors import JobBusy, JobUnknown, JournalError
 from fogbank.client.journal.job_shell import Job
 from fogbank.client.journal.records import Event, JobRecord, JobState, Stage
-from fogbank.sandbox.files_shell import sync_directory, write_atomic
+from fogbank.sandbox.data import Data, portions
+from fogbank.sandbox.files_shell import sync_directory
 
 ID_SIZE: Final = 8
 _ID_BYTES: Final = 5
@@ -66,7 +67,7 @@ class Store:
         self,
         title: str,
         spec: str,
-        files: Mapping[str, bytes],
+        files: Mapping[str, Data],
         *,
         log: str | None = None,
     ) -> str:
@@ -79,7 +80,8 @@ class Store:
         name = self._new_id()
         try:
             for path, data in files.items():
-                write_atomic(self.folder / name / path, data)
+                _write_file(self.folder / name / path, data)
+            sync_directory(self.folder / name)
             sync_directory(self.folder)
         except OSError as error:
             raise JournalError(
@@ -170,6 +172,27 @@ class Store:
         )
         return [Event(*row) for row in rows]
 
+    @contextmanager
+    def look(self, name: str) -> Iterator[Job]:
+        """Read a job, which another process may drive meanwhile; raise `JobUnknown`."""
+        record = self.job(name)
+        with self._open(record.id) as job:
+            yield job
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[Job]:
+        try:
+            job = Job(self.database, self.folder / name, name)
+        except OSError as error:
+            raise JournalError(
+                f"the files of job {name} cannot be used ({error.strerror}): mend the permissions "
+                f"of {self.folder / name}, or forget it with `fog rm {name}`"
+            ) from error
+        try:
+            yield job
+        finally:
+            job.close()
+
     # One process at a time.
 
     def is_driven(self, name: str) -> bool:
@@ -191,19 +214,10 @@ class Store:
         """Have a job to oneself; raise `JobBusy` if another process has it, `JobUnknown`."""
         record = self.job(name)
         handle = self._lock(record.id)
-        job: Job | None = None
         try:
-            try:
-                job = Job(self.database, self.folder / record.id, record.id)
-            except OSError as error:
-                raise JournalError(
-                    f"the files of job {record.id} cannot be used ({error.strerror}): mend the "
-                    f"permissions of {self.folder / record.id}"
-                ) from error
-            yield job
+            with self._open(record.id) as job:
+                yield job
         finally:
-            if job is not None:
-                job.close()
             os.close(handle)
 
     def _lock(self, name: str) -> int:
@@ -273,3 +287,12 @@ class Store:
                 is_job = len(path.name) == ID_SIZE and path.is_dir() and path.name not in known
                 if is_job and path.stat().st_mtime < time.time() - _ORPHAN_SECONDS:
                     shutil.rmtree(path)
+
+
+def _write_file(path: Path, data: Data) -> None:
+    """Write a file that is not there, and wait until it is on the disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.writelines(portions(data))
+        file.flush()
+        os.fsync(handle)

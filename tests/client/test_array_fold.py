@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from fogbank.cli.array_fold import FAN, fold, grouped
-from fogbank.cli.array_tasks import Pattern
 from fogbank.client.array_shell import Array
 from fogbank.client.exit_codes import Ending
+from fogbank.client.patterns import Pattern
 from tests.client.networks import SeededChooser
 from tests.client.test_array_shell import LIMITS, Cloud
 from tests.relay.job_fakes import MODULE, SMALL

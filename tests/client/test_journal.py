@@ -24,6 +24,7 @@ from fogbank.client.scheduling.tasks import TaskEnd
 from fogbank.client.scheduling.words import Ending
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.errors import Cause, JobRefused
+from fogbank.relay.job.kinds import State
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.task import Task
 from tests.client.networks import identity
@@ -89,7 +90,7 @@ async def test_the_first_result_that_is_kept_stands(store: Store) -> None:
         await journal.ended([end(1)])
         await journal.ended([end(1, code=5)])
         await journal.ended([TaskEnd(1, Task(), Ending.EXPIRED)])
-        job.told(1, Stage.RUNNING, "too late")
+        journal.told(1, 1, State.RUNNING, "too late", 5)
         await job.flush()
         kept = job.task(1)
         assert kept is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from fogbank.cli.array_inputs import (
-    Item,
     of_array,
     of_chunks,
     of_files,
@@ -17,8 +18,12 @@ from fogbank.cli.array_inputs import (
     of_values,
 )
 from fogbank.cli.array_progress import Tally, bar, describe, remaining
-from fogbank.cli.array_tasks import Pattern, Tasks, command_of
-from fogbank.sandbox.task import INPUT_SIZE, TaskError
+from fogbank.client.journal.records import Kept, Origin, Stage
+from fogbank.client.journal.store_shell import Store
+from fogbank.client.patterns import Item, Pattern, command_of
+from fogbank.nodes.intake import Earlier, Inputs, Intake, Unfinished
+from fogbank.sandbox.data import whole
+from fogbank.sandbox.task import INPUT_SIZE, Task, TaskError
 
 PATTERN = Pattern("p.wasm", bytes(32), ())
 
@@ -92,7 +97,7 @@ def test_what_has_no_end_is_not_read_to_its_end(read: Callable[..., object]) -> 
 
 def test_chunks_end_with_lines_and_lose_nothing() -> None:
     text = b"".join(b"%d\n" % number for number in range(1000)) + b"end"
-    chunks = [item.stdin for item in of_chunks(io.BytesIO(text), 100).items]
+    chunks = [whole(item.stdin) for item in of_chunks(io.BytesIO(text), 100).items]
     assert b"".join(chunks) == text
     assert all(len(chunk) >= 100 and chunk.endswith(b"\n") for chunk in chunks[:-1])
     assert len(chunks) > 30
@@ -161,16 +166,90 @@ def test_a_task_that_no_worker_takes_is_refused_before_it_is_sent() -> None:
 
 
 def test_a_command_is_one_line_without_tabs() -> None:
-    assert command_of(PATTERN.make(Item(1, "a\tb\nc"))) == "p.wasm 'a b c'"
+    assert command_of("p.wasm", PATTERN.arguments_of(1, "a\tb\nc")) == "p.wasm 'a b c'"
 
 
-async def test_tasks_are_made_as_they_are_asked_for() -> None:
-    tasks = Tasks(of_values(["a", "b", "c"]), PATTERN, lambda number, _: number == 2)
+async def given(source: Unfinished) -> list[tuple[int, Task]]:
     found = []
-    while (task := await tasks.next()) is not None:
-        found.append(task.number)
-    assert found == tasks.given == [1, 3]
-    assert tasks.total == 3
+    while (task := await source.next()) is not None:
+        found.append((task.number, task.task))
+    return found
+
+
+async def test_tasks_go_through_the_journal_to_workers(tmp_path: Path) -> None:
+    """They are what was given, also for whoever goes on in another process."""
+    store = Store(tmp_path)
+    lines = io.BytesIO(b"".join(b"line %d\n" % number for number in range(1000)))
+    name = store.create("p", "{}", {})
+    with store.drive(name) as job:
+        intake = Intake(job, PATTERN, of_lines(lines, as_argument=False), recorded=second_is_there)
+        source = Unfinished(job, intake, PATTERN)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(intake.run)
+            found = await given(source)
+        assert intake.total == job.total == 1000
+        assert [number for number, _ in found] == [1, *range(3, 1001)]
+        assert whole(found[1][1].stdin) == b"line 2\n"
+        task = job.task(2)
+        assert task is not None
+        assert (task.stage, task.code, task.delivered) == (Stage.DONE, 4, True)
+    with store.drive(name) as job:
+        again = Intake(job, PATTERN, None)
+        await again.run()
+        assert not again.is_cut_off
+        assert await given(Unfinished(job, again, PATTERN)) == found
+    store.close()
+
+
+def second_is_there(number: int, digest: str) -> Earlier | None:
+    assert len(digest) == 16
+    return Earlier(4) if number == 2 else None
+
+
+@pytest.mark.parametrize("at", [0, 1, 255, 300])
+async def test_inputs_are_read_on_from_where_their_reader_ended(tmp_path: Path, at: int) -> None:
+    """Those that words alone describe; of others it is known that some are missing."""
+    store = Store(tmp_path)
+    name = store.create("p", "{}", {})
+    with store.drive(name) as job:
+        await job.take_in([Kept(Origin(place, str(place)), place) for place in range(at)])
+        lost = Intake(job, PATTERN, None)
+        await lost.run()
+        assert lost.is_cut_off
+        assert job.total is None
+        intake = Intake(job, PATTERN, of_array("0-299,500-600")[0])
+        await intake.run()
+        assert [task.number for task in job.tasks()] == [*range(300), *range(500, 601)]
+        assert store.job(name).total == 401
+    store.close()
+
+
+async def test_an_input_that_makes_no_task_ends_the_reading(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.drive(store.create("p", "{}", {})) as job:
+        intake = Intake(job, PATTERN, of_values(["a", "b\0"]))
+        with pytest.RaisesGroup(TaskError):
+            await intake.run()
+    store.close()
+
+
+async def test_what_has_no_end_waits_for_what_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fogbank.nodes.intake.AHEAD_TASKS", 100)
+    store = Store(tmp_path)
+    with store.drive(store.create("p", "{}", {})) as job:
+        intake = Intake(job, PATTERN, Inputs(Item(number) for number in itertools.count(1)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(intake.run)
+            for ended in range(2):
+                while job.count() < 100 + ended:
+                    await intake.changed()
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert job.count() == 100 + ended
+                intake.ended(0)
+            nursery.cancel_scope.cancel()
+    store.close()
 
 
 def test_the_progress_says_what_there_is_to_know() -> None:

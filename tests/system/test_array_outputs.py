@@ -1,20 +1,30 @@
-"""Where the results of `fog map` go (spec/11 §2)."""
+"""Where the results of `fog map` go, and that each goes there once (spec/11 §2, spec/13 §3)."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
-from fogbank.cli.array_outputs import AsJson, InOrder, Output, ToFolder
-from fogbank.client.exit_codes import ending_of_task
+from fogbank.cli.array_outputs import AsJson, InOrder, OfRun, ToFolder
+from fogbank.client.journal.job_shell import Job
+from fogbank.client.journal.records import Kept, Origin
+from fogbank.client.journal.store_shell import Store
+from fogbank.client.patterns import Pattern
 from fogbank.client.scheduling.tasks import TaskEnd
 from fogbank.client.scheduling.words import Ending
+from fogbank.nodes.delivery import Delivery, Output, deliver_all
 from fogbank.relay.job.client_session import TaskResult
+from fogbank.sandbox.data import Data
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.task import Task
+
+PATTERN = Pattern("p", bytes(32), ("-x",))
 
 
 def end_of(number: int, stdout: bytes = b"", code: int = 0) -> TaskEnd:
@@ -22,70 +32,117 @@ def end_of(number: int, stdout: bytes = b"", code: int = 0) -> TaskEnd:
     return TaskEnd(number, Task(("p", "a")), Ending.DONE, result, worker="w", seconds=0.5)
 
 
-def nobody(_end: TaskEnd, _size: int) -> None:
-    """Hears of what is done, and does nothing."""
+@asynccontextmanager
+async def job_of(folder: Path, count: int) -> AsyncIterator[Job]:
+    store = Store(folder / "jobs")
+    name = store.create("p", "{}", {})
+    with store.drive(name) as job:
+        await job.take_in([Kept(Origin(place + 1, "a"), place) for place in range(count)])
+        yield job
+    store.close()
 
 
-def put(output: Output, end: TaskEnd) -> None:
-    output.put(end, ending_of_task(end))
+async def deliver(job: Job, output: Output, ends: list[TaskEnd]) -> None:
+    """Have tasks end one after the other, each delivered before the next if it can be."""
+    delivery = Delivery(job, output)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(delivery.run)
+        for end in ends:
+            await job.journal().ended([end])
+            delivery.wake()
+            await trio.testing.wait_all_tasks_blocked()
+        delivery.finish()
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(1, 5))))
-def test_outputs_are_printed_in_the_order_of_their_tasks(
-    order: tuple[int, ...], capfdbinary: pytest.CaptureFixture[bytes]
+@pytest.mark.parametrize("order", list(itertools.permutations(range(1, 5)))[::3])
+async def test_outputs_are_printed_in_the_order_of_their_tasks(
+    order: tuple[int, ...], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    done: list[tuple[int, int]] = []
-    output = InOrder(lambda end, size: done.append((end.number, size)))
     texts = {1: b"one\n", 2: bytes(10_000), 3: b"", 4: b"four"}
-    output.expect([1, 2])
-    output.expect([3, 4])
-    for number in order:
-        put(output, end_of(number, texts[number]))
-    output.close()
+    async with job_of(tmp_path, 4) as job:
+        await deliver(job, InOrder(), [end_of(number, texts[number]) for number in order])
+        assert not list(job.undelivered())
     out, err = capfdbinary.readouterr()
     assert out == b"".join(texts.values())
     assert err == b"err 1\nerr 2\nerr 3\nerr 4\n"
-    assert done == [(number, len(text) + 6) for number, text in texts.items()]
 
 
-def test_a_task_without_a_result_does_not_stop_the_others(
-    capfdbinary: pytest.CaptureFixture[bytes],
+async def test_a_task_without_a_result_does_not_stop_the_others(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    output = InOrder(nobody)
-    output.expect([1, 2])
-    put(output, end_of(2, b"two"))
-    put(output, TaskEnd(1, Task(), Ending.EXPIRED))
-    output.close()
+    async with job_of(tmp_path, 2) as job:
+        await deliver(job, InOrder(), [end_of(2, b"two"), TaskEnd(1, Task(), Ending.EXPIRED)])
     assert capfdbinary.readouterr()[0] == b"two"
 
 
-def test_each_task_has_a_folder_that_is_whole(tmp_path: Path) -> None:
-    done: list[int] = []
-    output = ToFolder(tmp_path, lambda end, _: done.append(end.number))
-    put(output, end_of(3, b"three", 7))
-    put(output, TaskEnd(4, Task(), Ending.FAILED, error=None))
+async def test_each_task_has_a_folder_that_is_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
     # What a client that was killed left is replaced.
-    (tmp_path / "5").mkdir()
-    (tmp_path / "5" / "stdout").write_bytes(b"half")
-    (tmp_path / ".5.tmp").mkdir()
-    put(output, end_of(5, b"five"))
-    output.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "5"]
-    assert (tmp_path / "3" / "stdout").read_bytes() == b"three"
-    assert (tmp_path / "3" / "stderr").read_bytes() == b"err 3\n"
-    assert (tmp_path / "5" / "stdout").read_bytes() == b"five"
-    report = json.loads((tmp_path / "3" / "task.json").read_text())
-    assert (report["task"], report["exit_code"], report["outcome"]) == (3, 7, "completed")
-    assert done == [3, 4, 5]
+    (out / "3").mkdir(parents=True)
+    (out / "3" / "stdout").write_bytes(b"half")
+    (out / ".3.tmp").mkdir()
+    ends = [end_of(1, b"three", 7), TaskEnd(2, Task(), Ending.FAILED), end_of(3, b"five")]
+    async with job_of(tmp_path, 3) as job:
+        await deliver(job, ToFolder(out, PATTERN), ends)
+    assert sorted(path.name for path in out.iterdir()) == ["1", "3"]
+    assert (out / "1" / "stdout").read_bytes() == b"three"
+    assert (out / "1" / "stderr").read_bytes() == b"err 1\n"
+    assert (out / "3" / "stdout").read_bytes() == b"five"
+    report = json.loads((out / "1" / "task.json").read_text())
+    assert (report["task"], report["exit_code"], report["outcome"]) == (1, 7, "completed")
+    assert report["arguments"] == ["-x", "a"]
 
 
-def test_json_is_a_line_for_each_task(capfd: pytest.CaptureFixture[str]) -> None:
-    output = AsJson(nobody)
-    put(output, end_of(2, b"\xff"))
-    put(output, TaskEnd(1, Task(), Ending.EXPIRED))
+async def test_json_is_a_line_for_each_task(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with job_of(tmp_path, 2) as job:
+        await deliver(
+            job, AsJson(PATTERN), [end_of(2, b"\xff"), TaskEnd(1, Task(), Ending.EXPIRED)]
+        )
     first, second = map(json.loads, capfd.readouterr()[0].splitlines())
     assert first["schema"] == second["schema"] == "fogbank.task/1"
     assert (first["task"], first["stdout"], first["stdout_base64"]) == (2, None, "/w==")
     assert (second["task"], second["outcome"], second["exit_code"]) == (1, "expired", 124)
     assert second["reason"]
     assert "stdout" not in second
+
+
+async def test_a_run_is_one_object(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output = OfRun(lambda worker: ("a", "b", worker), as_json=True)
+    async with job_of(tmp_path, 1) as job:
+        await deliver(job, output, [end_of(1, b"hello", 3)])
+    shown = json.loads(capfd.readouterr()[0])
+    assert (shown["schema"], shown["exit_code"], shown["stdout"]) == ("fogbank.run/1", 3, "hello")
+    assert shown["path"] == ["a", "b", "w"]
+
+
+class Failing:
+    """Takes two results and then no more, as a disk that is full."""
+
+    in_order = False
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def put(self, task: Kept, stdout: Data, stderr: Data) -> None:
+        del stdout, stderr
+        if len(self.taken) == 2:
+            raise OSError(28, "No space left on device")
+        self.taken.append(task.number)
+
+
+async def test_what_was_delivered_is_marked_and_the_rest_is_not(tmp_path: Path) -> None:
+    output = Failing()
+    async with job_of(tmp_path, 5) as job:
+        await job.journal().ended([end_of(number) for number in range(1, 6)])
+        with pytest.RaisesGroup(OSError):
+            await deliver(job, output, [])
+        assert output.taken == [1, 2]
+        assert [task.number for task in job.undelivered()] == [3, 4, 5]
+        out = tmp_path / "out"
+        await deliver(job, ToFolder(out, PATTERN), [])
+        assert sorted(path.name for path in out.iterdir()) == ["3", "4", "5"]
+        # All can be had again, at any time.
+        await deliver_all(job, ToFolder(out, PATTERN))
+        assert len(list(out.iterdir())) == 5

@@ -11,8 +11,11 @@ from fogbank.cli import (
     attestation,
     check,
     demo,
+    job_commands,
+    job_list,
     jobs,
     keys,
+    logs,
     network,
     nodes,
     policy,
@@ -50,6 +53,15 @@ app.add_typer(attestation.app, name="attestation")
 app.command()(jobs.run)
 app.command()(check.check)
 app.command("map", cls=map_command.MapCommand)(map_command.map_tasks)
+app.command()(job_list.ps)
+app.command()(job_list.why)
+app.command()(logs.logs)
+app.command()(job_commands.attach)
+app.command()(job_commands.wait)
+app.command()(job_commands.get)
+app.command()(job_commands.cancel)
+app.command()(job_commands.retry)
+app.command()(job_list.rm)
 app.command()(network.join)
 app.command()(demo.demo)
 

@@ -9,10 +9,9 @@ from typing import Final
 
 import trio
 
-from fogbank.cli.array_inputs import Item
-from fogbank.cli.array_tasks import Pattern
 from fogbank.client.array_shell import Array, Sink, Source
 from fogbank.client.exit_codes import Ending, ending_of_task
+from fogbank.client.patterns import Item, Pattern
 from fogbank.client.scheduling.tasks import ArrayTask, TaskEnd
 from fogbank.sandbox.scratch_shell import write_data
 from fogbank.sandbox.task import INPUT_SIZE

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from fogbank.cli.output import read_bounded
+from fogbank.client.patterns import Item
+from fogbank.nodes.intake import Inputs
 from fogbank.sandbox.task import INPUT_SIZE
 
 _INDEX_MAX = 2**53
 _TASKS_MAX = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """What makes one task differ from the others.
-
-    `value` takes the place of `{}`; None if there is none.
-    """
-
-    number: int
-    value: str | None = None
-    stdin: bytes = b""
-    files: tuple[tuple[str, bytes], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The items, read as they are asked for. `total` is None if it is not known before their end.
-
-    `blocks`: whether asking for one may take long, as reading a pipe does.
-    """
-
-    items: Iterator[Item]
-    total: int | None = None
-    blocks: bool = False
 
 
 def of_values(values: Sequence[str]) -> Inputs:

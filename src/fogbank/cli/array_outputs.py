@@ -1,48 +1,20 @@
-"""Where an array's results go: folders, standard output, or lines of JSON (spec/11 §2)."""
+"""Where a job's results go: folders, standard output, or lines of JSON (spec/11 §2)."""
 
 from __future__ import annotations
 
 import base64
 import json
 import shutil
-from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
-from fogbank.cli.output import as_text, emit, emit_errors
-from fogbank.client.exit_codes import Ending as Words
-from fogbank.client.scheduling.tasks import TaskEnd
-from fogbank.client.scheduling.words import Ending
+from fogbank.cli.joblog import Entry, JobLog
+from fogbank.cli.output import as_text, emit, emit_errors, note
+from fogbank.client.journal.records import Kept, Stage
+from fogbank.client.patterns import Pattern, command_of
 from fogbank.sandbox.data import Data, whole
-from fogbank.sandbox.scratch_shell import FileData, write_data
-
-_IN_MEMORY = 4096
-"""The most bytes of one output that waits for its turn in memory and not in a file."""
-
-Done = Callable[[TaskEnd, int], None]
-"""Hears of each end whose result is where it belongs, and how many bytes of output it has."""
-
-
-class Output(Protocol):
-    """Puts results where they belong. Its methods may block, and are called one at a time.
-
-    `prints`: whether that may be a terminal.
-    """
-
-    prints: bool
-
-    def expect(self, numbers: list[int]) -> None:
-        """Hear of tasks, in their order, before their ends."""
-
-    def put(self, end: TaskEnd, words: Words) -> None:
-        """Take a task's end; raise `OSError`."""
-
-    def close(self) -> None:
-        """There are no more."""
+from fogbank.sandbox.scratch_shell import write_data
 
 
 class ToFolder:
@@ -51,144 +23,140 @@ class ToFolder:
     It appears at once and whole: a task without a result has none.
     """
 
-    prints = False
+    in_order = False
 
-    def __init__(self, folder: Path, done: Done) -> None:
+    def __init__(self, folder: Path, pattern: Pattern) -> None:
         self._folder = folder
-        self._done = done
+        self._pattern = pattern
 
-    def expect(self, numbers: list[int]) -> None:
-        """Folders need no order."""
-
-    def put(self, end: TaskEnd, words: Words) -> None:
+    def put(self, task: Kept, stdout: Data, stderr: Data) -> None:
         """Write the folder of a task."""
-        if end.ending is Ending.DONE and end.result is not None:
-            temporary = self._folder / f".{end.number}.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            write_data(temporary / "stdout", end.result.stdout)
-            write_data(temporary / "stderr", end.result.stderr)
-            text = json.dumps(report(end, words), indent=2) + "\n"
-            (temporary / "task.json").write_text(text)
-            final = self._folder / str(end.number)
-            # There is one if the client was killed before it could record the result.
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.rename(final)
-        self._done(end, output_size(end))
-
-    def close(self) -> None:
-        """Nothing waits."""
+        if task.stdout is None:
+            return
+        temporary = self._folder / f".{task.number}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write_data(temporary / "stdout", stdout)
+        write_data(temporary / "stderr", stderr)
+        text = json.dumps(report(task, self._pattern), indent=2) + "\n"
+        (temporary / "task.json").write_text(text)
+        final = self._folder / str(task.number)
+        # There is one if the client was killed before it could record the result.
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
 
 
 class InOrder:
-    """Standard output and error, task by task in their order.
+    """Standard output and error, task by task in their order."""
 
-    What comes before its turn waits, in files if it is long.
-    """
+    in_order = True
 
-    prints = True
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self._before = before
 
-    def __init__(self, done: Done) -> None:
-        self._done = done
-        self._order: deque[int] = deque()
-        self._early: dict[int, tuple[TaskEnd, int, bytes | Path, bytes | Path]] = {}
-        self._stack = ExitStack()
-        self._spool: Path | None = None
-
-    def expect(self, numbers: list[int]) -> None:
-        """Hear in which order the outputs belong."""
-        self._order.extend(numbers)
-
-    def put(self, end: TaskEnd, words: Words) -> None:
-        """Print what has its turn now."""
-        del words
-        size = output_size(end)
-        stdout, stderr = (end.result.stdout, end.result.stderr) if end.result else (b"", b"")
-        if self._order and self._order[0] == end.number:
-            self._print(end, size, stdout, stderr)
-            while self._order and self._order[0] in self._early:
-                early, size, *kept = self._early.pop(self._order[0])
-                self._print(early, size, *map(_taken, kept))
-            return
-        waiting = self._keep(end.number, "stdout", stdout), self._keep(end.number, "stderr", stderr)
-        if end.result is not None:
-            end = replace(end, result=replace(end.result, stdout=b"", stderr=b""))
-        self._early[end.number] = end, size, *waiting
-
-    def _print(self, end: TaskEnd, size: int, stdout: Data, stderr: Data) -> None:
-        self._order.popleft()
+    def put(self, task: Kept, stdout: Data, stderr: Data) -> None:
+        """Print what a task wrote."""
+        del task
+        self._before()
         emit(stdout)
         emit_errors(stderr)
-        self._done(end, size)
-
-    def _keep(self, number: int, name: str, data: Data) -> bytes | Path:
-        if len(data) <= _IN_MEMORY:
-            return whole(data)
-        if self._spool is None:
-            spool = TemporaryDirectory(prefix="fogbank-map-", ignore_cleanup_errors=True)
-            self._spool = Path(self._stack.enter_context(spool))
-        path = self._spool / f"{number}.{name}"
-        write_data(path, data)
-        return path
-
-    def close(self) -> None:
-        """Remove the files of what was not printed."""
-        self._stack.close()
 
 
 class AsJson:
     """A line of JSON for each task, as its end comes."""
 
-    prints = True
+    in_order = False
 
-    def __init__(self, done: Done) -> None:
-        self._done = done
+    def __init__(self, pattern: Pattern, before: Callable[[], None] = lambda: None) -> None:
+        self._pattern = pattern
+        self._before = before
 
-    def expect(self, numbers: list[int]) -> None:
-        """Each line says which task it is of."""
-
-    def put(self, end: TaskEnd, words: Words) -> None:
+    def put(self, task: Kept, stdout: Data, stderr: Data) -> None:
         """Print a line."""
-        result = end.result
-        outputs: dict[str, Any] = {}
-        if result is not None:
-            for name, data in (("stdout", result.stdout), ("stderr", result.stderr)):
-                output = whole(data)
-                outputs[name] = as_text(output)
-                outputs[f"{name}_base64"] = base64.b64encode(output).decode()
-        emit(json.dumps({**report(end, words), **outputs}))
-        self._done(end, output_size(end))
-
-    def close(self) -> None:
-        """Nothing waits."""
+        self._before()
+        emit(json.dumps({**report(task, self._pattern), **outputs(task, stdout, stderr)}))
 
 
-def report(end: TaskEnd, words: Words) -> dict[str, Any]:
+class OfRun:
+    """What `fog run` prints of its one task: its outputs as they are, or one JSON object."""
+
+    in_order = True
+
+    def __init__(self, path_of: Callable[[str], tuple[str, ...]], *, as_json: bool) -> None:
+        self._path_of = path_of
+        self._as_json = as_json
+
+    def put(self, task: Kept, stdout: Data, stderr: Data) -> None:
+        """Print it, and what went wrong if anything did."""
+        if self._as_json:
+            emit(json.dumps(self._report(task, stdout, stderr)))
+        else:
+            emit(stdout)
+            emit_errors(stderr)
+        if task.reason:
+            note(task.reason)
+
+    def _report(self, task: Kept, stdout: Data, stderr: Data) -> dict[str, Any]:
+        about: dict[str, Any] = {
+            "schema": "fogbank.run/1",
+            "outcome": outcome_of(task),
+            "reason": task.reason,
+            "exit_code": task.code,
+        }
+        if task.stdout is not None:
+            about |= {"fuel": task.fuel, "path": list(self._path_of(task.worker))}
+        return about | outputs(task, stdout, stderr)
+
+
+def outcome_of(task: Kept) -> str:
+    """Return how a task ended, in the words of results: the sandbox's, if it had one."""
+    if task.outcome:
+        return task.outcome
+    return "error" if task.stage in {Stage.DONE, Stage.FAILED} else str(task.stage)
+
+
+def report(task: Kept, pattern: Pattern) -> dict[str, Any]:
     """Return what there is to know of a task's end, but for its outputs."""
-    result = end.result
-    outcome = end.ending.name.lower() if end.ending is not Ending.FAILED else "error"
     return {
         "schema": "fogbank.task/1",
-        "task": end.number,
-        "arguments": list(end.task.args[1:]),
-        "outcome": result.outcome.name.lower() if result is not None else outcome,
-        "reason": words.sentence,
-        "exit_code": words.code,
-        "fuel": result.fuel if result is not None else 0,
-        "seconds": round(end.seconds, 3),
-        "worker": end.worker,
+        "task": task.number,
+        "arguments": list(pattern.arguments_of(task.number, task.origin.value)),
+        "outcome": outcome_of(task),
+        "reason": task.reason,
+        "exit_code": task.code,
+        "fuel": task.fuel,
+        "seconds": round(task.seconds, 3),
+        "worker": task.worker,
     }
 
 
-def output_size(end: TaskEnd) -> int:
-    """Return how many bytes of output a task's end has."""
-    return 0 if end.result is None else len(end.result.stdout) + len(end.result.stderr)
+def outputs(task: Kept, stdout: Data, stderr: Data) -> dict[str, Any]:
+    """Return the outputs as a report has them; nothing if the task has no result."""
+    if task.stdout is None:
+        return {}
+    out, err = whole(stdout), whole(stderr)
+    return {
+        "stdout": as_text(out),
+        "stderr": as_text(err),
+        "stdout_base64": base64.b64encode(out).decode(),
+        "stderr_base64": base64.b64encode(err).decode(),
+    }
 
 
-def _taken(output: bytes | Path) -> Data:
-    """Return an output, and remove its file, which is open as long as it is needed."""
-    if isinstance(output, Path):
-        data = FileData.open(output)
-        output.unlink()
-        return data
-    return output
+class Logged:
+    """Writes a line of the log for each result that is where it belongs (spec/11 §4)."""
+
+    def __init__(self, log: JobLog, pattern: Pattern) -> None:
+        self._log = log
+        self._pattern = pattern
+        self._common = sum(len(data) for _, data in pattern.files)
+
+    def record(self, task: Kept, began: float) -> None:
+        """Write it: of a task that is done, and that the log has no line of."""
+        if task.stage is not Stage.DONE or task.number in self._log.recorded:
+            return
+        arguments = self._pattern.arguments_of(task.number, task.origin.value)
+        sent, received = self._common + task.origin.size, task.output_size
+        command = command_of(self._pattern.name, arguments)
+        about = (task.number, task.worker, began, task.seconds, sent, received, task.code)
+        self._log.record(Entry(*about, command, task.digest))

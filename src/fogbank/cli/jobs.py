@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fogbank.cli import options
-from fogbank.cli.home import user_home
-from fogbank.cli.output import as_text, emit, emit_errors, errors_in_words, note
-from fogbank.cli.programs import read_module, read_task, runtime_of
+from fogbank.cli.output import emit, errors_in_words
+from fogbank.cli.programs import read_program, read_stdin
 
 if TYPE_CHECKING:
     from fogbank.client.exit_codes import Ending
-    from fogbank.nodes.home import Home
-    from fogbank.relay.job.client_session import TaskResult
-    from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
-    from fogbank.sandbox.task import Task
 
 
 def run(
@@ -30,71 +24,32 @@ def run(
     timeout: options.Timeout = None,
     runtime: options.Runtime = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens.")] = False,
+    verbose: options.Verbose = False,
+    detach: options.Detach = False,
 ) -> None:
     """Run PROGRAM on a worker, anonymously: stdin in, stdout out, its exit code passed on."""
     with errors_in_words(_show_error if as_json else None):
-        import trio
-
-        from fogbank.client.exit_codes import ending_of
+        from fogbank.cli.attachment import Manner
+        from fogbank.cli.submission import Submission
+        from fogbank.client.patterns import Item
+        from fogbank.nodes.intake import Inputs
+        from fogbank.nodes.job_spec import Results
 
         # Standard input may be slow: what can be found wrong before it is read, is.
-        script = runtime_of(program, runtime)
-        sent = read_module(program) if script is None else script
-        task = read_task(program, script, arguments or [], files or [], (fuel, memory, timeout))
-        result, path = trio.run(_run, user_home(), sent, task, verbose)
-        ending = ending_of(result.outcome, result.exit_code, result.reason)
-        if as_json:
-            emit(json.dumps(_report(result, path, ending.code)))
-        else:
-            emit(result.stdout)
-            emit_errors(result.stderr)
-        if ending.sentence:
-            note(ending.sentence)
-        raise typer.Exit(ending.code)
-
-
-async def _run(
-    home: Home, program: bytes | RuntimeSpec, task: Task, verbose: bool
-) -> tuple[TaskResult, tuple[str, ...]]:
-    import trio
-
-    from fogbank.cli.progress import ProgressLines
-    from fogbank.nodes.jobs import run_job
-    from fogbank.nodes.user import open_user
-    from fogbank.relay.job.messages import TaskState
-
-    def say(text: str) -> None:
-        if verbose:
-            note(text)
-
-    lines = ProgressLines()
-
-    def on_state(state: TaskState) -> None:
-        line = lines.line(state, trio.current_time())
-        if line is not None:
-            say(line)
-
-    async with open_user(home, note) as user:
-        return await run_job(user, program, task, say, on_state)
-
-
-def _report(result: TaskResult, path: tuple[str, ...], code: int) -> dict[str, object]:
-    from fogbank.sandbox.data import whole
-
-    stdout, stderr = whole(result.stdout), whole(result.stderr)
-    return {
-        "schema": "fogbank.run/1",
-        "outcome": result.outcome.name.lower(),
-        "reason": result.reason,
-        "exit_code": code,
-        "fuel": result.fuel,
-        "path": list(path),
-        "stdout": as_text(stdout),
-        "stderr": as_text(stderr),
-        "stdout_base64": base64.b64encode(stdout).decode(),
-        "stderr_base64": base64.b64encode(stderr).decode(),
-    }
+        wanted = (fuel, memory, timeout)
+        words = tuple(arguments or [])
+        common = read_program(program, runtime, words, files or [], wanted, single=True)
+        item = Item(1, stdin=read_stdin())
+        common.pattern.make(item)
+        submission = Submission(
+            "run",
+            common,
+            Inputs(iter([item]), 1),
+            results=Results(as_json=as_json),
+            shows_json=as_json,
+        )
+        manner = Manner(prints=not detach, verbose=verbose, leaves=detach)
+        raise typer.Exit(submission.run(manner))
 
 
 def _show_error(error: BaseException, ending: Ending) -> None:

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import sys
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from typer.core import TyperCommand
 
 from fogbank.cli import options
-from fogbank.cli.home import user_home
-from fogbank.cli.output import emit, errors_in_words, read_bounded
-from fogbank.cli.programs import check_names, limits_of, read_files, read_module, runtime_of
+from fogbank.cli.output import errors_in_words
+from fogbank.cli.programs import read_program
 from fogbank.cli.sizes import parse_memory
 
 if TYPE_CHECKING:
-    from fogbank.cli.array_inputs import Inputs
-    from fogbank.cli.array_outputs import Done, Output
-    from fogbank.cli.array_tasks import Pattern
-    from fogbank.cli.joblog import JobLog
+    from fogbank.client.patterns import Pattern
     from fogbank.client.scheduling.limits import ArrayLimits
-    from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
+    from fogbank.nodes.intake import Inputs
+    from fogbank.nodes.job_spec import Results
 
 MARK = ":::"
 """What follows are the inputs, one for each task."""
 LOG_NAME = "joblog"
 """The log in a folder of results."""
-FOLDED_NAME = "reduced"
-"""What all results were folded into, in a folder of results."""
 _JOBS_MAX = 4096
 _RETRIES_MAX = 100
 
@@ -108,19 +101,37 @@ def map_tasks(
     memory: options.Memory = None,
     timeout: options.Timeout = None,
     runtime: options.Runtime = None,
+    detach: options.Detach = False,
 ) -> None:
     """Run PROGRAM once for each input, anonymously, on many workers; results in their order."""
     with errors_in_words():
+        from fogbank.cli.attachment import Manner
+        from fogbank.cli.submission import Submission
+
         words, values = _split(arguments or [])
-        sent, common = _program(program, runtime, words, files or [], (fuel, memory, timeout))
-        inputs, percent = _inputs(_Origin(values, array, lines, chunk, pattern), common)
+        common = read_program(program, runtime, words, files or [], (fuel, memory, timeout))
+        origin = _Origin(values, array, lines, chunk, pattern)
+        inputs, percent = _inputs(origin, common.pattern)
         limits = _limits(jobs, percent, retries)
-        results = _Results(output, joblog, as_json, resume)
-        fold = None
+        if deadline is not None and not 0 < deadline < inf:
+            raise ValueError("--deadline is a positive number of seconds")
+        results = _results(output, joblog, as_json, resume, reduce is not None)
+        folds = None
         if reduce is not None:
-            results.check_fold()
-            fold = _program(reduce, None, (), [], (fuel, memory, timeout))
-        raise typer.Exit(_run((sent, common), inputs, limits, deadline, results, fold))
+            folds = read_program(reduce, None, (), [], (fuel, memory, timeout))
+        submission = Submission(
+            "map",
+            common,
+            inputs,
+            limits,
+            deadline,
+            results,
+            folds,
+            origin.words,
+            resume,
+            as_json,
+        )
+        raise typer.Exit(submission.run(Manner(prints=not detach, leaves=detach)))
 
 
 def _split(arguments: list[str]) -> tuple[tuple[str, ...], list[str] | None]:
@@ -136,29 +147,6 @@ def _split(arguments: list[str]) -> tuple[tuple[str, ...], list[str] | None]:
     return tuple(arguments[:place]), values
 
 
-def _program(
-    program: Path,
-    runtime: str | None,
-    arguments: tuple[str, ...],
-    files: list[Path],
-    wanted: tuple[str | None, str | None, float | None],
-) -> tuple[bytes | RuntimeSpec, Pattern]:
-    """Read what all tasks have in common; raise `ValueError` or `OSError` with what is wrong."""
-    from fogbank.cli.array_tasks import Pattern
-    from fogbank.sandbox.task import INPUT_SIZE
-
-    script = runtime_of(program, runtime)
-    check_names(files, script)
-    limits = limits_of(*wanted)
-    contents = read_files(files)
-    if script is None:
-        module = read_module(program)
-        digest = hashlib.sha256(module).digest()
-        return module, Pattern(program.name, digest, arguments, contents, limits)
-    contents = ((script.entry, read_bounded(program, INPUT_SIZE)), *contents)
-    return script, Pattern(program.name, script.digest, arguments, contents, limits)
-
-
 @dataclass(frozen=True, slots=True)
 class _Origin:
     """Where the tasks come from, as the options say."""
@@ -168,6 +156,13 @@ class _Origin:
     lines: str | None
     chunk: str | None
     files: str | None
+
+    @property
+    def words(self) -> tuple[str, ...] | None:
+        """What the inputs can be made of again, if nothing but words is needed."""
+        if self.values is not None:
+            return ("values", *self.values)
+        return ("array", self.array) if self.array is not None else None
 
 
 def _inputs(origin: _Origin, pattern: Pattern) -> tuple[Inputs, int | None]:
@@ -216,85 +211,31 @@ def _limits(jobs: int | None, percent: int | None, retries: int | None) -> Array
     return ArrayLimits(concurrent=most, retries=tries)
 
 
-@dataclass(frozen=True, slots=True)
-class _Results:
-    """Where the results go, as the options say."""
+def _results(
+    folder: Path | None, log: Path | None, as_json: bool, resume: bool, folds: bool
+) -> Results:
+    """Return where the results go, as the options say, and make the folder."""
+    from fogbank.nodes.job_spec import Results
 
-    folder: Path | None
-    log: Path | None
-    as_json: bool
-    resume: bool
-
-    def open_log(self) -> JobLog | None:
-        """Make the folder, and open the log; raise `ValueError` or `OSError`."""
-        from fogbank.cli.joblog import JobLog
-
-        if self.folder is not None:
-            if self.as_json:
-                raise ValueError("--json prints results, -o writes them: give one of them")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not self.resume and any(self.folder.iterdir()):
-                raise ValueError(
-                    f"{self.folder} is not empty: name another folder, or go on with what is "
-                    "there with --resume"
-                )
-        path = self.log or (self.folder / LOG_NAME if self.folder is not None else None)
-        if path is None:
-            if self.resume:
-                raise ValueError("--resume needs the log of the run before: --joblog, or -o")
-            return None
-        return JobLog.open(path, resume=self.resume)
-
-    def check_fold(self) -> None:
-        """Raise `ValueError` if the outputs that are to be folded go elsewhere."""
-        if self.as_json:
-            raise ValueError("--reduce prints one result: leave --json out")
-        if self.resume and self.folder is None:
-            raise ValueError("--reduce with --resume needs the outputs of the run before: -o")
-
-    def print_fold(self, path: Path) -> None:
-        """Put what the outputs were folded into where it belongs."""
-        from fogbank.sandbox.files_shell import write_atomic
-
-        if self.folder is None:
-            emit(path.read_bytes())
-        else:
-            write_atomic(self.folder / FOLDED_NAME, path.read_bytes(), 0o644)
-
-    def output(self, done: Done) -> Output:
-        """Make what takes the results."""
-        from fogbank.cli.array_outputs import AsJson, InOrder, ToFolder
-
-        if self.folder is not None:
-            return ToFolder(self.folder, done)
-        return AsJson(done) if self.as_json else InOrder(done)
-
-
-def _run(
-    program: tuple[bytes | RuntimeSpec, Pattern],
-    inputs: Inputs,
-    limits: ArrayLimits,
-    deadline: float | None,
-    results: _Results,
-    fold: tuple[bytes | RuntimeSpec, Pattern] | None,
-) -> int:
-    from math import inf
-
-    from fogbank.cli.array_run import ArrayRun, Folding, Job
-
-    if deadline is not None and not 0 < deadline < inf:
-        raise ValueError("--deadline is a positive number of seconds")
-    job = Job(*program, inputs, limits, inf if deadline is None else deadline)
-    log = results.open_log()
-    with ExitStack() as stack:
-        if log is not None:
-            stack.callback(log.close)
-        if fold is None:
-            return ArrayRun(job, results.output, log).run(user_home())
-        folder = results.folder
-        if folder is None:
-            spool = TemporaryDirectory(prefix="fogbank-map-", ignore_cleanup_errors=True)
-            folder = Path(stack.enter_context(spool))
-        folding = Folding(*fold, folder, results.print_fold)
-        kept = replace(results, folder=folder)
-        return ArrayRun(job, kept.output, log, folding).run(user_home())
+    if folds and as_json:
+        raise ValueError("--reduce prints one result: leave --json out")
+    if folds and resume and folder is None:
+        raise ValueError("--reduce with --resume needs the outputs of the run before: -o")
+    if folder is not None:
+        if as_json:
+            raise ValueError("--json prints results, -o writes them: give one of them")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume and any(folder.iterdir()):
+            raise ValueError(
+                f"{folder} is not empty: name another folder, or go on with what is there with "
+                "--resume"
+            )
+        folder = folder.resolve()
+    path = log or (folder / LOG_NAME if folder is not None else None)
+    if path is None and resume:
+        raise ValueError("--resume needs the log of the run before: --joblog, or -o")
+    return Results(
+        None if folder is None else str(folder),
+        None if path is None else str(path.resolve()),
+        as_json,
+    )

@@ -33,3 +33,20 @@ Runtime = Annotated[
     str | None,
     typer.Option(help="Run PROGRAM as a script of this runtime, whatever its name ends in."),
 ]
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach", "-d", help="Hand everything over to workers, print the job's id, and leave."
+    ),
+]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON objects, one a line.")]
+JobId = Annotated[
+    str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of it; see `fog ps`.")
+]
+JobIds = Annotated[
+    list[str], typer.Argument(metavar="JOB…", help="Jobs' ids, or the beginnings of them.")
+]
+TaskNumber = Annotated[
+    int | None, typer.Argument(metavar="[TASK]", help="A task's number.", show_default=False)
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from fogbank.cli.output import note, read_bounded
 from fogbank.cli.sizes import parse_fuel, parse_memory
 
 if TYPE_CHECKING:
+    from fogbank.nodes.job_spec import Program
     from fogbank.sandbox.limits import Limits
     from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
     from fogbank.sandbox.task import Task
@@ -79,6 +81,34 @@ def read_files(files: list[Path]) -> tuple[tuple[str, bytes], ...]:
     return tuple((path.name, read_bounded(path, INPUT_SIZE)) for path in files)
 
 
+def read_program(
+    program: Path,
+    runtime: str | None,
+    arguments: tuple[str, ...],
+    files: list[Path],
+    wanted: tuple[str | None, str | None, float | None],
+    *,
+    single: bool = False,
+) -> Program:
+    """Read what all tasks of a job have in common, of which there may be one only.
+
+    Raises `ValueError`, `ModuleRefused` or `OSError` with what is wrong.
+    """
+    from fogbank.client.patterns import Pattern
+    from fogbank.nodes.job_spec import Program
+    from fogbank.sandbox.task import INPUT_SIZE
+
+    script = runtime_of(program, runtime)
+    sent = read_module(program) if script is None else script
+    check_names(files, script)
+    limits = limits_of(*wanted)
+    contents = read_files(files)
+    if script is not None:
+        contents = ((script.entry, read_bounded(program, INPUT_SIZE)), *contents)
+    digest = hashlib.sha256(sent).digest() if isinstance(sent, bytes) else sent.digest
+    return Program(sent, Pattern(program.name, digest, arguments, contents, limits, single))
+
+
 def read_task(
     program: Path,
     script: RuntimeSpec | None,
@@ -94,23 +124,28 @@ def read_task(
     contents = read_files(files)
     if script is not None:
         contents = ((script.entry, read_bounded(program, INPUT_SIZE)), *contents)
-    stdin = _read_stdin(INPUT_SIZE)
+    stdin = read_stdin()
     task = Task(args=(program.name, *arguments), files=contents, stdin=stdin, limits=limits)
     task.check()
     return task
 
 
-def _read_stdin(most: int) -> bytes:
-    """Return standard input; nothing from a terminal, which has no end of its own."""
+def read_stdin() -> bytes:
+    """Return standard input; nothing from a terminal, which has no end of its own.
+
+    Raises `ValueError` if it is more than a task is given.
+    """
+    from fogbank.sandbox.task import INPUT_SIZE
+
     if sys.stdin is None or sys.stdin.isatty():
         return b""
     patience = threading.Timer(_STDIN_SECONDS, note, [_STDIN_NOTE])
     patience.daemon = True
     patience.start()
     try:
-        data = sys.stdin.buffer.read(most + 1)
+        data = sys.stdin.buffer.read(INPUT_SIZE + 1)
     finally:
         patience.cancel()
-    if len(data) > most:
-        raise ValueError(f"standard input has more than {most} bytes, the most that is taken")
+    if len(data) > INPUT_SIZE:
+        raise ValueError(f"standard input has more than {INPUT_SIZE} bytes, the most that is taken")
     return data

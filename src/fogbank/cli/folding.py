@@ -1,0 +1,86 @@
+"""The outputs of a job's tasks are folded into one, which goes where it belongs (spec/11 §2.1)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from fogbank.cli.array_fold import fold
+from fogbank.client.array_shell import Array
+from fogbank.client.chance_shell import SystemChooser
+from fogbank.client.exit_codes import Ending
+from fogbank.client.journal.job_shell import Job
+from fogbank.client.scheduling.limits import ArrayLimits
+from fogbank.nodes.arrays import open_reach
+from fogbank.nodes.job_spec import JobSpec, Program
+from fogbank.nodes.user import User
+from fogbank.sandbox.files_shell import write_atomic
+
+FOLDED_NAME = "reduced"
+"""What all results were folded into, in a folder of results."""
+
+
+class Folding:
+    """Folds what lies in the folder of results; `put` prints what is left, if it is to be."""
+
+    def __init__(
+        self,
+        job: Job,
+        program: Program,
+        folder: Path,
+        spec: JobSpec,
+        put: Callable[[bytes], None] | None,
+    ) -> None:
+        self._job = job
+        self._program = program
+        self._folder = folder
+        self._limits = ArrayLimits(concurrent=spec.at_once, retries=spec.retries)
+        self._put = put
+
+    async def run(self, user: User, expires: float) -> Ending:
+        """Fold; say why not if it fails. Times are the trio clock's."""
+        numbers = [task.number for task in self._job.tasks()]
+        outputs = [self._folder / str(number) / "stdout" for number in numbers]
+        between = self._job.folder / "between"
+        shutil.rmtree(between, ignore_errors=True)
+        between.mkdir(mode=0o700)
+        with open_reach(user, self._program.sent) as (reach, program):
+            result = await fold(
+                lambda source, sink: Array(
+                    reach,
+                    program,
+                    source,
+                    sink,
+                    SystemChooser(),
+                    limits=self._limits,
+                    expires=expires,
+                ),
+                self._program.pattern,
+                outputs,
+                between,
+            )
+        if not isinstance(result, Path):
+            return result
+        await trio.to_thread.run_sync(self._deliver, result.read_bytes())
+        shutil.rmtree(between, ignore_errors=True)
+        return Ending(0)
+
+    def _deliver(self, data: bytes) -> None:
+        write_atomic(self._folder / FOLDED_NAME, data, 0o644)
+        if self._put is not None:
+            self._put(data)
+
+
+def folded_in(job: Job, spec: JobSpec) -> bytes | None:
+    """Return what a job's outputs were folded into; None if they were not, yet."""
+    path = results_folder(job, spec) / FOLDED_NAME
+    return path.read_bytes() if path.exists() else None
+
+
+def results_folder(job: Job, spec: JobSpec) -> Path:
+    """Return where results of a job are that are files."""
+    named = spec.results.folder
+    return job.folder / "results" if named is None else Path(named)
