@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -123,6 +124,7 @@ class Talk:
         try:
             while True:
                 changed = self._changed
+                await self._gather()
                 for portion in portions(self.session.data_to_send(), PORTION):
                     await self._stream.send_all(portion)
                     self.session.sent_some(trio.current_time())
@@ -135,6 +137,16 @@ class Talk:
             with trio.move_on_after(_VERDICT_SECONDS):
                 await self._over.wait()
             raise
+
+    async def _gather(self) -> None:
+        """Wait for what may go out in one row with what waits already."""
+        send_by = math.inf
+        while within := self.session.within:
+            send_by = min(send_by, trio.current_time() + within)
+            with trio.move_on_at(send_by) as scope:
+                await self._changed.wait()
+            if scope.cancelled_caught:
+                return
 
 
 def _phrase(error: RelayError) -> str:

@@ -14,16 +14,17 @@ from typing import TypeAlias
 from fogbank.relay.job.client_tasks import ClientTasks, Keep, Said, TaskDone, TaskResult
 from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
-from fogbank.relay.job.frames import Blobs, Frames, Message, frame
-from fogbank.relay.job.held.messages import Resumed
+from fogbank.relay.job.frames import Blobs, Frames, Message
+from fogbank.relay.job.held.messages import Ack, Hold, Resumed
 from fogbank.relay.job.kinds import MESSAGE_SIZE, VERSION, ModulePlace, State
-from fogbank.relay.job.limits import Patience
+from fogbank.relay.job.limits import ROW_SECONDS, Patience
 from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
     FromWorker,
     Grant,
     Hello,
+    ModuleHead,
     Offer,
     Pad,
     Refused,
@@ -33,6 +34,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.relay.job.pending import require
 from fogbank.relay.job.requests import input_size, module_head, task_head
+from fogbank.relay.job.rows import Padding, Row
 from fogbank.sandbox.data import Data
 from fogbank.sandbox.limits import LimitError
 from fogbank.sandbox.outcome import Outcome
@@ -57,7 +59,9 @@ class ClientSession:
         self.tasks = tasks or ClientTasks()
         self._patience = patience
         self._frames: Frames[FromWorker] = Frames(decode_from_worker, self._admit)
-        self._out: list[Data] = []
+        self._row = Row(pads_first=False)
+        self._padding = Padding()
+        self._padded_at = now
         self._going_out: list[int] = []
         self._unsent: dict[int, tuple[TaskHead, Task]] = {}
         self._module_sent = False
@@ -105,16 +109,22 @@ class ClientSession:
             return self._active_at + patience.offer_seconds
         task = self.tasks.running
         if task is not None:
-            return task.deadline(patience, self._active_at)
+            due = task.deadline(patience, self._active_at)
+            # What pads a result comes before it.
+            return due and max(due, self._padded_at + patience.slack_seconds)
         loading = self._module_sent and not self._accepted and not self._parked
         if self.tasks.pending or loading:
             return self._active_at + patience.word_seconds
         return None
 
+    @property
+    def within(self) -> float | None:
+        """How many seconds what waits to be sent may wait for more; None if nothing waits."""
+        return self._row.within
+
     def data_to_send(self) -> list[Data]:
         """Return what waits to be sent, in order, and forget it."""
-        out, self._out = self._out, []
-        return out
+        return self._row.take()
 
     def sent_some(self, now: float) -> None:
         """Hear that some bytes went out: the worker is not silent while it listens."""
@@ -257,6 +267,7 @@ class ClientSession:
     def _admit(self, message: FromWorker) -> Blobs | None:
         """Judge a message before its attachments are read."""
         require(self.refusal is None, "a word after the session was refused")
+        self._padding.hear(message)
         if self._resuming:
             known = isinstance(message, Resumed | Refused | Pad)
             require(known, "a word on a session that has not been resumed")
@@ -306,6 +317,8 @@ class ClientSession:
                 return self._take_refusal(message)
             case Resumed():
                 return [message, *self._take_resumed(message, now)]
+            case Pad():
+                self._padded_at = now
             case TaskState(task=0):
                 self._module_state = message.state
             case TaskState():
@@ -361,4 +374,9 @@ class ClientSession:
                 self._say(message)
 
     def _say(self, message: Message, *attachments: Data) -> None:
-        self._out += [frame(message), *(part for part in attachments if part)]
+        padded = isinstance(message, ModuleHead | TaskHead)
+        # A task alone is waited for; where others are at the worker, it has its turn after them.
+        alone = isinstance(message, TaskHead) and len(self.tasks.pending) <= 1
+        gathers = not alone and isinstance(message, ModuleHead | TaskHead | Hold | Ack)
+        within = ROW_SECONDS if gathers else 0.0
+        self._row.add(message, *attachments, within=within, padded=padded)

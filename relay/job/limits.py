@@ -7,6 +7,10 @@ from typing import Final
 
 TASK_OVERHEAD: Final = 256 << 10
 """Bytes that a held task counts beyond its input: its strings, and what keeps them."""
+ROW_SECONDS: Final = 0.005
+"""Seconds for which a word that is not urgent may wait for others to be sent with."""
+GATHER_SECONDS: Final = 0.02
+"""Seconds for which a result, behind which others of its session come, may wait for them."""
 PROGRESS_SECONDS: Final = 1.0
 """Seconds between two words on a running task's fuel, at least."""
 REPEAT_SECONDS: Final = 60.0

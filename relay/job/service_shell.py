@@ -7,6 +7,7 @@ slow with `PeerSilent`; its stream is then to be reset, and no other session not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -101,6 +102,8 @@ class _Connection:
             service.runner, service.places, self._session.work, self._flush, self._set_deadline
         )
         self._sending = trio.Lock()
+        self._send_by = math.inf
+        self._waits = trio.Event()
         self._listening = trio.CancelScope()
         self._failure: Exception | None = None
 
@@ -108,7 +111,12 @@ class _Connection:
         """Serve until either side ends the session; raise what ended it, if it was a fault."""
         try:
             async with trio.open_nursery() as nursery:
-                for part in (self._listen, self._workplace.run, self._workplace.tell):
+                for part in (
+                    self._listen,
+                    self._send_later,
+                    self._workplace.run,
+                    self._workplace.tell,
+                ):
                     nursery.start_soon(self._part, part, nursery.cancel_scope)
             if self._failure is not None:
                 raise self._failure
@@ -121,7 +129,7 @@ class _Connection:
             self._session.close()
 
     async def _part(self, part: Callable[[], Awaitable[None]], whole: trio.CancelScope) -> None:
-        """Run one of the three; its end is the others'."""
+        """Run one of them; its end is the others'."""
         try:
             await part()
         except (RelayError, *_GONE) as error:
@@ -157,9 +165,28 @@ class _Connection:
         self._listening.deadline = float("inf") if deadline is None else deadline
 
     async def _flush(self) -> None:
-        """Send what the session has to say."""
+        """Send what the session has to say, or see to it that it is sent in time."""
+        within = self._session.within
+        if within:
+            self._send_by = min(self._send_by, trio.current_time() + within)
+            self._waits.set()
+        elif within is not None:
+            await self._send_now()
+
+    async def _send_now(self) -> None:
         async with self._sending:
+            self._send_by = math.inf
             await _send(self._stream, self._session.data_to_send(), self._limits.send_seconds)
+
+    async def _send_later(self) -> None:
+        """Send what has waited for more long enough."""
+        while True:
+            await self._waits.wait()
+            self._waits = trio.Event()
+            while self._send_by < math.inf:
+                await trio.sleep_until(self._send_by)
+                if self._send_by <= trio.current_time():
+                    await self._send_now()
 
 
 async def _send(stream: Stream, parts: Sequence[Data], seconds: float) -> None:

@@ -115,6 +115,11 @@ class Work:
         ready = self.place is ModulePlace.OPEN
         return bool(not ready or self._running or self._waiting)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether tasks wait for their turn."""
+        return bool(self._waiting)
+
     # What the shell tells. Once the session is over, nothing of it matters.
 
     def queue_module(self, reason: str) -> None:

@@ -16,10 +16,11 @@ from typing import Final
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.decoding import decode_from_client
 from fogbank.relay.job.errors import Cause
-from fogbank.relay.job.frames import Blobs, Frames, Message, frame
-from fogbank.relay.job.kinds import ModulePlace
-from fogbank.relay.job.limits import Budget, JobLimits
+from fogbank.relay.job.frames import Blobs, Frames, Message
+from fogbank.relay.job.kinds import ModulePlace, State
+from fogbank.relay.job.limits import GATHER_SECONDS, ROW_SECONDS, Budget, JobLimits
 from fogbank.relay.job.messages import (
+    Accepted,
     Cancel,
     FromClient,
     Grant,
@@ -28,8 +29,11 @@ from fogbank.relay.job.messages import (
     Offer,
     Pad,
     Refused,
+    ResultHead,
     TaskHead,
+    TaskState,
 )
+from fogbank.relay.job.rows import Padding, Row
 from fogbank.relay.job.work import Attest, ModuleArrived, Work, WorkerEvent, require
 from fogbank.sandbox.data import Data, MemorySink, Sinks, whole
 from fogbank.sandbox.outcome import Outcome, clean
@@ -74,7 +78,8 @@ class WorkerSession:
         self._offer = offer
         self._limits = limits
         self._frames: Frames[FromClient] = Frames(decode_from_client, self._admit)
-        self._out: list[Data] = []
+        self._row = Row(pads_first=True)
+        self._padding = Padding()
         self._is_greeted = False
         self._frame_since: float | None = None
         self._quiet_since = now
@@ -110,18 +115,19 @@ class WorkerSession:
     def receive(self, data: bytes | bytearray, now: float) -> list[WorkerEvent]:
         """Take in what the client sent; raise `ProtocolError` if it may not be."""
         events: list[WorkerEvent] = []
-        whole = 0
+        whole = words = 0
         try:
             for message, blobs in self._frames.feed(data):
                 # Padding is no word: who sends nothing else is silent.
-                whole += not isinstance(message, Pad)
+                words += not isinstance(message, Pad)
+                whole += 1
                 events += self._take(message, blobs)
                 if self.is_over:
                     break
         except ProtocolError:
             self.close()
             raise
-        if whole:
+        if words:
             self._quiet_since = now
         if self._frames.is_between:
             self._frame_since = None
@@ -129,10 +135,14 @@ class WorkerSession:
             self._frame_since = now
         return events
 
+    @property
+    def within(self) -> float | None:
+        """How many seconds what waits to be sent may wait for more; None if nothing waits."""
+        return self._row.within
+
     def data_to_send(self) -> list[Data]:
         """Return what waits to be sent, in order, and forget it."""
-        out, self._out = self._out, []
-        return out
+        return self._row.take()
 
     def refuse(self, cause: Cause, reason: str, outcome: Outcome | None = None) -> None:
         """Refuse the session, which ends it."""
@@ -149,6 +159,7 @@ class WorkerSession:
     def _admit(self, message: FromClient) -> Blobs | None:
         """Judge a message before its attachments are read."""
         require(not self.is_over, "a word after its end")
+        self._padding.hear(message)
         work = self.work
         match message:
             case Hello():
@@ -215,4 +226,13 @@ class WorkerSession:
         return None
 
     def _say(self, message: Message, *attachments: Data) -> None:
-        self._out += [frame(message), *(part for part in attachments if part)]
+        # What other tasks come behind is not what the client waits for alone.
+        later = GATHER_SECONDS if self.work.has_more else 0.0
+        match message:
+            case ResultHead():
+                within = later
+            case TaskState(state=State.QUEUED | State.RUNNING) | Accepted():
+                within = later or ROW_SECONDS
+            case _:
+                within = 0.0
+        self._row.add(message, *attachments, within=within, padded=isinstance(message, ResultHead))

@@ -66,9 +66,10 @@ def seal(public: bytes, data: bytes) -> bytes:
 
 
 def said(session: ClientSession) -> list[Any]:
-    """What a client said."""
+    """What a client said, but for padding."""
     frames = Frames(decode_from_client, lambda _: None)
-    return [message for message, _ in frames.feed(b"".join(map(whole, session.data_to_send())))]
+    heard = frames.feed(b"".join(map(whole, session.data_to_send())))
+    return [message for message, _ in heard if not isinstance(message, Pad)]
 
 
 def opened(tasks: ClientTasks) -> ClientSession:
