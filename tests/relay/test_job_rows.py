@@ -107,7 +107,7 @@ async def answers(count: int) -> tuple[int, list[float]]:
     """
     near, far = memory_stream_pair()
     service = make_service(FakeRunner(), tasks=count)
-    received, times = 0, []
+    received, times = 0, list[float]()
     tasks = [
         frame(TaskHead(n, ("sleep", "0.0001"), (), (), 0, SMALL, bytes(32)))
         for n in range(1, count + 1)
