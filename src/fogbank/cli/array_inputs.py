@@ -21,6 +21,12 @@ def of_values(values: Sequence[str]) -> Inputs:
     return Inputs(items, len(values))
 
 
+def inputs_again(words: Sequence[str]) -> Inputs:
+    """Return the inputs that words alone describe: `array`, `0-9`, or `values`, `a`, `b`."""
+    kind, *rest = words
+    return of_array(rest[0])[0] if kind == "array" else of_values(rest)
+
+
 def of_array(spec: str) -> tuple[Inputs, int | None]:
     """Read `0-999%50` or `1,4,10-30:5`: a task for each number, and how many run at once.
 

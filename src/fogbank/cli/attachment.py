@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from fogbank.cli.array_inputs import inputs_again
 from fogbank.cli.array_outputs import AsJson, InOrder, Logged, OfRun, ToFolder
 from fogbank.cli.array_progress import Display, Tally, describe
 from fogbank.cli.folding import Folding, results_folder
@@ -225,8 +226,11 @@ def attach(
     """
     with ExitStack() as stack:
         job = stack.enter_context(store.drive(name))
-        path = JobSpec.load(store.job(job.id).spec).results.log
+        spec = JobSpec.load(store.job(job.id).spec)
+        path = spec.results.log
         if log is None and path is not None:
             log = JobLog.open(Path(path), resume=True)
             stack.callback(log.close)
+        if inputs is None and spec.inputs is not None:
+            inputs = inputs_again(spec.inputs)
         yield Attachment(store, job, log, manner, inputs)

@@ -23,7 +23,7 @@ def attach(job: options.JobId, verbose: options.Verbose = False) -> None:
     with errors_in_words():
         from fogbank.cli.attachment import Manner
         from fogbank.cli.follow import see_to_end
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import open_store
 
         with open_store() as store:
             code = see_to_end(store, [job], Manner(verbose=verbose))
@@ -36,8 +36,7 @@ def wait(jobs: options.JobIds, as_json: options.JsonLines = False) -> None:
     with errors_in_words():
         from fogbank.cli.attachment import Manner
         from fogbank.cli.follow import see_to_end
-        from fogbank.cli.session import job_report
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import job_report, open_store
 
         with open_store() as store:
             code = see_to_end(store, jobs, Manner(prints=False, shows=len(jobs) == 1))
@@ -70,7 +69,7 @@ def get(
     with errors_in_words():
         from fogbank.cli.attachment import Manner
         from fogbank.cli.follow import see_to_end
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import open_store
 
         if output is not None and as_json:
             raise ValueError("--json prints results, -o writes them: give one of them")
@@ -121,8 +120,7 @@ def _print(store: Store, name: str, folder: Path | None, *, as_json: bool) -> in
 def cancel(jobs: options.JobIds, as_json: options.JsonLines = False) -> None:
     """End jobs, at the workers too; results that came before are kept."""
     with errors_in_words():
-        from fogbank.cli.session import job_report
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import job_report, open_store
 
         with open_store() as store:
             for name in [store.job(job).id for job in jobs]:
@@ -168,7 +166,7 @@ def retry(
     """Run again what failed of JOB, with other limits if they are given."""
     with errors_in_words():
         from fogbank.cli.attachment import Manner
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import open_store
 
         if not failed:
             raise ValueError("say which tasks: --failed takes those that did not succeed")

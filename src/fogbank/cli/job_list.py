@@ -28,8 +28,7 @@ def ps(
 ) -> None:
     """List the jobs that are not over, and those whose results were not fetched yet."""
     with errors_in_words():
-        from fogbank.cli.session import job_report
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import job_report, open_store
 
         with open_store() as store:
             jobs = store.jobs()
@@ -74,8 +73,7 @@ def why(
 ) -> None:
     """Say why JOB, or one TASK of it, is where it is, and what happened to it."""
     with errors_in_words():
-        from fogbank.cli.session import job_report
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import job_report, open_store
 
         with open_store() as store, store.look(job) as kept:
             record = store.job(job)
@@ -153,7 +151,7 @@ def _line(event: Event) -> str:
 def rm(jobs: options.JobIds, as_json: options.JsonLines = False) -> None:
     """Forget jobs that are over, with all that is kept of them."""
     with errors_in_words():
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import open_store
 
         with open_store() as store:
             for name in [_removable(store, job) for job in jobs]:

@@ -31,7 +31,7 @@ def logs(
     is 0 only if the end was there.
     """
     with errors_in_words():
-        from fogbank.cli.submission import open_store
+        from fogbank.cli.reports import open_store
 
         with open_store() as store, store.look(job) as kept:
             tail = Tail(store, kept, task, as_json=as_json)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Sequence
-from typing import Any
 
 import trio
 
 from fogbank.cli.attachment import Attachment
 from fogbank.cli.output import emit, note
+from fogbank.cli.reports import job_report
 from fogbank.client.errors import ClientError
-from fogbank.client.journal.records import JobRecord
 from fogbank.nodes.home import Home
 from fogbank.nodes.user import User, open_user
 from fogbank.relay.errors import RelayError
@@ -100,25 +99,6 @@ class Session:
         whole = "?" if record.total is None else record.total
         note(f"job {record.id} is detached: {record.over} of {whole} tasks have ended, {where}")
         note(f"`fog attach {record.id}` goes on with it; so do `fog wait` and `fog get`")
-
-
-def job_report(record: JobRecord) -> dict[str, Any]:
-    """Return what there is to know of a job."""
-    return {
-        "schema": "fogbank.job/1",
-        "job": record.id,
-        "command": record.title,
-        "state": str(record.state),
-        "reason": record.reason,
-        "exit_code": record.code if record.is_over else None,
-        "created": record.created,
-        "ended": record.ended,
-        "tasks": record.total,
-        "stages": {str(stage): count for stage, count in record.counts.items()},
-        "failed": record.failed,
-        "undelivered": record.undelivered,
-        "fuel": record.fuel,
-    }
 
 
 def _first(error: BaseException) -> Exception:

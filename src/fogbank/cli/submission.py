@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from fogbank.cli.attachment import Attachment, Manner, attach
 from fogbank.cli.home import user_home
 from fogbank.cli.joblog import JobLog
 from fogbank.cli.output import emit
-from fogbank.cli.session import Session, job_report
+from fogbank.cli.reports import job_report, open_store
+from fogbank.cli.session import Session
 from fogbank.client.exit_codes import ExitCode
 from fogbank.client.journal.records import JobState
 from fogbank.client.journal.store_shell import Store
@@ -25,16 +25,6 @@ from fogbank.nodes.job_spec import JobSpec, Program, Results, keep
 from fogbank.sandbox.data import Data
 
 _SUPERSEDED = "the same command with --resume took its place"
-
-
-@contextmanager
-def open_store() -> Iterator[Store]:
-    """Give the journal of the user's jobs; raise `JournalError`."""
-    store = Store(user_home().folder / "jobs")
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,6 @@ _LOOK_SECONDS: Final = 0.5
 _TOUCH_SECONDS: Final = 600.0
 _CANCEL_SECONDS: Final = 20.0
 """How long workers that hold something of a cancelled job may take to hear of it."""
-_GLANCE_SECONDS: Final = 0.02
-_GLANCES: Final = 100
 
 
 class Fold(Protocol):
@@ -178,6 +176,8 @@ class Driver:
             )
             if self._leaves:
                 array.hand_over()
+            if self._cancelled.is_set():
+                array.cancel()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._cancel_when_told, array, nursery.cancel_scope)
                 await array.run()
@@ -186,14 +186,11 @@ class Driver:
 
     async def _cancel_when_told(self, array: Array, scope: trio.CancelScope) -> None:
         """Have workers forget all, if that can be told them in time."""
+        is_late = not self._cancelled.is_set()
         await self._cancelled.wait()
         scope.deadline = trio.current_time() + _CANCEL_SECONDS
-        # What workers hold of it is gone back to first.
-        for _ in range(_GLANCES):
-            if array.sessions:
-                break
-            await trio.sleep(_GLANCE_SECONDS)
-        array.cancel()
+        if is_late:
+            array.cancel()
 
     def ended(self, end: TaskEnd, size: int) -> None:
         """Hear of the end of a task that had `size` bytes of its own, and is in the journal."""
