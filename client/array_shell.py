@@ -13,15 +13,15 @@ and another array with that journal goes back to them. Only `cancel` ends what t
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from fogbank.client.answers import outcome_of, reason_of, size_of
 from fogbank.client.chance import Chooser
+from fogbank.client.ends_shell import Ends, Sink
 from fogbank.client.given_shell import GivenTasks, Source
 from fogbank.client.journal.words import HeldLane, Journal, NoJournal
 from fogbank.client.lane_shell import Lane, Sessions
@@ -51,18 +51,9 @@ from fogbank.sandbox.runtimes.catalogue import RuntimeId
 
 __all__ = ["Array", "Sink", "Source"]
 
-UNDELIVERED: Final = 64 << 20
-"""Bytes of output that wait for the sink, beyond which answers wait to be counted."""
 _WATCH_SECONDS: Final = 5.0
-_CLOSING_SECONDS: Final = 5.0
-"""How long workers are given, when all is done, to hear that they may forget it."""
-
-
-class Sink(Protocol):
-    """Where ends of tasks go."""
-
-    async def take(self, end: TaskEnd) -> None:
-        """Take one; the next waits until this returns."""
+_CLOSING_SECONDS: Final = 5.0, 15.0
+"""How long workers are given to hear that they may forget all: when it is done, and if not."""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +94,6 @@ class Array:
     ) -> None:
         self._lines = Lines(reach)
         self._reach = reach
-        self._sink = sink
         self._journal: Journal = journal or NoJournal()
         self._sessions = Sessions(program, self._journal, durable, sinks)
         self._inspector = None if verification is None else verification.inspector
@@ -114,9 +104,7 @@ class Array:
         self._lanes: dict[int, Lane] = {}
         self._serving = 0
         self._attempts: dict[int, _Attempt] = {}
-        self._unsafe: dict[int, list[_Attempt]] = {}
-        self._ends: deque[tuple[TaskEnd, list[_Attempt]]] = deque()
-        self._undelivered = 0
+        self._ends = Ends(self._journal, sink, self._wake)
         self._has_begun = self._is_cancelled = False
         self._handing_over = False
         self._handed_over: set[int] = set()
@@ -150,7 +138,8 @@ class Array:
                 nursery.start_soon(part)
             await self._deliver()
             if self._scheduler.is_over:
-                with trio.move_on_after(_CLOSING_SECONDS):
+                done, cancelled = _CLOSING_SECONDS
+                with trio.move_on_after(cancelled if self._is_cancelled else done):
                     while self._serving:
                         await self._changed.wait()
             nursery.cancel_scope.cancel()
@@ -221,19 +210,8 @@ class Array:
                 self._act()
 
     async def _deliver(self) -> None:
-        """Have the ends of tasks kept, then forgotten by workers, then delivered."""
         while True:
-            while self._ends:
-                batch = tuple(self._ends)
-                self._ends.clear()
-                await self._journal.ended([end for end, _ in batch])
-                for _, attempts in batch:
-                    for attempt in attempts:
-                        attempt.lane.settle(attempt.call)
-                for end, _ in batch:
-                    await self._sink.take(end)
-                    self._undelivered -= size_of(end.result)
-                    self._wake()
+            await self._ends.deliver()
             if self._scheduler.is_over or self._is_handed_over:
                 return
             await self._changed.wait()
@@ -275,10 +253,8 @@ class Array:
         self._handed_over.discard(end.task)
         answer = end.answer if isinstance(end.answer, Answer) else Answer(None)
         result, error = outcome_of(end, answer.value)
-        self._undelivered += size_of(result)
         who = answer.worker, answer.seconds, end.replies, end.wrong
-        ended = TaskEnd(end.task, each.task, end.ending, result, error, *who)
-        self._ends.append((ended, self._unsafe.pop(end.task, [])))
+        self._ends.add(TaskEnd(end.task, each.task, end.ending, result, error, *who))
 
     # Lanes.
 
@@ -348,7 +324,7 @@ class Array:
             self._journal.told(told, lane.number, state.state, state.reason, state.fuel)
             if not state.task or number not in self._attempts:
                 return
-            if task not in self._handed_over:
+            if lane.is_held and task not in self._handed_over:
                 self._handed_over.add(task)
                 self._wake()
             if state.state is State.RUNNING:
@@ -367,7 +343,7 @@ class Array:
                 attempt.is_unsafe = True
                 lane.unsafe += 1
                 found = await self._inspect(attempt, value)
-                while self._undelivered >= UNDELIVERED:
+                while self._ends.is_full:
                     await self._changed.wait()
                 # From here on nothing waits: it is counted if and only if it was not cancelled.
                 self._count(attempt, found, Answer(found.answer, lane.name, seconds, found.checked))
@@ -385,21 +361,21 @@ class Array:
         lane = attempt.lane
         engine = "" if lane.job.offer is None else lane.job.offer.engine
         size = size_of(value)
-        self._undelivered += size
+        self._ends.size += size
         attempt.is_looked_at = True
         try:
             self._scheduler.verifying(attempt.number, trio.current_time())
             self._act()
             return await inspector.inspect(lane.worker, engine, attempt.call.task, value)
         finally:
-            self._undelivered -= size
+            self._ends.size -= size
             self._wake()
 
     def _count(self, attempt: _Attempt, found: Inspection, answer: Answer) -> None:
         """Have the scheduler count an answer; it is safe once its task's end is kept."""
         self._handed_over.discard(attempt.task)
         if found.verdict is Verdict.ANSWERED:
-            self._unsafe.setdefault(attempt.task, []).append(attempt)
+            self._ends.answered(attempt.task, attempt.lane, attempt.call)
         else:
             attempt.lane.settle(attempt.call)
             self._journal.failed_try(attempt.task, answer.worker, reason_of(found.answer))
