@@ -83,6 +83,30 @@ def joined(head: bytes, rest: Data) -> Data:
     return head + rest if isinstance(rest, bytes) else _Joined(head, rest)
 
 
+class _Part:
+    """Some of what is stored: `size` bytes from `start` on."""
+
+    def __init__(self, whole: Stored, start: int, size: int) -> None:
+        self._whole = whole
+        self._start = start
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, start: int, size: int) -> bytes:
+        return self._whole.read(self._start + start, min(size, max(self._size - start, 0)))
+
+
+def part_of(data: Data, start: int, size: int | None = None) -> Data:
+    """Return what follows `start`: `size` bytes, or all."""
+    left = max(len(data) - start, 0)
+    size = left if size is None else min(size, left)
+    if isinstance(data, bytes):
+        return data[start : start + size]
+    return _Part(data, start, size) if size else b""
+
+
 def portions(data: Data, start: int = 0, size: int = PORTION) -> Iterator[bytes]:
     """Yield what follows `start`, at most `size` bytes at once. Raises `OSError`."""
     if isinstance(data, bytes):

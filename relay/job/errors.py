@@ -72,6 +72,10 @@ class JobInterrupted(JobError):
         return self.progress >= Progress.RUNNING
 
 
+class StreamReplaced(JobError):
+    """A client came back to its session over another stream; this one was ended."""
+
+
 class PeerSilent(JobError):
     """A client sent too slowly, or did not take what was sent; its session was ended."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+STORED_OVERHEAD: Final = 1 << 10
+"""Bytes that a task or module on the disk counts beyond its own, there and in memory."""
 TASK_OVERHEAD: Final = 256 << 10
 """Bytes that a held task counts beyond its input: its strings, and what keeps them."""
 ROW_SECONDS: Final = 0.005
@@ -49,6 +51,19 @@ class JobLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldingLimits:
+    """What one worker spends on sessions whose clients are away. Sizes in bytes, on its disk.
+
+    `seconds`: how long after its client's leave a session is forgotten. `tasks`: of one session.
+    """
+
+    seconds: float = 86400.0
+    sessions: int = 256
+    tasks: int = 1024
+    size: int = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
 class Patience:
     """How long a client waits for a worker, in seconds."""
 
@@ -75,6 +90,10 @@ class Budget:
             return False
         self._left -= size
         return True
+
+    def charge(self, size: int) -> None:
+        """Take `size` bytes that are in use already, whether they are left or not."""
+        self._left -= size
 
     def give_back(self, size: int) -> None:
         """Give back `size` bytes."""

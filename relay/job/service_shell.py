@@ -7,27 +7,24 @@ slow with `PeerSilent`; its stream is then to be reset, and no other session not
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Callable
+from dataclasses import replace
 
 import trio
 
-from fogbank.relay.errors import ProtocolError, RelayError
-from fogbank.relay.job.errors import Cause, PeerSilent
-from fogbank.relay.job.frames import frame, portions
+from fogbank.relay.job.connection_shell import LINGER_SECONDS, Connection, linger, send
+from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.frames import frame
+from fogbank.relay.job.held.keeper_shell import Keeper
+from fogbank.relay.job.held.sessions_shell import HeldSessions
 from fogbank.relay.job.limits import Budget, JobLimits
 from fogbank.relay.job.messages import Load, Offer, Refused
 from fogbank.relay.job.places_shell import Places
-from fogbank.relay.job.work import Attest
-from fogbank.relay.job.worker_session import WorkerSession
-from fogbank.relay.job.workplace_shell import Runner, Workplace
+from fogbank.relay.job.work import SHUTDOWN_WORDS, Attest, Work
+from fogbank.relay.job.workplace_shell import Runner
 from fogbank.relay.messages_shell import Stream
-from fogbank.sandbox.data import PORTION, Data, MemorySink, Sinks
+from fogbank.sandbox.data import MemorySink, Sinks
 from fogbank.sandbox.limits import MODULE_SIZE, Limits
-
-LINGER_SECONDS: Final = 10.0
-_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class JobService:
@@ -61,150 +58,104 @@ class JobService:
         self._runtimes = runtimes
         self._floor = floor
         self.sinks = sinks
-        self._sessions = 0
+        self.held: HeldSessions | None = None
+        """The sessions that outlive their streams, while `run` runs."""
+        self.is_draining = False
+        """Whether the worker is shutting down."""
+        self._connections: set[Connection] = set()
+
+    def hold_in(self, held: HeldSessions) -> None:
+        """Hold sessions that outlive their streams in `held`."""
+        self.held = held
+        held.use(self.runner, self.places, self.budget, self.attest, self.offer)
 
     @property
     def load(self) -> Load:
         """How busy the worker is."""
         return Load(self.places.count, self.places.taken, self.places.waiting)
 
+    @property
+    def sessions(self) -> int:
+        """How many streams are served."""
+        return len(self._connections)
+
+    @property
+    def running(self) -> int:
+        """How many tasks run."""
+        return sum(work.is_running for work in self._works())
+
     def offer(self) -> Offer:
         """Return what a new session is told."""
         limits = self.limits
         sizes = MODULE_SIZE, limits.input_size, limits.tasks
-        return Offer(self._engine, self._ceilings, *sizes, self.load, self._runtimes(), self._floor)
+        offer = Offer(self._engine, self._ceilings, *sizes, self.load, self._runtimes())
+        holding = None if self.held is None else self.held.holding()
+        return replace(offer, floor=self._floor, holding=holding)
 
     async def __call__(self, stream: Stream, _origin: object) -> None:
         """Serve one session until it ends; the caller ends the stream, or resets it on an error."""
-        if self._sessions >= self.limits.sessions:
-            full = Refused(Cause.BUSY, f"the worker has {self._sessions} sessions already")
-            await _send(stream, [frame(full)], self.limits.send_seconds)
-            await _linger(stream)
-            return
-        self._sessions += 1
-        try:
-            await _Connection(self, stream).serve()
-        finally:
-            self._sessions -= 1
+        count = self.sessions
+        if self.is_draining:
+            await self._turn_away(stream, Cause.SHUTDOWN, SHUTDOWN_WORDS)
+        elif count >= self.limits.sessions:
+            full = f"the worker has {count} sessions already"
+            await self._turn_away(stream, Cause.BUSY, full)
+        else:
+            connection = Connection(self, stream)
+            self._connections.add(connection)
+            try:
+                await connection.serve()
+            finally:
+                self._connections.discard(connection)
 
+    async def _turn_away(self, stream: Stream, cause: Cause, reason: str) -> None:
+        await send(stream, [frame(Refused(cause, reason))], self.limits.send_seconds)
+        await linger(stream)
 
-class _Connection:
-    """One session and its stream: one task listens, one works, one tells of the work meanwhile."""
+    async def run(self) -> None:
+        """Hold sessions that outlive their streams, until cancelled."""
+        if self.held is None:
+            await trio.sleep_forever()
+        else:
+            await self.held.run()
 
-    def __init__(self, service: JobService, stream: Stream) -> None:
-        self._stream = stream
-        self._limits = service.limits
-        now = trio.current_time()
-        self._session = WorkerSession(
-            service.offer(), self._limits, service.budget, now, service.attest, service.sinks
-        )
-        self._workplace = Workplace(
-            service.runner, service.places, self._session.work, self._flush, self._set_deadline
-        )
-        self._sending = trio.Lock()
-        self._send_by = math.inf
-        self._waits = trio.Event()
-        self._listening = trio.CancelScope()
-        self._failure: Exception | None = None
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, and let what runs end within `seconds`; keep what is held.
 
-    async def serve(self) -> None:
-        """Serve until either side ends the session; raise what ended it, if it was a fault."""
-        try:
-            async with trio.open_nursery() as nursery:
-                for part in (
-                    self._listen,
-                    self._send_later,
-                    self._workplace.run,
-                    self._workplace.tell,
-                ):
-                    nursery.start_soon(self._part, part, nursery.cancel_scope)
-            if self._failure is not None:
-                raise self._failure
-            if self._session.is_over:
-                await _linger(self._stream)
-        except _GONE:
-            # The stream is gone; there is nobody to tell.
-            return
-        finally:
-            self._session.close()
-
-    async def _part(self, part: Callable[[], Awaitable[None]], whole: trio.CancelScope) -> None:
-        """Run one of them; its end is the others'."""
-        try:
-            await part()
-        except (RelayError, *_GONE) as error:
-            self._failure = self._failure or error
-        whole.cancel()
-
-    async def _listen(self) -> None:
-        session = self._session
-        while not session.is_over:
-            data = await self._receive()
-            if data is None:
-                session.refuse(Cause.SILENT, "nothing came from the client, or too slowly")
-            elif not data:
-                if not session.may_end:
-                    raise ProtocolError("a job's stream ended in the middle of a message")
-                return
-            else:
-                for event in session.receive(data, trio.current_time()):
-                    self._workplace.heed(event)
-            await self._flush()
-        # The work may be sending its refusal just now: this waits until it is out.
-        await self._flush()
-
-    async def _receive(self) -> bytes | bytearray | None:
-        """Return what comes next, or None if it did not come in time."""
-        with trio.CancelScope() as self._listening:
-            self._set_deadline()
-            return await self._stream.receive_some(PORTION)
-        return None
-
-    def _set_deadline(self) -> None:
-        deadline = self._session.deadline()
-        self._listening.deadline = float("inf") if deadline is None else deadline
-
-    async def _flush(self) -> None:
-        """Send what the session has to say, or see to it that it is sent in time."""
-        within = self._session.within
-        if within:
-            self._send_by = min(self._send_by, trio.current_time() + within)
-            self._waits.set()
-        elif within is not None:
-            await self._send_now()
-
-    async def _send_now(self) -> None:
-        async with self._sending:
-            self._send_by = math.inf
-            await _send(self._stream, self._session.data_to_send(), self._limits.send_seconds)
-
-    async def _send_later(self) -> None:
-        """Send what has waited for more long enough."""
-        while True:
-            await self._waits.wait()
-            self._waits = trio.Event()
-            while self._send_by < math.inf:
-                await trio.sleep_until(self._send_by)
-                if self._send_by <= trio.current_time():
-                    await self._send_now()
-
-
-async def _send(stream: Stream, parts: Sequence[Data], seconds: float) -> None:
-    """Send `parts`; raise `PeerSilent` if a portion of them takes longer than `seconds`."""
-    for portion in portions(parts, PORTION):
-        with trio.move_on_after(seconds) as scope:
-            await stream.send_all(portion)
-        if scope.cancelled_caught:
-            raise PeerSilent("The client did not take what was sent to it.")
-
-
-async def _linger(stream: Stream) -> None:
-    """Read and discard until the client ends too, so that the last word arrives."""
-    try:
+        Then every client has been told.
+        """
+        self.is_draining = True
+        for connection in tuple(self._connections):
+            connection.drain()
+        for keeper in self._keepers():
+            keeper.work.drain()
+            keeper.store()
+        owners: tuple[Connection | Keeper, ...] = (*self._connections, *self._keepers())
+        places = [owner.place for owner in owners]
+        with trio.move_on_after(seconds):
+            for place in places:
+                await place.quiet()
+        for place in places:
+            place.stop()
         with trio.move_on_after(LINGER_SECONDS):
-            while await stream.receive_some(PORTION):
-                pass
-            return
-    except _GONE:
-        return
-    raise PeerSilent("The client did not end a session that was refused.")
+            for place in places:
+                await place.quiet()
+        if self.held is not None:
+            await self.held.drain()
+        await self._end_all()
+
+    async def _end_all(self) -> None:
+        """End every session's stream, and wait until its client has heard of it."""
+        connections = tuple(self._connections)
+        for connection in connections:
+            connection.end_session()
+        with trio.move_on_after(2 * LINGER_SECONDS):
+            for connection in connections:
+                await connection.gone.wait()
+
+    def _keepers(self) -> tuple[Keeper, ...]:
+        return () if self.held is None else self.held.keepers
+
+    def _works(self) -> set[Work]:
+        works: set[Work] = {keeper.work for keeper in self._keepers()}
+        return works | {connection.work for connection in self._connections}

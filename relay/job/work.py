@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.attestation import Statement
 from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.events import CancelRunning, GrantRunning, TaskArrived, WorkerEvent
 from fogbank.relay.job.kinds import ModulePlace, State
 from fogbank.relay.job.limits import PROGRESS_SECONDS, TASK_OVERHEAD, Budget
 from fogbank.relay.job.messages import (
@@ -39,6 +40,7 @@ from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task, TaskError
 
 LOADING_WORDS: Final = "the module is being compiled"
+SHUTDOWN_WORDS: Final = "the worker is shutting down"
 Say: TypeAlias = Callable[..., None]
 """Takes a message and the attachments that follow it."""
 Attest: TypeAlias = Callable[[Statement], bytes]
@@ -46,41 +48,21 @@ Attest: TypeAlias = Callable[[Statement], bytes]
 _UNATTESTED: Final = frozenset({Outcome.CANCELLED, Outcome.HOST_FAILURE})
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleArrived:
-    """The module is here whole, or its runtime named: it may wait for its place."""
-
-    module: bytes | RuntimeId
-
-
-@dataclass(frozen=True, slots=True)
-class TaskArrived:
-    """There is a task more to start."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRunning:
-    """The client wants the running task ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class GrantRunning:
-    """The running task may use so much fuel in all."""
-
-    fuel: int
-
-
-WorkerEvent: TypeAlias = ModuleArrived | TaskArrived | CancelRunning | GrantRunning
-
-
 @dataclass(slots=True)
 class Entry:
-    """A task that waits or runs, and what it counts; the fuel granted, and when that was told."""
+    """A task that waits or runs, and what it counts; the fuel granted, and when that was told.
+
+    `task`: None while it waits on the disk. `is_ready`: it may be run. `memory`, `stored`: bytes
+    that it holds of the worker's memory and disk.
+    """
 
     id: int
-    task: Task
-    input_size: int
+    head: TaskHead
+    task: Task | None
     granted: int
+    memory: int
+    stored: int = 0
+    is_ready: bool = True
     told: int = 0
     told_at: float = 0.0
     is_paused: bool = False
@@ -96,6 +78,8 @@ class Work:
         self.module: bytes | RuntimeId | None = None
         """What it runs, once it is here."""
         self.is_over = False
+        self.is_draining = False
+        """Whether it takes and begins no task any more, because the worker shuts down."""
         self.quiet_since = 0.0
         """When it last ran a task or got ready for one."""
         self._offer = offer
@@ -108,6 +92,16 @@ class Work:
         self._running: Entry | None = None
         self._input_size = 0
         self._taken = 0
+
+    @property
+    def has_module(self) -> bool:
+        """Whether it is known what it runs."""
+        return self.module is not None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a task runs."""
+        return self._running is not None
 
     @property
     def is_busy(self) -> bool:
@@ -127,6 +121,10 @@ class Work:
         if not self.is_over:
             self._say(TaskState(0, State.QUEUED, reason))
 
+    def take_module(self, module: bytes | RuntimeId) -> None:
+        """The module has arrived."""
+        self.module = module
+
     def load_module(self) -> None:
         """The module has its place and is being compiled."""
         if not self.is_over:
@@ -140,15 +138,17 @@ class Work:
             self.quiet_since = now
             self._say(Accepted())
 
-    def start_task(self, now: float) -> tuple[Task, int] | None:
-        """Return the next task to run and the fuel granted to it, if there is one to start now."""
-        ready = self.place is ModulePlace.OPEN and not self.is_over
+    def start_task(self, now: float) -> Entry | None:
+        """Return the next task to run, if there is one to start now."""
+        ready = self.place is ModulePlace.OPEN and not (self.is_over or self.is_draining)
         if not ready or self._running is not None or not self._waiting:
+            return None
+        if not self._waiting[0].is_ready:
             return None
         entry = self._running = self._waiting.popleft()
         entry.told_at = now
         self._say(TaskState(entry.id, State.RUNNING, fuel=0))
-        return entry.task, entry.granted
+        return entry
 
     def tell_progress(self, fuel: int, now: float) -> None:
         """The running task has used so much; the client hears of it now and then."""
@@ -166,14 +166,22 @@ class Work:
 
     def finish_task(self, result: Result, now: float) -> None:
         """The running task has ended so."""
-        entry = self._release_running(now)
+        entry = self._running
         if entry is not None:
-            head = self._attested(result_head(entry, result), entry.task, result)
-            self._say(head, result.stdout, result.stderr)
+            head = self.end_of(entry, result)
+            self._release_running(now)
+            self._answer(head, result)
 
-    def _attested(self, head: ResultHead, task: Task, result: Result) -> ResultHead:
-        """Return the result with this worker's signature, unless it came to nothing."""
-        if self._attest is None or self.module is None or head.outcome in _UNATTESTED:
+    def _answer(self, head: ResultHead, result: Result) -> None:
+        """Tell of a task's end."""
+        self._say(head, result.stdout, result.stderr)
+
+    def end_of(self, entry: Entry, result: Result) -> ResultHead:
+        """Return what is told of a task's end, with this worker's signature if it came to any."""
+        head, task = result_head(entry, result), entry.task
+        if self._attest is None or task is None or head.outcome in _UNATTESTED:
+            return head
+        if self.module is None:
             return head
         if self._program is None:
             self._program = program_digest(self.module)
@@ -193,6 +201,18 @@ class Work:
         if not self.is_over:
             self._say(Refused(cause, clean(reason), None, outcome))
             self.close()
+
+    def drain(self) -> None:
+        """Begin no task any more; refuse those that wait."""
+        self.is_draining = True
+        while self._waiting:
+            entry = self._waiting.popleft()
+            self._release(entry)
+            self._refuse(entry.id, Cause.SHUTDOWN, SHUTDOWN_WORDS)
+
+    def put_back(self, now: float) -> None:
+        """The worker ends before the running task has."""
+        self.refuse_task(Cause.SHUTDOWN, SHUTDOWN_WORDS, now)
 
     def close(self) -> None:
         """Forget all tasks and give back what is held."""
@@ -214,23 +234,49 @@ class Work:
         self._input_size += message.input_size
         return True
 
+    def _full(self) -> str:
+        """Say why not one task more is taken, if none is."""
+        unanswered = self._unanswered
+        many = unanswered >= self._offer.tasks
+        return f"{unanswered} tasks of this job are unanswered" if many else ""
+
+    @property
+    def _unanswered(self) -> int:
+        return len(self._waiting) + (self._running is not None)
+
     def _objection(self, message: TaskHead) -> tuple[Cause, str] | None:
         """Say why a task is not taken, or hold room for it."""
         offer = self._offer
-        unanswered = len(self._waiting) + (self._running is not None)
+        if self.is_draining:
+            return Cause.SHUTDOWN, SHUTDOWN_WORDS
         try:
             message.limits.check(offer.ceilings)
         except LimitError as error:
             return Cause.LIMITS, str(error)
         if message.input_size > offer.input_size:
             return Cause.LIMITS, f"a task may have {offer.input_size} bytes of input here"
-        if unanswered >= offer.tasks:
-            return Cause.BUSY, f"{unanswered} tasks of this job are unanswered"
+        full = self._full()
+        if full:
+            return Cause.BUSY, full
         if self._input_size + message.input_size > offer.input_size:
             return Cause.BUSY, "the tasks of this job hold as much input as they may"
-        if not self.hold(message.input_size + TASK_OVERHEAD):
-            return Cause.BUSY, "the worker has no memory for the task now"
-        return None
+        reason = self._hold_task(message)
+        return (Cause.BUSY, reason) if reason else None
+
+    def _hold_task(self, message: TaskHead) -> str:
+        """Hold room for a task; say why there is none."""
+        held = self.hold(message.input_size + TASK_OVERHEAD)
+        return "" if held else "the worker has no memory for the task now"
+
+    def abandon(self, message: TaskHead) -> None:
+        """A task that was admitted will not arrive: its stream has ended."""
+        if not self.is_over:
+            self._free(message)
+
+    def _free(self, message: TaskHead) -> None:
+        """Give back the room of a task that was admitted and is not queued."""
+        self._input_size -= message.input_size
+        self.give_back(message.input_size + TASK_OVERHEAD)
 
     def queue_task(self, message: TaskHead, contents: tuple[Data, ...]) -> list[WorkerEvent]:
         """Take in a task that was admitted, with all its input."""
@@ -239,25 +285,33 @@ class Work:
         named = tuple(zip(paths, files, strict=True))
         task = Task(message.args, message.env, named, stdin, message.limits, message.seed)
         granted = task.limits.fuel if message.granted is None else message.granted
-        entry = Entry(message.id, task, message.input_size, granted)
+        memory = message.input_size + TASK_OVERHEAD
+        entry = Entry(message.id, message, task, granted, memory)
         try:
             task.check(self._offer.ceilings)
         except (TaskError, LimitError) as error:
-            self._release(entry)
+            self._free(message)
             self._refuse(entry.id, Cause.TASK, str(error))
             return []
-        ahead = len(self._waiting) + (self._running is not None)
-        if self.place is not ModulePlace.OPEN:
-            self._say(TaskState(entry.id, State.QUEUED, "the module is not ready yet"))
-        elif ahead:
-            self._say(TaskState(entry.id, State.QUEUED, f"{ahead} of this job's tasks come first"))
-        self._waiting.append(entry)
+        self._queue(entry, self._unanswered)
         return [TaskArrived()]
 
     def lose_task(self, message: TaskHead) -> None:
         """Refuse a task that was admitted, but whose input could not be kept."""
-        self._give_back_input(message.input_size)
+        self._free(message)
         self._refuse(message.id, Cause.BUSY, "the worker has no room for the input now")
+
+    def _queue(self, entry: Entry, ahead: int) -> None:
+        """Have a task wait behind `ahead` others."""
+        self._waiting.append(entry)
+        if ahead or self.place is not ModulePlace.OPEN:
+            self._tell_queued(entry, ahead)
+
+    def _tell_queued(self, entry: Entry, ahead: int) -> None:
+        ready = self.place is ModulePlace.OPEN
+        why = f"{ahead} of this job's tasks come first" if ahead else ""
+        why = why if ready else "the module is not ready yet"
+        self._say(TaskState(entry.id, State.QUEUED, why))
 
     def require_sent(self, task: int) -> None:
         """Raise `ProtocolError` unless the client sent such a task."""
@@ -271,7 +325,7 @@ class Work:
         if entry is None:
             # It was answered before this arrived.
             return []
-        fits = entry.granted < grant.fuel <= entry.task.limits.fuel
+        fits = entry.granted < grant.fuel <= entry.head.limits.fuel
         require(fits, "a grant that does not grow, or is over the limit")
         entry.granted = grant.fuel
         if entry is not self._running:
@@ -290,7 +344,7 @@ class Work:
                 self._waiting.remove(entry)
                 self._release(entry)
                 result = Result(Outcome.CANCELLED, reason="cancelled before it began")
-                self._say(result_head(entry, result))
+                self._answer(result_head(entry, result), result)
                 break
         return []
 
@@ -309,11 +363,9 @@ class Work:
         self._budget.give_back(size)
 
     def _release(self, entry: Entry) -> None:
-        self._give_back_input(entry.input_size)
-
-    def _give_back_input(self, size: int) -> None:
-        self._input_size -= size
-        self.give_back(size + TASK_OVERHEAD)
+        self._input_size -= entry.head.input_size
+        self.give_back(entry.memory)
+        entry.memory = 0
 
     def _release_running(self, now: float) -> Entry | None:
         entry, self._running = self._running, None

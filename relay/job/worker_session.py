@@ -4,19 +4,22 @@ Pure. The shell feeds it what arrived and the time, acts on the events, and send
 `data_to_send` returns. What its module and tasks do is in `work`. A breach by the client is a
 `ProtocolError`, after which the session is over.
 
-    OPENED -HELLO-> GREETED -MODULE-> WAITING, LOADING, OPEN: as the work is
-    any of these -refuse-> OVER
+    OPENED -HELLO-> GREETED -MODULE, RESUME-> WAITING, LOADING, OPEN, PARKED: as the work is
+    any of these -refuse, close-> OVER
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, Protocol
 
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.decoding import decode_from_client
 from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.events import Forget, ModuleArrived, WorkerEvent
 from fogbank.relay.job.frames import Blobs, Frames, Message
+from fogbank.relay.job.held.messages import Ack, Hold, Resume
+from fogbank.relay.job.held.work import HeldWork
 from fogbank.relay.job.kinds import ModulePlace, State
 from fogbank.relay.job.limits import GATHER_SECONDS, ROW_SECONDS, Budget, JobLimits
 from fogbank.relay.job.messages import (
@@ -34,7 +37,7 @@ from fogbank.relay.job.messages import (
     TaskState,
 )
 from fogbank.relay.job.rows import Padding, Row
-from fogbank.relay.job.work import Attest, ModuleArrived, Work, WorkerEvent, require
+from fogbank.relay.job.work import Attest, Work, require
 from fogbank.sandbox.data import Data, MemorySink, Sinks, whole
 from fogbank.sandbox.outcome import Outcome, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -48,20 +51,35 @@ class Phase(IntEnum):
     WAITING = 2
     LOADING = 3
     OPEN = 4
-    OVER = 5
+    PARKED = 5
+    OVER = 6
 
 
 _OF_PLACE: Final = {
     ModulePlace.QUEUED: Phase.WAITING,
     ModulePlace.LOADING: Phase.LOADING,
     ModulePlace.OPEN: Phase.OPEN,
+    ModulePlace.PARKED: Phase.PARKED,
 }
+
+
+class Holder(Protocol):
+    """Where sessions are that outlive their streams."""
+
+    def hold(self, hold: Hold, offer: Offer) -> HeldWork | None:
+        """Return a new session's work, or None if there is no room for one more.
+
+        Raises `ProtocolError` if its ticket is not new.
+        """
+
+    def resume(self, ticket: bytes) -> HeldWork | None:
+        """Take a session's work from the stream that it is with, if any; None if it is unknown."""
 
 
 class WorkerSession:
     """The state machine of one stream; `budget` is shared by all sessions of a worker.
 
-    `sinks` makes what keeps the inputs of tasks.
+    `sinks` makes what keeps the inputs of tasks. `holder` has the sessions that outlive theirs.
     """
 
     def __init__(
@@ -72,8 +90,15 @@ class WorkerSession:
         now: float,
         attest: Attest | None = None,
         sinks: Sinks = MemorySink,
+        *,
+        holder: Holder | None = None,
     ) -> None:
-        self.work = Work(offer, budget, self._say, attest)
+        self.work: Work | HeldWork = Work(offer, budget, self._say, attest)
+        self._holder = holder
+        self._arriving: TaskHead | None = None
+        self._is_over = False
+        self.is_forgotten = False
+        """Whether its client has ended the held session for good."""
         self._sinks = sinks
         self._offer = offer
         self._limits = limits
@@ -89,14 +114,14 @@ class WorkerSession:
         """Where the session is."""
         if self.is_over:
             return Phase.OVER
-        if self.work.module is not None:
+        if self.work.has_module:
             return _OF_PLACE[self.work.place]
         return Phase.GREETED if self._is_greeted else Phase.OPENED
 
     @property
     def is_over(self) -> bool:
         """Whether the session was refused: what is left is to send that, and to end."""
-        return self.work.is_over
+        return self._is_over or self.work.is_over
 
     @property
     def may_end(self) -> bool:
@@ -108,7 +133,7 @@ class WorkerSession:
         if self._frame_since is not None:
             return self._frame_since + self._limits.pace.seconds_for(self._frames.expected)
         work = self.work
-        if work.module is not None and work.is_busy and not work.is_over:
+        if work.has_module and work.is_busy and not work.is_over:
             return None
         return max(self._quiet_since, work.quiet_since) + self._limits.idle_seconds
 
@@ -151,8 +176,21 @@ class WorkerSession:
             self.close()
 
     def close(self) -> None:
-        """Forget all tasks and give back what is held."""
-        self.work.close()
+        """End here: forget all tasks, or leave them for the client to come back to."""
+        if self._is_over:
+            return
+        self.hand_over()
+        if isinstance(self.work, HeldWork):
+            self.work.detach()
+        else:
+            self.work.close()
+
+    def hand_over(self) -> None:
+        """End here without a word: another stream has the session's work from now on."""
+        self._is_over = True
+        if self._arriving is not None:
+            self.work.abandon(self._arriving)
+            self._arriving = None
 
     # What the client says.
 
@@ -169,15 +207,22 @@ class WorkerSession:
                 require(message.job_key is None, "the key of a job")
                 return self._admit_module(message)
             case TaskHead():
-                require(work.module is not None, "a task without a module")
-                taken = work.admit_task(message)
-                return Blobs(message.attachments, self._sinks) if taken else None
+                require(work.has_module, "a task without a module")
+                if work.admit_task(message):
+                    self._arriving = message
+                    return Blobs(message.attachments, self._sinks)
+            case Cancel(task=0):
+                require(isinstance(work, HeldWork), "the end of a session that is not held")
+            case Ack():
+                require(isinstance(work, HeldWork), "a result that is not held")
+                work.require_sent(message.task)
             case Cancel() | Grant():
                 work.require_sent(message.task)
             case Pad():
                 require(self._is_greeted, "padding before a hello")
-            case _:
-                raise ProtocolError("in a job's session: a message that is not taken here")
+            case Hold() | Resume():
+                new = self.phase is Phase.GREETED and not isinstance(work, HeldWork)
+                require(new and self._offer.holding is not None, "a hold that may not be now")
         return None
 
     def _take(self, message: FromClient, blobs: Blobs | None) -> list[WorkerEvent]:
@@ -185,24 +230,59 @@ class WorkerSession:
         match message:
             case Hello():
                 self._greet(message)
-            case Cancel():
-                return self.work.cancel(message.task)
-            case Grant():
-                return self.work.grant(message)
+            case Hold():
+                self._hold(message)
+            case Resume():
+                self._resume(message)
+            case Cancel() | Grant() | Ack():
+                return self._steer(message)
             case ModuleHead(is_runtime=True) if not self.is_over:
                 return self._begin(RuntimeId(message.sha256))
             case ModuleHead() if blobs is not None:
                 require(blobs.sha256 == message.sha256, "a module with another hash")
                 return self._begin(whole(blobs.take()[0]))
-            case TaskHead() if blobs is not None and blobs.lost is not None:
-                self.work.lose_task(message)
             case TaskHead() if blobs is not None:
-                return self.work.queue_task(message, blobs.take())
+                self._arriving = None
+                if blobs.lost is None:
+                    return self.work.queue_task(message, blobs.take())
+                self.work.lose_task(message)
         return []
 
+    def _steer(self, message: Cancel | Grant | Ack) -> list[WorkerEvent]:
+        """Deal with a word about a task that is here."""
+        work = self.work
+        match message:
+            case Grant():
+                return work.grant(message)
+            case Ack() if isinstance(work, HeldWork):
+                work.acknowledge(message.task)
+                return []
+            case Cancel(task=0):
+                self.is_forgotten = True
+                work.close()
+                return [Forget()]
+        return work.cancel(message.task)
+
+    def _hold(self, message: Hold) -> None:
+        held = None if self._holder is None else self._holder.hold(message, self._offer)
+        if held is None:
+            self.refuse(Cause.BUSY, "the worker holds as many sessions as it may")
+        else:
+            self.work = held
+            held.attach(self._say, self._offer)
+
+    def _resume(self, message: Resume) -> None:
+        held = None if self._holder is None else self._holder.resume(message.ticket)
+        if held is None:
+            self.refuse(Cause.UNKNOWN, "no session is held under this ticket, or no longer")
+        else:
+            self.work = held
+            held.attach(self._say, self._offer)
+            held.tell_all(message.have)
+
     def _begin(self, module: bytes | RuntimeId) -> list[WorkerEvent]:
-        self.work.module = module
-        return [ModuleArrived(module)]
+        self.work.take_module(module)
+        return [] if self.is_over else [ModuleArrived(module)]
 
     def _greet(self, message: Hello) -> None:
         if self._offer.version in message.versions:
@@ -216,11 +296,11 @@ class WorkerSession:
         if message.is_runtime:
             if message.sha256 not in self._offer.runtimes:
                 reason = "the worker does not hold this runtime"
-                self.refuse(Cause.MODULE, reason, Outcome.UNKNOWN_RUNTIME)
+                self.work.refuse(Cause.MODULE, reason, Outcome.UNKNOWN_RUNTIME)
         elif message.size > self._offer.module:
-            self.refuse(Cause.LIMITS, f"a module may have {self._offer.module} bytes here")
+            self.work.refuse(Cause.LIMITS, f"a module may have {self._offer.module} bytes here")
         elif not self.work.hold(message.size):
-            self.refuse(Cause.BUSY, "the worker has no memory for the module now")
+            self.work.refuse(Cause.BUSY, "the worker has no memory for the module now")
         else:
             return Blobs(message.attachments, hashed=True)
         return None

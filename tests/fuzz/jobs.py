@@ -11,8 +11,21 @@ from fogbank.relay.job.attestation import Attestation, Leaf, Proof, Signer
 from fogbank.relay.job.client_session import ClientEvent, ClientSession
 from fogbank.relay.job.decoding import decode_from_client, decode_from_worker
 from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.events import CancelRunning, GrantRunning, ModuleArrived, WorkerEvent
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
 from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
+from fogbank.relay.job.held.records import (
+    AnyRecord,
+    EndRecord,
+    GrantRecord,
+    LeftRecord,
+    ModuleRecord,
+    SessionRecord,
+    SettledRecord,
+    TaskRecord,
+    decode_body,
+    encode_record,
+)
 from fogbank.relay.job.held.sealing import Sealed, sealed_size
 from fogbank.relay.job.kinds import ModulePlace, State
 from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
@@ -32,7 +45,6 @@ from fogbank.relay.job.messages import (
     TaskState,
 )
 from fogbank.relay.job.statement import Ended, read_leaf, statement
-from fogbank.relay.job.work import CancelRunning, GrantRunning, ModuleArrived, WorkerEvent
 from fogbank.relay.job.worker_session import Phase, WorkerSession
 from fogbank.relay.keys import Ed25519Key
 from fogbank.relay.transfer.messages import Reply, Request, Status, decode_reply, decode_request
@@ -97,7 +109,33 @@ def attestation_file(data: bytes) -> Proof:
     return proof
 
 
+SEALED = replace(RESULT, sealed=Sealed(sealed_size(6)))
+RECORDS: list[AnyRecord] = [
+    SessionRecord(b"k" * 32),
+    ModuleRecord(b"m" * 32, is_runtime=True),
+    TaskRecord(TASK, b"stdinabc"),
+    TaskRecord(replace(TASK, granted=7)),
+    GrantRecord(1, 9),
+    EndRecord(SEALED, b"s" * sealed_size(6)),
+    EndRecord(SEALED),
+    SettledRecord(1),
+    LeftRecord(1000),
+]
+
+
+def record_body(record: Any) -> bytes:
+    """Encode what was decoded, without its frame."""
+    return encode_record(record)[8:]
+
+
 JOBS = [
+    Decoder(
+        "record of a held session",
+        decode_body,
+        record_body(RECORDS[0]),
+        more=tuple(map(record_body, RECORDS[1:])),
+        again=record_body,
+    ),
     Decoder("attestation", Attestation.decode, ATTESTED.encode(), again=encoded),
     Decoder(
         "attestation file",

@@ -13,6 +13,7 @@ from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
 from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause, JobInterrupted, JobRefused, Progress
+from fogbank.relay.job.events import CancelRunning, GrantRunning, ModuleArrived, TaskArrived
 from fogbank.relay.job.frames import Blobs, Frames, frame, portions
 from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
@@ -30,7 +31,6 @@ from fogbank.relay.job.messages import (
     TaskHead,
     TaskState,
 )
-from fogbank.relay.job.work import CancelRunning, GrantRunning, ModuleArrived, TaskArrived
 from fogbank.relay.job.worker_session import Phase, WorkerSession
 from fogbank.sandbox.data import Data, whole
 from fogbank.sandbox.limits import Limits
@@ -110,7 +110,7 @@ FROM_CLIENT: dict[str, tuple[bytes, set[Phase]]] = {
 }
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.OVER])
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase <= Phase.OPEN])
 @pytest.mark.parametrize("name", FROM_CLIENT)
 def test_a_worker_takes_each_message_in_its_phases_only(name: str, phase: Phase) -> None:
     data, allowed = FROM_CLIENT[name]
@@ -153,12 +153,15 @@ def test_tasks_wait_in_order_and_run_one_at_a_time() -> None:
     assert session.receive(frame(head(2, 3)) + b"abc", 0.0) == [TaskArrived()]
     session.work.load_module()
     session.work.accept_module(0.0)
-    assert session.work.start_task(0.0) == (Task(limits=SMALL), GRANTED)
+    first = session.work.start_task(0.0)
+    assert first is not None
+    assert (first.task, first.granted) == (Task(limits=SMALL), GRANTED)
     assert session.work.start_task(0.0) is None
     session.work.finish_task(Result(Outcome.COMPLETED, 300, 5, b"out", b"err", seconds=0.003), 1.0)
     second = session.work.start_task(0.0)
     assert second is not None
-    assert second[0].stdin == b"abc"
+    assert second.task is not None
+    assert second.task.stdin == b"abc"
     said = heard(session.data_to_send())
     queued = TaskState(2, State.QUEUED, "the module is not ready yet")
     result = result_head(1, exit_code=44, fuel=5, run_time=2, stdout=3, stderr=3)
@@ -697,7 +700,9 @@ def test_a_grant_for_a_waiting_task_counts_when_it_starts_and_a_late_one_is_noth
     assert session.receive(frame(head(2)) + frame(Grant(2, 600)), 0.0) == [TaskArrived()]
     session.work.finish_task(Result(Outcome.COMPLETED, 0, 5), 0.0)
     assert session.receive(frame(Grant(1, 5000)), 0.0) == []
-    assert session.work.start_task(0.0) == (Task(limits=SMALL), 600)
+    started = session.work.start_task(0.0)
+    assert started is not None
+    assert (started.task, started.granted) == (Task(limits=SMALL), 600)
 
 
 # Both together.
@@ -766,7 +771,7 @@ class Pair:
         elif self.running is None:
             started = self.worker.work.start_task(0.0)
             if started is not None:
-                (self.running, self.granted), self.used = started, 0
+                self.running, self.granted, self.used = started.task, started.granted, 0
         elif self.used < self.granted and self.used < 4:
             self.used += 1
             self.worker.work.tell_progress(self.used, self.used * 1.0)

@@ -98,7 +98,7 @@ def memory_bounded(world: World) -> None:
             jobs = actor.worker.jobs
             if not 0 <= jobs.budget.left <= jobs.limits.held:
                 world.trace.fail("memory bounded", f"{actor} has {jobs.budget.left} bytes left")
-            if jobs._sessions > jobs.limits.sessions or jobs.load.taken > jobs.load.places:
+            if jobs.sessions > jobs.limits.sessions or jobs.load.taken > jobs.load.places:
                 world.trace.fail("memory bounded", f"{actor}: {jobs.load}")
 
 
@@ -148,7 +148,7 @@ class Leaks:
         for worker in world.workers():
             if worker.worker is not None:
                 jobs = worker.worker.jobs
-                used = jobs._sessions, jobs.load.taken, jobs.load.waiting
+                used = jobs.sessions, jobs.load.taken, jobs.load.waiting
                 if any(used) or jobs.budget.left != jobs.limits.held:
                     fail(f"{worker} has sessions, places, waiting {used}, {jobs.budget.left} left")
 

@@ -94,16 +94,16 @@ def _no_families() -> AbstractContextManager[object]:
 
 
 def _runs_twice() -> AbstractContextManager[object]:
-    run_next = workplace_shell.Workplace._run_next
+    run_next = workplace_shell.Workplace._run_task
 
-    async def twice(self: Any, job: Any) -> None:
+    async def twice(self: Any, job: Any, started: Any) -> None:
         async def run(task: Any, supply: Any) -> Any:
             await job.run(task, supply)
             return await job.run(task, supply)
 
-        await run_next(self, SimpleNamespace(run=run))
+        await run_next(self, SimpleNamespace(run=run), started)
 
-    return patch.object(workplace_shell.Workplace, "_run_next", twice)
+    return patch.object(workplace_shell.Workplace, "_run_task", twice)
 
 
 def _unlimited_links() -> AbstractContextManager[object]:

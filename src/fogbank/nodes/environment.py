@@ -17,6 +17,7 @@ from fogbank.client.chance import Chooser
 from fogbank.client.chance_shell import SystemChooser
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.store_shell import Store
+from fogbank.relay.job.held.keeper_shell import Blocking, in_thread
 from fogbank.relay.link.pipe import Transport
 from fogbank.relay.link.tls_shell import TlsTransport
 from fogbank.relay.node_shell import Node, NodeConfig
@@ -31,7 +32,8 @@ class Environment:
     `clock` gives seconds since 1970, `random` that many random bytes. `transport` makes the way to
     other nodes from the local address to dial from, or None for any. `write` replaces a file as a
     whole, `store` opens an authority's database; both fail as disks do. `node` makes the node.
-    `place` tells the machine's own addresses on the ways to some hosts.
+    `place` tells the machine's own addresses on the ways to some hosts. `blocking` calls what
+    waits for the disk.
     """
 
     clock: Callable[[], float] = time.time
@@ -42,6 +44,7 @@ class Environment:
     store: Callable[[Path], Store] = Store
     node: Callable[[NodeConfig], Node] = Node
     place: Callable[[Iterable[str]], str] = local_address
+    blocking: Blocking = in_thread
 
     def place_in(self, network: NetworkDocument, source: str | None = None) -> Callable[[], str]:
         """Return what tells the address from which a node reaches the network.

@@ -197,6 +197,11 @@ class Home:
         return self.folder / "runtimes"
 
     @property
+    def held_folder(self) -> Path:
+        """Where a worker has the sessions that it holds for clients who are away."""
+        return self.folder / "held"
+
+    @property
     def scratch_folder(self) -> Path:
         """Where large data lies while it is needed, in files without a name."""
         return self.folder / "scratch"

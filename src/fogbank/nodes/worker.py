@@ -30,6 +30,7 @@ from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.versions import Versions
 from fogbank.relay.job.attestation import SECRET_SIZE, Signer, Statement
+from fogbank.relay.job.held.sessions_shell import HeldSessions
 from fogbank.relay.job.kinds import SERVICE as JOB_SERVICE
 from fogbank.relay.job.limits import JobLimits
 from fogbank.relay.job.service_shell import JobService
@@ -123,6 +124,7 @@ class WorkerNode:
             sinks=Scratch(home.scratch_folder).sink,
         )
         """What its circuits end in."""
+        self.jobs.hold_in(HeldSessions(home.held_folder, machine.clock, blocking=machine.blocking))
         config = NodeConfig(
             network.network_id,
             machine.transport(settings.source),
@@ -200,6 +202,7 @@ class WorkerNode:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.node.run)
             self._cache.load()
+            nursery.start_soon(self.jobs.run)
             nursery.start_soon(self._contacts.run)
             nursery.start_soon(self._publisher.run, streams)
             nursery.start_soon(self._runtimes.watch, partial(self._on_runtimes, nursery))
