@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
-from fogbank.client.answers import outcome_of, reason_of, size_of
+from fogbank.client.answers import outcome_of
+from fogbank.client.attempts_shell import Attempts
 from fogbank.client.chance import Chooser
 from fogbank.client.ends_shell import Ends, Sink
 from fogbank.client.given_shell import GivenTasks, Source
@@ -38,13 +38,10 @@ from fogbank.client.scheduling.words import (
     Open,
     Run,
     Terms,
-    Verdict,
 )
-from fogbank.client.session_shell import Call, JobSession, OnState
-from fogbank.client.verification.words import Inspection, Verification
-from fogbank.relay.job.client_session import TaskResult
-from fogbank.relay.job.kinds import State
-from fogbank.relay.job.messages import Offer, TaskState
+from fogbank.client.session_shell import JobSession
+from fogbank.client.verification.words import Verification
+from fogbank.relay.job.messages import Offer
 from fogbank.relay.keys import NodeId
 from fogbank.sandbox.data import MemorySink, Sinks
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -54,19 +51,6 @@ __all__ = ["Array", "Sink", "Source"]
 _WATCH_SECONDS: Final = 5.0
 _CLOSING_SECONDS: Final = 5.0, 15.0
 """How long workers are given to hear that they may forget all: when it is done, and if not."""
-
-
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """A task in a lane. `number` is the scheduler's."""
-
-    number: int
-    task: int
-    lane: Lane
-    call: Call
-    is_unsafe: bool = False
-    is_looked_at: bool = False
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 class Array:
@@ -96,18 +80,17 @@ class Array:
         self._reach = reach
         self._journal: Journal = journal or NoJournal()
         self._sessions = Sessions(program, self._journal, durable, sinks)
-        self._inspector = None if verification is None else verification.inspector
         replicas = None if verification is None else verification.replicas
         now = trio.current_time()
         self._scheduler = Scheduler(limits or ArrayLimits(), chooser, now, expires, replicas)
         self._tasks = GivenTasks(source)
         self._lanes: dict[int, Lane] = {}
         self._serving = 0
-        self._attempts: dict[int, _Attempt] = {}
         self._ends = Ends(self._journal, sink, self._wake)
+        inspector = None if verification is None else verification.inspector
+        self._attempts = Attempts(self._scheduler, self._ends, self._journal, inspector, self._act)
         self._has_begun = self._is_cancelled = False
         self._handing_over = False
-        self._handed_over: set[int] = set()
         self._changed = trio.Event()
 
     @property
@@ -123,7 +106,7 @@ class Array:
     @property
     def waiting(self) -> int:
         """How many tasks that were given have neither ended nor been handed over to a worker."""
-        return len(self._tasks) - len(self._handed_over)
+        return len(self._tasks) - len(self._attempts.handed_over)
 
     async def run(self) -> None:
         """Run until the source has no more tasks and the sink has taken the end of each.
@@ -225,6 +208,7 @@ class Array:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+        self._attempts.wake()
 
     # What the scheduler wants.
 
@@ -240,17 +224,16 @@ class Array:
             case Close(number):
                 self._lanes.pop(number).close()
             case Run(number, task, lane):
-                self._start(number, task, self._lanes[lane])
+                content = self._tasks[task].task
+                self._attempts.start(self._nursery, number, self._lanes[lane], (task, content))
             case Cancel(number):
-                attempt = self._attempts.pop(number, None)
-                if attempt is not None:
-                    attempt.scope.cancel()
+                self._attempts.cancel(number)
             case Finish():
                 self._finish(action)
 
     def _finish(self, end: Finish) -> None:
         each = self._tasks.pop(end.task)
-        self._handed_over.discard(end.task)
+        self._attempts.handed_over.discard(end.task)
         answer = end.answer if isinstance(end.answer, Answer) else Answer(None)
         result, error = outcome_of(end, answer.value)
         who = answer.worker, answer.seconds, end.replies, end.wrong
@@ -281,17 +264,15 @@ class Array:
         numbers = self._scheduler.resume(held.lane, held.worker, ids, now)
         lane = self._begin(held.lane, held.worker, self._sessions.old(held))
         for number, (task, known) in zip(numbers, ids.items(), strict=True):
-            hear = self._hearer(number, task, lane)
-            call = lane.job.recall(known, self._tasks[task].task, task, hear)
-            self._go(_Attempt(number, task, lane, call))
+            named = task, self._tasks[task].task
+            self._attempts.start(self._nursery, number, lane, named, known)
 
     async def _serve(self, lane: Lane) -> None:
         """Open a session and keep it until the scheduler closes it."""
         try:
             ended = await lane.serve()
             if ended is not None:
-                while self._waits_for(lane):
-                    await self._changed.wait()
+                await self._attempts.told(lane)
                 answer = Answer(ended, lane.name)
                 now = trio.current_time()
                 self._scheduler.lane_failed(lane.number, judge(ended), answer, now)
@@ -301,90 +282,3 @@ class Array:
         finally:
             self._serving -= 1
             self._wake()
-
-    def _waits_for(self, lane: Lane) -> bool:
-        """Tell whether what attempts in a lane came to is yet to be told."""
-        there = (each for each in self._attempts.values() if each.lane is lane)
-        return any(not each.is_looked_at for each in there)
-
-    # Attempts.
-
-    def _start(self, number: int, task: int, lane: Lane) -> None:
-        hear = self._hearer(number, task, lane)
-        call = lane.job.call(self._tasks[task].task, task, hear)
-        self._go(_Attempt(number, task, lane, call))
-
-    def _go(self, attempt: _Attempt) -> None:
-        self._attempts[attempt.number] = attempt
-        self._nursery.start_soon(self._attempt, attempt)
-
-    def _hearer(self, number: int, task: int, lane: Lane) -> OnState:
-        def hear(state: TaskState) -> None:
-            told = task if state.task else 0
-            self._journal.told(told, lane.number, state.state, state.reason, state.fuel)
-            if not state.task or number not in self._attempts:
-                return
-            if lane.is_held and task not in self._handed_over:
-                self._handed_over.add(task)
-                self._wake()
-            if state.state is State.RUNNING:
-                self._scheduler.began(number, trio.current_time())
-                self._act()
-
-        return hear
-
-    async def _attempt(self, attempt: _Attempt) -> None:
-        number, lane = attempt.number, attempt.lane
-        began = trio.current_time()
-        try:
-            with attempt.scope:
-                value = await lane.answer(attempt.call)
-                seconds = trio.current_time() - began
-                attempt.is_unsafe = True
-                lane.unsafe += 1
-                found = await self._inspect(attempt, value)
-                while self._ends.is_full:
-                    await self._changed.wait()
-                # From here on nothing waits: it is counted if and only if it was not cancelled.
-                self._count(attempt, found, Answer(found.answer, lane.name, seconds, found.checked))
-            if attempt.scope.cancelled_caught:
-                self._call_off(attempt)
-        finally:
-            self._attempts.pop(number, None)
-            self._wake()
-
-    async def _inspect(self, attempt: _Attempt, value: TaskResult | Exception) -> Inspection:
-        """Find out what an answer is worth; the lane goes on meanwhile, and may be closed."""
-        verdict, inspector = judge(value), self._inspector
-        if inspector is None or isinstance(value, Exception) or verdict is not Verdict.ANSWERED:
-            return Inspection(verdict, value)
-        lane = attempt.lane
-        engine = "" if lane.job.offer is None else lane.job.offer.engine
-        size = size_of(value)
-        self._ends.size += size
-        attempt.is_looked_at = True
-        try:
-            self._scheduler.verifying(attempt.number, trio.current_time())
-            self._act()
-            return await inspector.inspect(lane.worker, engine, attempt.call.task, value)
-        finally:
-            self._ends.size -= size
-            self._wake()
-
-    def _count(self, attempt: _Attempt, found: Inspection, answer: Answer) -> None:
-        """Have the scheduler count an answer; it is safe once its task's end is kept."""
-        self._handed_over.discard(attempt.task)
-        if found.verdict is Verdict.ANSWERED:
-            self._ends.answered(attempt.task, attempt.lane, attempt.call)
-        else:
-            attempt.lane.settle(attempt.call)
-            self._journal.failed_try(attempt.task, answer.worker, reason_of(found.answer))
-        self._scheduler.answered(attempt.number, found.verdict, answer, trio.current_time())
-        self._act()
-
-    def _call_off(self, attempt: _Attempt) -> None:
-        """Have the worker forget what is of no use any more."""
-        if attempt.is_unsafe:
-            attempt.lane.settle(attempt.call)
-        else:
-            attempt.call.call_off()
