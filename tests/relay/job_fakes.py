@@ -75,6 +75,9 @@ class FakeJob:
             case ("sleep", seconds):
                 await trio.sleep(float(seconds))
                 return Result(Outcome.COMPLETED, 0, 1, seconds=float(seconds))
+            case ("later", seconds, *_):
+                await trio.sleep(float(seconds))
+                return Result(Outcome.COMPLETED, 0, 1, task.stdin)
             case ("echo", *_):
                 return Result(Outcome.COMPLETED, 0, 1, task.stdin, b"said")
             case ("exit", code):
