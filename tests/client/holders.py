@@ -30,6 +30,7 @@ from fogbank.relay.job.messages import (
     Load,
     ModuleHead,
     Offer,
+    Pad,
     Refused,
     ResultHead,
     TaskHead,
@@ -148,6 +149,8 @@ class Holder:
         session: Session | None = None
         while data := await line.stream.receive_some():
             for message, blobs in frames.feed(data):
+                if isinstance(message, Pad):
+                    continue
                 content = b"".join(whole(each) for each in blobs.take()) if blobs else b""
                 self.heard.append(message)
                 match message:
