@@ -149,10 +149,8 @@ class Holder:
         session: Session | None = None
         while data := await line.stream.receive_some():
             for message, blobs in frames.feed(data):
-                if isinstance(message, Pad):
-                    continue
                 content = b"".join(whole(each) for each in blobs.take()) if blobs else b""
-                self.heard.append(message)
+                self.heard += [message] if not isinstance(message, Pad) else []
                 match message:
                     case Hello():
                         line.say(frame(OFFER))
