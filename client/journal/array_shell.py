@@ -195,6 +195,19 @@ class JobJournal:
         if not level:
             self._database.later(write)
 
+    def verifying(self, task: int, reason: str) -> None:
+        """Keep, with what is written next, that an answer is there, and not believed yet."""
+        values = (reason, *self._key, task)
+
+        def write(transaction: Transaction) -> None:
+            transaction.db.execute(
+                "UPDATE task SET stage = 'verifying', reason = ? "
+                "WHERE job = ? AND level = ? AND number = ? AND NOT over",
+                values,
+            )
+
+        self._database.later(write)
+
     def held(self) -> tuple[HeldLane, ...]:
         """Return the sessions that workers may hold."""
         reader = self._database.reader

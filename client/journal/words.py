@@ -88,6 +88,9 @@ class Journal(Protocol):
     def failed_try(self, task: int, worker: str, reason: str) -> None:
         """Hear that a worker, named by its nickname, did not answer a task, and why."""
 
+    def verifying(self, task: int, reason: str) -> None:
+        """Hear that a task was answered, and that the answer is not believed yet (spec/12)."""
+
 
 class NoJournal:
     """Keeps nothing: all that an array was given ends with its client."""
@@ -117,4 +120,7 @@ class NoJournal:
         """Keep nothing."""
 
     def failed_try(self, task: int, worker: str, reason: str) -> None:
+        """Keep nothing."""
+
+    def verifying(self, task: int, reason: str) -> None:
         """Keep nothing."""

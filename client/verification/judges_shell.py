@@ -17,7 +17,7 @@ from fogbank.client.verification.inspector_shell import Opinion, Word
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.client_tasks import TaskResult
 from fogbank.relay.keys import NodeId
-from fogbank.sandbox.data import portions
+from fogbank.sandbox.data import Data, portions
 from fogbank.sandbox.limits import LimitError, SandboxConfig
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.pool_shell import Job, open_sandbox
@@ -38,7 +38,7 @@ class Judging:
 
     program: bytes | RuntimeId
     name: str
-    files: tuple[tuple[str, bytes], ...] = ()
+    files: tuple[tuple[str, Data], ...] = ()
 
     def task(self, task: Task, result: TaskResult) -> Task:
         """Return the task in which it judges an answer: within the same limits, as is its due."""

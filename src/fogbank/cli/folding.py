@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from fogbank.cli.array_fold import fold
+from fogbank.cli.output import note
 from fogbank.client.array_shell import Array
 from fogbank.client.chance_shell import SystemChooser
 from fogbank.client.exit_codes import Ending
@@ -17,6 +18,7 @@ from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.nodes.arrays import open_reach
 from fogbank.nodes.job_spec import JobSpec, Program
 from fogbank.nodes.user import User
+from fogbank.nodes.verification import open_court
 from fogbank.sandbox.files_shell import write_atomic
 
 FOLDED_NAME = "reduced"
@@ -38,30 +40,33 @@ class Folding:
         self._program = program
         self._folder = folder
         self._limits = ArrayLimits(concurrent=spec.at_once, retries=spec.retries)
+        self._wanted = None if spec.verified is None else spec.verified.of_folds()
         self._put = put
 
     async def run(self, user: User, expires: float) -> Ending:
         """Fold; say why not if it fails. Times are the trio clock's."""
         numbers = [task.number for task in self._job.tasks()]
         outputs = [self._folder / str(number) / "stdout" for number in numbers]
-        between = self._job.folder / "between"
+        between, retries = self._job.folder / "between", self._limits.retries
         shutil.rmtree(between, ignore_errors=True)
         between.mkdir(mode=0o700)
         with open_reach(user, self._program.sent) as (reach, program):
-            result = await fold(
-                lambda source, sink: Array(
-                    reach,
-                    program,
-                    source,
-                    sink,
-                    SystemChooser(),
-                    limits=self._limits,
-                    expires=expires,
-                ),
-                self._program.pattern,
-                outputs,
-                between,
-            )
+            async with open_court(user, reach, program, self._wanted, retries, note) as court:
+                result = await fold(
+                    lambda source, sink: Array(
+                        court.reach,
+                        program,
+                        source,
+                        sink,
+                        SystemChooser(),
+                        limits=self._limits,
+                        expires=expires,
+                        verification=court.verification,
+                    ),
+                    self._program.pattern,
+                    outputs,
+                    between,
+                )
         if not isinstance(result, Path):
             return result
         await trio.to_thread.run_sync(self._deliver, result.read_bytes())

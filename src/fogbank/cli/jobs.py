@@ -26,12 +26,18 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: options.Verbose = False,
     detach: options.Detach = False,
+    replicas: options.Replicas = None,
+    quorum: options.Quorum = None,
+    verify: options.Verify = None,
+    attestations: options.Attestations = None,
 ) -> None:
     """Run PROGRAM on a worker, anonymously: stdin in, stdout out, its exit code passed on."""
     with errors_in_words(_show_error if as_json else None):
         from fogbank.cli.attachment import Manner
         from fogbank.cli.submission import Submission
+        from fogbank.cli.verification import Checks
         from fogbank.client.patterns import Item
+        from fogbank.client.scheduling.limits import ArrayLimits
         from fogbank.nodes.intake import Inputs
         from fogbank.nodes.job_spec import Results
 
@@ -47,6 +53,7 @@ def run(
             Inputs(iter([item]), 1),
             results=Results(as_json=as_json),
             shows_json=as_json,
+            wanted=Checks(replicas, quorum, verify, attestations).wanted(ArrayLimits().retries),
         )
         manner = Manner(prints=not detach, verbose=verbose, leaves=detach)
         raise typer.Exit(submission.run(manner))

@@ -102,11 +102,16 @@ def map_tasks(
     timeout: options.Timeout = None,
     runtime: options.Runtime = None,
     detach: options.Detach = False,
+    replicas: options.Replicas = None,
+    quorum: options.Quorum = None,
+    verify: options.Verify = None,
+    attestations: options.Attestations = None,
 ) -> None:
     """Run PROGRAM once for each input, anonymously, on many workers; results in their order."""
     with errors_in_words():
         from fogbank.cli.attachment import Manner
         from fogbank.cli.submission import Submission
+        from fogbank.cli.verification import Checks
 
         words, values = _split(arguments or [])
         common = read_program(program, runtime, words, files or [], (fuel, memory, timeout))
@@ -130,6 +135,7 @@ def map_tasks(
             origin.words,
             resume,
             as_json,
+            Checks(replicas, quorum, verify, attestations).wanted(limits.retries),
         )
         raise typer.Exit(submission.run(Manner(prints=not detach, leaves=detach)))
 

@@ -50,3 +50,28 @@ TaskNumber = Annotated[
     int | None, typer.Argument(metavar="[TASK]", help="A task's number.", show_default=False)
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens.")]
+Replicas = Annotated[
+    int | None,
+    typer.Option(
+        "--replicas", metavar="N", help="Have each task run by N workers, and compare answers."
+    ),
+]
+Quorum = Annotated[
+    int | None,
+    typer.Option(
+        "--quorum", metavar="K", help="So many answers must be equal; else more than half of N."
+    ),
+]
+Verify = Annotated[
+    Path | None,
+    typer.Option(
+        "--verify",
+        metavar="PROGRAM",
+        help="Believe answers that PROGRAM judges right: it gets the answer as standard input, the "
+        "task's input as the file `input`, and exits with 0.",
+    ),
+]
+Attestations = Annotated[
+    Path | None,
+    typer.Option("--attestations", metavar="DIR", help="Keep the workers' attestations in DIR."),
+]

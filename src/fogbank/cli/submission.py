@@ -21,7 +21,7 @@ from fogbank.client.journal.records import JobState
 from fogbank.client.journal.store_shell import Store
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.nodes.intake import Inputs
-from fogbank.nodes.job_spec import JobSpec, Program, Results, keep
+from fogbank.nodes.job_spec import JobSpec, Program, Results, Wanted, keep
 from fogbank.sandbox.data import Data
 
 _SUPERSEDED = "the same command with --resume took its place"
@@ -44,6 +44,7 @@ class Submission:
     words: tuple[str, ...] | None = None
     resume: bool = False
     shows_json: bool = False
+    wanted: Wanted | None = None
 
     def run(self, manner: Manner) -> int:
         """Make the job, work at it, and return the exit code."""
@@ -74,6 +75,7 @@ class Submission:
             self.results,
             None if self.fold is None else keep(self.fold, "fold", files),
             self.words,
+            None if self.wanted is None else self.wanted.keep(files),
         )
         return store.create(spec.title, spec.dump(), files, log=self.results.log)
 

@@ -33,7 +33,9 @@ from fogbank.nodes.delivery import Delivery
 from fogbank.nodes.intake import Intake, Unfinished
 from fogbank.nodes.job_spec import JobSpec, Program
 from fogbank.nodes.user import User
+from fogbank.nodes.verification import Court, open_court
 from fogbank.relay.errors import RelayError
+from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.scratch_shell import Scratch
 
 _LOOK_SECONDS: Final = 0.5
@@ -161,28 +163,44 @@ class Driver:
             return
         source = Unfinished(self._job, self._intake, self._program.pattern)
         limits = ArrayLimits(concurrent=self._spec.at_once, retries=self._spec.retries)
+        verified = self._spec.verified
+        wanted = None if verified is None else verified.load(self._job.file)
         with open_reach(user, self._program.sent) as (reach, sent):
-            self._array = array = Array(
-                reach,
-                sent,
-                source,
-                _Ends(self, source),
-                SystemChooser(),
-                limits=limits,
-                expires=expires,
-                journal=self._job.journal(listener=self._watch.listener),
-                durable=self._leaves,
-                sinks=Scratch(self._job.folder / "arriving").sink,
-            )
-            if self._leaves:
-                array.hand_over()
-            if self._cancelled.is_set():
-                array.cancel()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._cancel_when_told, array, nursery.cancel_scope)
-                await array.run()
-                nursery.cancel_scope.cancel()
-            self._array = None
+            async with open_court(
+                user, reach, sent, wanted, self._spec.retries, self._watch.say
+            ) as court:
+                await self._run_array(court, sent, source, limits, expires)
+
+    async def _run_array(
+        self,
+        court: Court,
+        sent: bytes | RuntimeId,
+        source: Unfinished,
+        limits: ArrayLimits,
+        expires: float,
+    ) -> None:
+        self._array = array = Array(
+            court.reach,
+            sent,
+            source,
+            _Ends(self, source, court),
+            SystemChooser(),
+            limits=limits,
+            expires=expires,
+            journal=self._job.journal(listener=self._watch.listener),
+            durable=self._leaves,
+            sinks=Scratch(self._job.folder / "arriving").sink,
+            verification=court.verification,
+        )
+        if self._leaves:
+            array.hand_over()
+        if self._cancelled.is_set():
+            array.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_when_told, array, nursery.cancel_scope)
+            await array.run()
+            nursery.cancel_scope.cancel()
+        self._array = None
 
     async def _cancel_when_told(self, array: Array, scope: trio.CancelScope) -> None:
         """Have workers forget all, if that can be told them in time."""
@@ -271,14 +289,15 @@ class Driver:
 class _Ends:
     """The sink of the array."""
 
-    def __init__(self, driver: Driver, source: Unfinished) -> None:
+    def __init__(self, driver: Driver, source: Unfinished, court: Court) -> None:
         self._driver = driver
         self._source = source
+        self._court = court
 
     async def take(self, end: TaskEnd) -> None:
         """Take the end of a task."""
         self._driver.ended(end, self._source.sizes.pop(end.number, 0))
-        await trio.lowlevel.checkpoint()
+        await self._court.ended(end)
 
 
 def _state_of(summary: Summary) -> JobState:

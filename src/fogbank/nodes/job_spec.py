@@ -69,6 +69,40 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a user wants of verification (spec/12). `attestations`: the folder that keeps them."""
+
+    replicas: int = 1
+    quorum: int = 1
+    judge: Program | None = None
+    attestations: str | None = None
+
+    def keep(self, files: dict[str, Data]) -> Verified:
+        """Return how the journal keeps it, and add its files."""
+        judge = None if self.judge is None else keep(self.judge, "judge", files)
+        return Verified(self.replicas, self.quorum, judge, self.attestations)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What is wanted of verification, as the journal keeps it. `attestations`: an absolute path."""
+
+    replicas: int
+    quorum: int
+    judge: ProgramSpec | None
+    attestations: str | None
+
+    def load(self, read: Callable[[str], Data]) -> Wanted:
+        """Return what is wanted; `read` gives a file of the job's, or raises `OSError`."""
+        judge = None if self.judge is None else self.judge.load(read)
+        return Wanted(self.replicas, self.quorum, judge, self.attestations)
+
+    def of_folds(self) -> Wanted | None:
+        """Return what is wanted where outputs are folded: answers are compared there too."""
+        return Wanted(self.replicas, self.quorum) if self.replicas > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job. `at_once`, `retries`: as in `ArrayLimits`. `expires`: seconds since 1970, if ever.
 
@@ -84,6 +118,7 @@ class JobSpec:
     results: Results = field(default=Results())
     fold: ProgramSpec | None = None
     inputs: tuple[str, ...] | None = None
+    verified: Verified | None = None
 
     @property
     def title(self) -> str:
@@ -104,11 +139,13 @@ class JobSpec:
                     "this job was made by another release of fogbank: go on with it there"
                 )
             fold, inputs = fields.pop("fold"), fields.pop("inputs")
+            verified = fields.pop("verified")
             return cls(
                 program=_program(fields.pop("program")),
                 results=Results(**fields.pop("results")),
                 fold=None if fold is None else _program(fold),
                 inputs=None if inputs is None else tuple(inputs),
+                verified=None if verified is None else _verified(verified),
                 **fields,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -121,6 +158,11 @@ def _program(fields: dict[str, Any]) -> ProgramSpec:
     fields["arguments"] = tuple(fields["arguments"])
     fields["files"] = tuple((name, place) for name, place in fields["files"])
     return ProgramSpec(**fields)
+
+
+def _verified(fields: dict[str, Any]) -> Verified:
+    judge = fields.pop("judge")
+    return Verified(judge=None if judge is None else _program(judge), **fields)
 
 
 def keep(program: Program, prefix: str, files: dict[str, Data]) -> ProgramSpec:

@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import trio
 
 from fogbank.client.chance_shell import SystemChooser
 from fogbank.client.errors import NoPath
@@ -30,6 +31,7 @@ from fogbank.client.verification.panel import Panel, checked_of, convictions
 from fogbank.client.verification.words import Verification
 from fogbank.directory.entries import Entry
 from fogbank.nodes.arrays import UserReach, WorkerLine, open_reach
+from fogbank.nodes.job_spec import Program, Wanted
 from fogbank.nodes.user import Note, User
 from fogbank.relay.job.attestation import Proof
 from fogbank.relay.job.statement import program_digest
@@ -45,30 +47,6 @@ _LEVELS: Final = {
     Level.FAMILIES: "this network is very small: workers that run the same task may have the same "
     "contact relays, and differ in their families alone",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeProgram:
-    """The program that judges; a script's file is among `files`."""
-
-    sent: bytes | RuntimeSpec
-    name: str
-    files: tuple[tuple[str, bytes], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a user wants of verification. `attestations`: the folder in which they are kept."""
-
-    replicas: int = 1
-    quorum: int = 1
-    judge: JudgeProgram | None = None
-    attestations: Path | None = None
-
-    def rule(self, retries: int) -> Rule:
-        """Return it as the jury has it; raise `ValueError` if it decides nothing."""
-        judges = self.judge is not None
-        return Rule(self.replicas, self.quorum, self.replicas + retries, judges)
 
 
 class ApartReach:
@@ -135,8 +113,14 @@ class Court:
         self._evidence = evidence
         self._folder = folder
 
-    def ended(self, end: TaskEnd) -> None:
-        """Keep what the end of a task has shown; may block. Raises `OSError`."""
+    async def ended(self, end: TaskEnd) -> None:
+        """Keep what the end of a task has shown. Raises `OSError`."""
+        if end.wrong or (self._folder is not None and end.replies):
+            await trio.to_thread.run_sync(self._keep, end)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def _keep(self, end: TaskEnd) -> None:
         for each in convictions(end.replies, end.wrong):
             self._evidence.keep(each.worker, each.reason, each.own, each.others)
         if self._folder is not None:
@@ -164,12 +148,13 @@ async def open_court(
     if wanted is None:
         yield Court(reach, None, user.evidence, None)
         return
-    rule = wanted.rule(retries)
+    rule = rule_of(wanted, retries)
     apart = Apart(rule.most, rule.quorum)
     ours = ApartReach(user, reach, apart)
     _check(ours, rule, say)
-    if wanted.attestations is not None:
-        wanted.attestations.mkdir(parents=True, exist_ok=True)
+    folder = None if wanted.attestations is None else Path(wanted.attestations)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
 
     def convict(worker: NodeId, reason: str, own: Proof, others: Sequence[Proof]) -> None:
         user.evidence.keep(worker, reason, own, others)
@@ -182,7 +167,13 @@ async def open_court(
         inspector = Inspecting(digest, time.time, ours.engine, judge, convict)
         replicas = Replicas(rule.replicas, rule.most, apart.conflict, Panel(rule).judge)
         verification = Verification(replicas, inspector)
-        yield Court(ours, verification, user.evidence, wanted.attestations)
+        yield Court(ours, verification, user.evidence, folder)
+
+
+def rule_of(wanted: Wanted, retries: int) -> Rule:
+    """Return what the jury goes by; raise `ValueError` if it decides nothing."""
+    judges = wanted.judge is not None
+    return Rule(wanted.replicas, wanted.quorum, wanted.replicas + retries, judges)
 
 
 def _check(reach: ApartReach, rule: Rule, say: Note) -> None:
@@ -196,16 +187,17 @@ def _check(reach: ApartReach, rule: Rule, say: Note) -> None:
 
 
 async def _open_judge(
-    stack: AsyncExitStack, user: User, program: JudgeProgram, apart: Apart, say: Note
+    stack: AsyncExitStack, user: User, program: Program, apart: Apart, say: Note
 ) -> Judge:
     """Give a judge in the user's own sandbox, or if there is none, on workers."""
     sent, why = program.sent, ""
+    name, files = program.pattern.name, program.pattern.files
     runtime = sent if isinstance(sent, RuntimeSpec) else None
     if runtime is not None and cached(runtime, cache_folder()) is None:
         why = f"the runtime {runtime.name} is not on this machine"
     else:
         ours = sent.id if isinstance(sent, RuntimeSpec) else sent
-        judging = Judging(ours, program.name, program.files)
+        judging = Judging(ours, name, files)
         store = RuntimeStore(cache_folder() / "runtimes")
         try:
             return await stack.enter_async_context(open_local_judge(judging, store, _LOCAL_JOBS))
@@ -216,5 +208,5 @@ async def _open_judge(
         "run again, but proves nobody wrong"
     )
     reach, far = stack.enter_context(open_reach(user, sent))
-    judging = Judging(far, program.name, program.files)
+    judging = Judging(far, name, files)
     return RemoteJudge(judging, reach, SystemChooser(), apart.conflict)
