@@ -104,3 +104,26 @@ def test_who_was_wrong_is_listed_until_forgiven(tmp_path: Path) -> None:
     assert fog("forgive", rows[0]["worker"], home=tmp_path).exit_code == 0
     assert fog("wrong", home=tmp_path).stdout == ""
     assert fog("forgive", rows[0]["worker"], home=tmp_path).exit_code == 125
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--replicas", "0"), "1 to 16"),
+        (("--replicas", "3", "--quorum", "1"), "both win"),
+        (("--replicas", "2", "--quorum", "3"), "both win"),
+        (("--quorum", "2"), "give both"),
+        (("--verify", "nothing.wasm"), "nothing.wasm"),
+    ],
+)
+@pytest.mark.parametrize("command", [["run"], ["map", "--array", "1"]], ids=["run", "map"])
+def test_numbers_that_decide_nothing_get_a_sentence(
+    command: list[str], options: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.wat"
+    program.write_text('(module (func (export "_start")))')
+    environment = {"FOGBANK_HOME": str(tmp_path / "home")}
+    arguments = [*command, *options, str(program)]
+    answer = CliRunner().invoke(app, arguments, env=environment, input="")
+    assert answer.exit_code == 125
+    assert words in answer.stderr

@@ -154,7 +154,7 @@ def test_one_task_is_compared_too_and_who_was_wrong_gets_none(
     """The liars that were found before are not asked any more; one that is forgiven may be."""
     found = set(wrong(network))
     asked: set[str] = set()
-    for turn in range(3):
+    for turn in range(2):
         kept = tmp_path / str(turn)
         answer = network.fog(
             "run", copy, "--replicas", "3", "--quorum", "3", "--attestations", kept,
@@ -186,18 +186,7 @@ def test_a_program_judges_instead(network: Network, copy: Path, tmp_path: Path) 
     assert b"judges refused" in answer.stderr
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--replicas", "0"), "1 to 16"),
-        (("--replicas", "3", "--quorum", "1"), "both win"),
-        (("--quorum", "2"), "--replicas"),
-        (("--replicas", "16", "--quorum", "16"), "fewer workers"),
-    ],
-)
-def test_numbers_that_decide_nothing_get_a_sentence(
-    options: tuple[str, ...], words: str, network: Network, copy: Path
-) -> None:
-    answer = network.fog("run", copy, *options, stdin=b"x")
+def test_more_than_the_network_has_gets_a_sentence(network: Network, copy: Path) -> None:
+    answer = network.fog("run", copy, "--replicas", "16", "--quorum", "16", stdin=b"x")
     assert answer.returncode == 125
-    assert words in answer.stderr.decode()
+    assert "fewer workers" in answer.stderr.decode()
