@@ -133,6 +133,7 @@ class Attempts:
         size = size_of(value)
         self._ends.size += size
         attempt.is_looked_at = True
+        self._journal.verifying(attempt.task, f"{lane.name} has answered: that is looked at")
         try:
             self._scheduler.verifying(attempt.number, trio.current_time())
             self._act()
@@ -151,6 +152,8 @@ class Attempts:
             self._journal.failed_try(attempt.task, answer.worker, reason_of(found.answer))
         self._scheduler.answered(attempt.number, found.verdict, answer, trio.current_time())
         self._act()
+        if self._ends.has_answers(attempt.task):
+            self._journal.verifying(attempt.task, "too few workers have given the same answer yet")
 
     def _call_off(self, attempt: Attempt) -> None:
         """Have the worker forget what is of no use any more."""

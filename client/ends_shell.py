@@ -43,6 +43,10 @@ class Ends:
         """Hear of an answer that counts: its worker forgets it once the task's end is kept."""
         self._answers.setdefault(task, []).append((lane, call))
 
+    def has_answers(self, task: int) -> bool:
+        """Tell whether a task has answers that count, and has not ended."""
+        return task in self._answers
+
     def add(self, end: TaskEnd) -> None:
         """Hear of the end of a task."""
         self.size += size_of(end.result)
