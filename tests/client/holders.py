@@ -324,3 +324,6 @@ class Remembered:
 
     def failed_try(self, task: int, worker: str, reason: str) -> None:
         self.calls.append(f"task {task} failed at {worker}: {reason}")
+
+    def verifying(self, task: int, reason: str) -> None:
+        """Keep nothing: it may be lost."""
