@@ -14,7 +14,7 @@ from fogbank.sandbox.data import PORTION
 from fogbank.sandbox.jail_shell import CHANNEL
 from fogbank.sandbox.limits import MODULE_SIZE
 from fogbank.sandbox.meter import Reading
-from fogbank.sandbox.module_check import compile_module
+from fogbank.sandbox.module_check import compile_module, compiled
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result, clean
 from fogbank.sandbox.runner import Order, Runner
 from fogbank.sandbox.wire import Frame
@@ -46,7 +46,10 @@ def serve_job(runner: Runner, engine: wasmtime.Engine) -> None:
         return
     kind, body = received
     try:
-        runner.load(compile_module(engine, body) if kind is Frame.MODULE else body)
+        if kind is Frame.MODULE:
+            runner.take(compiled(engine, body))
+        else:
+            runner.load(body)
     except ModuleRefused as refusal:
         _refuse(refusal.outcome, refusal.reason)
         return
@@ -164,7 +167,9 @@ def _read(count: int) -> bytes | None:
 
 
 def _send(kind: Frame, body: bytes) -> None:
-    for part in (wire.HEADER.pack(kind, len(body)), body):
+    header = wire.HEADER.pack(kind, len(body))
+    # Two pieces would wake the sandbox twice.
+    for part in (header + body,) if len(body) < _CHUNK else (header, body):
         left = memoryview(part)
         while left:
             left = left[os.write(CHANNEL, left[:_CHUNK]) :]

@@ -33,16 +33,18 @@ class Process:
 
     def __init__(self, number: int, channel: socket.socket, forks: "Forks") -> None:
         self._number = number
+        channel.setblocking(False)
         self._channel = channel
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(channel))
         self._forks = forks
+        self._read = bytearray()
+        """Bytes that have come and belong to frames not yet asked for."""
         self._exited = trio.Event()
         self._code: int | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether the process lives, as far as can be seen, and has said nothing unasked."""
-        if self._exited.is_set():
+        if self._exited.is_set() or self._read:
             return False
         try:
             self._channel.recv(1, socket.MSG_PEEK)
@@ -54,10 +56,18 @@ class Process:
 
     async def send(self, kind: Frame, body: bytes) -> None:
         """Send one frame. Raises `ProcessDied`."""
+        header = wire.HEADER.pack(kind, len(body))
+        # Two pieces would wake the process twice.
+        pieces = (header + body,) if len(body) <= _CHUNK else (header, body)
         try:
-            await self._stream.send_all(wire.HEADER.pack(kind, len(body)))
-            await self._stream.send_all(body)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            for piece in pieces:
+                left = memoryview(piece)
+                while left:
+                    try:
+                        left = left[self._channel.send(left) :]
+                    except BlockingIOError:
+                        await trio.lowlevel.wait_writable(self._channel)
+        except (OSError, ValueError, trio.ClosedResourceError):
             raise await self._death() from None
 
     async def receive(self, bounds: dict[Frame, int]) -> tuple[Frame, bytes]:
@@ -65,9 +75,8 @@ class Process:
 
         Raises `ProcessDied`, or `WireError` for anything else.
         """
-        header = await self._read(wire.HEADER.size)
-        kind, length = wire.frame_length(header, bounds)
-        return kind, await self._read(length)
+        kind, length = wire.frame_length(await self._take(wire.HEADER.size), bounds)
+        return kind, await self._take(length)
 
     async def end(self, seconds: float = _END_SECONDS) -> bool:
         """Kill the process, and wait until it is gone, but no longer; return whether it is.
@@ -81,7 +90,9 @@ class Process:
 
     def abandon(self) -> None:
         """Kill the process, without waiting."""
-        self._stream.socket.close()
+        if self._channel.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._channel)
+            self._channel.close()
         if not self._exited.is_set():
             self._forks.kill(self._number)
 
@@ -94,17 +105,25 @@ class Process:
         self._code = code
         self._exited.set()
 
-    async def _read(self, count: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < count:
+    async def _take(self, count: int) -> bytes:
+        read = self._read
+        while len(read) < count:
             try:
-                part = await self._stream.receive_some(min(count - len(parts), _CHUNK))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                part = self._channel.recv(_CHUNK)
+            except BlockingIOError:
+                try:
+                    await trio.lowlevel.wait_readable(self._channel)
+                except trio.ClosedResourceError:
+                    raise await self._death() from None
+                continue
+            except OSError:
                 part = b""
             if not part:
                 raise await self._death()
-            parts += part
-        return bytes(parts)
+            read += part
+        taken = bytes(memoryview(read)[:count])
+        del read[:count]
+        return taken
 
     async def _death(self) -> ProcessDied:
         """Learn how the process ended; one that only closed its channel is ended for it."""

@@ -22,9 +22,16 @@ import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import _func
 
-# Pointers, as the binding itself makes them.
-_POINTER: Any = vars(_func)["POINTER"]
-_byref: Any = vars(_func)["byref"]
+from fogbank.sandbox.binding import ERROR, BindingChanged, address, byref, c, check, plain, size
+
+_TRAP: Any = c.POINTER(ffi.wasm_trap_t)
+_set_interval = plain("wasmtime_context_fuel_async_yield_interval", ERROR, address, c.c_uint64)
+_instantiate = plain("wasmtime_linker_instantiate_async", address, *[address] * 6)
+_call = plain(
+    "wasmtime_func_call_async", address, *[address] * 3, size, address, size, address, address
+)
+_poll = plain("wasmtime_call_future_poll", c.c_bool, address)
+_delete = plain("wasmtime_call_future_delete", None, address)
 
 OnYield = Callable[[], None]
 """Runs while the program stands still; an error that it raises ends the program."""
@@ -37,16 +44,12 @@ _TEST_MODULE = """(module
    (br_if 0 (i32.lt_u (local.get 0) (i32.const 1000))))))"""
 
 
-class BindingChanged(Exception):
-    """The private binding of wasmtime is not the one that this release was written for."""
-
-
 def set_interval(store: wasmtime.Store, fuel: int) -> None:
     """Have calls yield each time that `fuel` (1 or more) was used, counted from now.
 
     From then on the store takes no plain calls, only those of this module.
     """
-    _check(ffi.wasmtime_context_fuel_async_yield_interval(store._context(), fuel))
+    check(_set_interval(store._context(), fuel))
 
 
 def instantiate(
@@ -56,11 +59,11 @@ def instantiate(
     instance = ffi.wasmtime_instance_t()
 
     def begin(trap: Any, error: Any) -> Any:
-        return ffi.wasmtime_linker_instantiate_async(
-            linker.ptr(), store._context(), module.ptr(), _byref(instance), trap, error
+        return _instantiate(
+            linker.ptr(), store._context(), module.ptr(), byref(instance), trap, error
         )
 
-    _drive(store, begin, on_yield)
+    _drive(begin, on_yield)
     return wasmtime.Instance._from_raw(instance)
 
 
@@ -68,11 +71,9 @@ def call(store: wasmtime.Store, function: wasmtime.Func, on_yield: OnYield) -> N
     """Call a function without parameters or results; raises what a plain call does."""
 
     def begin(trap: Any, error: Any) -> Any:
-        return ffi.wasmtime_func_call_async(
-            store._context(), _byref(function._func), None, 0, None, 0, trap, error
-        )
+        return _call(store._context(), byref(function._func), None, 0, None, 0, trap, error)
 
-    _drive(store, begin, on_yield)
+    _drive(begin, on_yield)
 
 
 def self_test(engine: wasmtime.Engine) -> None:
@@ -131,20 +132,17 @@ def _check_yields(seen: list[int], interval: int) -> None:
         raise ValueError(f"yields at {seen[:2]} of fuel in place of {expected}")
 
 
-def _drive(store: wasmtime.Store, begin: Callable[[Any, Any], Any], on_yield: OnYield) -> None:
+def _drive(begin: Callable[[Any, Any], Any], on_yield: OnYield) -> None:
     """Poll what `begin` begins until it is done; raise what ended it."""
-    error = _POINTER(ffi.wasmtime_error_t)()
-    # Raises the trap, or what a host function raised, which it keeps and forgets.
-    with _func.enter_wasm(store) as trap:
-        future = begin(trap, _byref(error))
-        try:
-            while not ffi.wasmtime_call_future_poll(future):
-                on_yield()
-        finally:
-            ffi.wasmtime_call_future_delete(future)
-        _check(error)
-
-
-def _check(error: Any) -> None:
-    if error:
-        raise wasmtime.WasmtimeError._from_ptr(error)
+    trap, error = _TRAP(), ERROR()
+    future = begin(byref(trap), byref(error))
+    try:
+        while not _poll(future):
+            on_yield()
+    finally:
+        _delete(future)
+    if error or trap:
+        ended = wasmtime.WasmtimeError._from_ptr(error) if error else wasmtime.Trap._from_ptr(trap)
+        # What a host function raised, which the API keeps; it forgets it then.
+        _func.maybe_raise_last_exn()
+        raise ended

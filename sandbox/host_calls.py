@@ -16,30 +16,24 @@ from collections.abc import Callable
 from typing import Any
 
 import wasmtime
-from wasmtime import _extern, _func
 from wasmtime import _ffi as ffi
+from wasmtime import _func
 
-from fogbank.sandbox.fuel_yield import BindingChanged
+from fogbank.sandbox.binding import BindingChanged, address, byref, c, plain, size
 from fogbank.sandbox.wasi.abi import NO_RESULT, SIGNATURES
 
 HostCall = Callable[[str, list[int]], int]
 """Carries out one call, by name, with unsigned arguments; returns its error number."""
 
-# ctypes, as the binding itself uses it.
-_c: Any = vars(_func)["ctypes"]
-_CALLBACK = _c.CFUNCTYPE(
-    _c.c_size_t, _c.c_void_p, _c.c_void_p, _c.POINTER(_c.c_uint32), _c.c_size_t
+_CALLBACK = c.CFUNCTYPE(c.c_size_t, address, address, c.POINTER(c.c_uint32), size)
+_FINALIZER = c.CFUNCTYPE(None, address)
+_get_fuel = plain("wasmtime_context_get_fuel", address, address, address)
+_set_fuel = plain("wasmtime_context_set_fuel", address, address, c.c_uint64)
+_memory_size = plain("wasmtime_memory_data_size", size, address, address)
+_export = plain(
+    "wasmtime_instance_export_get", c.c_bool, address, address, c.c_char_p, size, address
 )
-_FINALIZER = _c.CFUNCTYPE(None, _c.c_void_p)
-_get_fuel = _c.CFUNCTYPE(_c.c_void_p, _c.c_void_p, _c.c_void_p)(
-    ("wasmtime_context_get_fuel", ffi.dll)
-)
-_set_fuel = _c.CFUNCTYPE(_c.c_void_p, _c.c_void_p, _c.c_uint64)(
-    ("wasmtime_context_set_fuel", ffi.dll)
-)
-_memory_size = _c.CFUNCTYPE(_c.c_size_t, _c.c_void_p, _c.c_void_p)(
-    ("wasmtime_memory_data_size", ffi.dll)
-)
+_FUNCTION, _MEMORY = ffi.WASMTIME_EXTERN_FUNC.value, ffi.WASMTIME_EXTERN_MEMORY.value
 _WORDS = 4
 """The 32-bit words of a slot."""
 
@@ -63,12 +57,12 @@ class HostCalls:
         entry, kind = _CALLBACK(self._entry(name)), function_type(name)
         error = ffi.wasmtime_linker_define_func_unchecked(
             linker.ptr(),
-            _c.create_string_buffer(module.encode()),
+            c.create_string_buffer(module.encode()),
             len(module),
-            _c.create_string_buffer(name.encode()),
+            c.create_string_buffer(name.encode()),
             len(name),
             kind.ptr(),
-            _c.cast(entry, ffi.wasmtime_func_unchecked_callback_t),
+            c.cast(entry, ffi.wasmtime_func_unchecked_callback_t),
             None,
             _FINALIZER(),
         )
@@ -102,9 +96,9 @@ class Gauge:
     """A store's fuel, to be read and set, and the size of a memory in it."""
 
     def __init__(self, store: wasmtime.Store) -> None:
-        self._context = _c.cast(store._context(), _c.c_void_p).value
-        self._fuel = _c.c_uint64(0)
-        self._at = _c.addressof(self._fuel)
+        self._context = c.cast(store._context(), address).value
+        self._fuel = c.c_uint64(0)
+        self._at = c.addressof(self._fuel)
         self._memory = 0
 
     def read(self) -> int:
@@ -129,7 +123,7 @@ class Gauge:
 
     def watch(self, memory: wasmtime.Memory) -> None:
         """Tell the size of `memory` from now on; whoever calls this keeps it alive."""
-        self._memory = _c.addressof(memory._memory)
+        self._memory = c.addressof(memory._memory)
 
     def memory_size(self) -> int:
         """Return the size of the memory that is watched, in bytes; 0 if none is."""
@@ -137,16 +131,34 @@ class Gauge:
 
 
 def exported(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> Any:
-    """Return what an instance exports under a name, or None.
+    """Return what an instance exports under a name: the API's plain structure, or None.
 
     The API makes a list of all that is exported, which takes minutes where that is 100 000 things.
     """
-    item = ffi.wasmtime_extern_t()
-    place, text = _c.byref(item), _c.create_string_buffer(name.encode())
-    found = ffi.wasmtime_instance_export_get(
-        store._context(), _c.byref(instance._instance), text, len(text) - 1, place
-    )
-    return _extern.wrap_extern(item) if found else None
+    item, text = ffi.wasmtime_extern_t(), name.encode()
+    place = byref(instance._instance)
+    found = _export(store._context(), place, text, len(text), byref(item))
+    return item if found else None
+
+
+def exported_function(
+    store: wasmtime.Store, instance: wasmtime.Instance, name: str
+) -> wasmtime.Func | None:
+    """Return the function that an instance exports under a name, or None."""
+    item = exported(store, instance, name)
+    if item is None or item.kind != _FUNCTION:
+        return None
+    return wasmtime.Func._from_raw(item.of.func)
+
+
+def exported_memory(
+    store: wasmtime.Store, instance: wasmtime.Instance, name: str
+) -> wasmtime.Memory | None:
+    """Return the memory that an instance exports under a name, or None."""
+    item = exported(store, instance, name)
+    if item is None or item.kind != _MEMORY:
+        return None
+    return wasmtime.Memory._from_raw(item.of.memory)
 
 
 def function_type(name: str) -> wasmtime.FuncType:
@@ -190,10 +202,14 @@ def _trial(engine: wasmtime.Engine) -> None:
     gauge = Gauge(store)
     gauge.set(1 << 40)
     instance = linker.instantiate(store, module)
-    function, memory = (exported(store, instance, name) for name in ("f", "m"))
-    _expect(exported(store, instance, "n"), None)
-    if not isinstance(function, wasmtime.Func) or not isinstance(memory, wasmtime.Memory):
-        raise TypeError("an export has another type")
+    function = exported_function(store, instance, "f")
+    memory = exported_memory(store, instance, "m")
+    for absent in (exported_function, exported_memory):
+        _expect(absent(store, instance, "n"), None)
+    _expect(exported_function(store, instance, "m"), None)
+    _expect(exported_memory(store, instance, "f"), None)
+    if function is None or memory is None:
+        raise TypeError("an export is not found")
     _expect(function(store), 76)
     _expect(got, [(_TEST_NAME, _TEST_NUMBERS)])
     _expect(gauge.take(5), store.get_fuel())
@@ -223,4 +239,4 @@ def _trap(error: BaseException) -> int:
     # As the API's own functions do; its type there leaves out what the API puts there.
     _func.LAST_EXCEPTION = error  # type: ignore[assignment]
     trap = wasmtime.Trap("python exception")._consume()
-    return int(_c.cast(trap, _c.c_void_p).value)
+    return int(c.cast(trap, address).value)

@@ -1,9 +1,11 @@
 """The few calls of the kernel that Python does not offer, by ctypes."""
 
 import ctypes
+import functools
 import os
 import platform
 import struct
+from collections.abc import Callable
 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUTS = 0x0400_0000
@@ -44,6 +46,20 @@ _LAST_CAPABILITY = 63
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def _call(name: str, *parameters: type) -> Callable[..., int]:
+    """Return a C function that takes plain numbers and bytes, and returns a number."""
+    function = _libc[name]
+    function.argtypes, function.restype = parameters, ctypes.c_int
+    return function
+
+
+# What each jailed process calls is at hand: it shares the launcher's memory until it writes to it.
+_word = ctypes.c_ulong
+_prctl = _call("prctl", ctypes.c_int, _word, _word, _word, _word)
+_landlock = _call("syscall", ctypes.c_long, ctypes.c_char_p, _word, _word)
+_restrict = _call("syscall", ctypes.c_long, _word, _word)
+
+
 class _FilterProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
@@ -57,27 +73,15 @@ def _checked(result: int, what: str) -> int:
 
 def prctl(option: int, value: int = 0) -> int:
     """Set or read an attribute of this process, as prctl does. Raises OSError."""
-    long = ctypes.c_ulong
-    return _checked(
-        _libc.prctl(ctypes.c_int(option), long(value), long(0), long(0), long(0)), "prctl"
-    )
+    return _checked(_prctl(option, value, 0, 0, 0), "prctl")
 
 
 def set_filter(program: bytes) -> None:
     """Bind this process to a seccomp filter, a program of 8-byte instructions. Raises OSError."""
     held = ctypes.create_string_buffer(program, len(program))
     filtering = _FilterProgram(len(program) // 8, ctypes.addressof(held))
-    long = ctypes.c_ulong
-    _checked(
-        _libc.prctl(
-            ctypes.c_int(PR_SET_SECCOMP),
-            long(_SECCOMP_MODE_FILTER),
-            ctypes.byref(filtering),
-            long(0),
-            long(0),
-        ),
-        "seccomp",
-    )
+    address = ctypes.addressof(filtering)
+    _checked(_prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, address, 0, 0), "seccomp")
 
 
 def unshare(flags: int) -> None:
@@ -115,22 +119,24 @@ def drop_capabilities() -> None:
     _checked(_libc.capset(header, nothing), "capset")
 
 
+@functools.cache
+def landlock_rules() -> bytes:
+    """Return all that this kernel's Landlock can deny. Raises OSError where there is none."""
+    version = _checked(_landlock(_LANDLOCK_CREATE, None, 0, _LANDLOCK_VERSION), "landlock")
+    files = (1 << _LANDLOCK_FILES.get(version, 16)) - 1
+    network = 3 if version >= _LANDLOCK_NETWORK else 0
+    scopes = 3 if version >= _LANDLOCK_SCOPES else 0
+    return struct.pack("=QQQ", files, network, scopes)
+
+
 def enter_landlock_domain() -> None:
     """Give up files, TCP, and whatever reaches processes outside, as far as the kernel knows how.
 
     Needs no_new_privs, and one descriptor for a moment. Raises OSError where there is no Landlock.
     """
-    long = ctypes.c_long
-    version = _checked(
-        _libc.syscall(long(_LANDLOCK_CREATE), None, long(0), long(_LANDLOCK_VERSION)), "landlock"
-    )
-    files = (1 << _LANDLOCK_FILES.get(version, 16)) - 1
-    network = 3 if version >= _LANDLOCK_NETWORK else 0
-    scopes = 3 if version >= _LANDLOCK_SCOPES else 0
-    rules = struct.pack("=QQQ", files, network, scopes)
-    made = _libc.syscall(long(_LANDLOCK_CREATE), rules, long(len(rules)), long(0))
-    domain = _checked(made, "landlock")
+    rules = landlock_rules()
+    domain = _checked(_landlock(_LANDLOCK_CREATE, rules, len(rules), 0), "landlock")
     try:
-        _checked(_libc.syscall(long(_LANDLOCK_RESTRICT), long(domain), long(0)), "landlock")
+        _checked(_restrict(_LANDLOCK_RESTRICT, domain, 0), "landlock")
     finally:
         os.close(domain)

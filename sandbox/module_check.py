@@ -1,9 +1,12 @@
 """Decides whether a compiled module is a program that a sandbox can run (spec/07 §1)."""
 
+from collections.abc import Sequence
+
 import wasmtime
 
+from fogbank.sandbox.binding import new_module
 from fogbank.sandbox.features import advice_on_import, missing_feature
-from fogbank.sandbox.imports import read_imports, read_types
+from fogbank.sandbox.imports import Kind, Sections
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, clean
 from fogbank.sandbox.wasi.abi import MODULE, NO_RESULT, SIGNATURES
 from fogbank.sandbox.wat import is_wasm
@@ -14,6 +17,11 @@ _SHAPES = {
     for name, kinds in SIGNATURES.items()
 }
 """Parameters and results of every import that is offered, as a module writes them."""
+
+_NOTHING = (b"", b"")
+"""The type of a function without parameters and results."""
+_START, _MEMORY, _INITIALIZE = b"_start", b"memory", b"_initialize"
+_EXPORTS = frozenset({_START, _MEMORY, _INITIALIZE})
 
 _NO_START = (
     "the module exports no function _start without parameters: give it a main function and build it"
@@ -26,7 +34,12 @@ _LIBRARY = (
 
 
 def compile_module(engine: wasmtime.Engine, wasm: bytes) -> bytes:
-    """Compile a binary module into the engine's own form.
+    """Compile a binary module into the engine's own form, as `compiled` does."""
+    return bytes(compiled(engine, wasm).serialize())
+
+
+def compiled(engine: wasmtime.Engine, wasm: bytes) -> wasmtime.Module:
+    """Compile a binary module.
 
     Raises `ModuleRefused` if it is no program that can run here. The bytes may be hostile: call
     this only in a process that may be lost.
@@ -34,17 +47,16 @@ def compile_module(engine: wasmtime.Engine, wasm: bytes) -> bytes:
     if not is_wasm(wasm):
         raise ModuleRefused(Outcome.INVALID_MODULE, "this is not a WebAssembly module")
     try:
-        module = wasmtime.Module(engine, wasm)
+        module = new_module(engine, wasm)
     except wasmtime.WasmtimeError as error:
         raise ModuleRefused(Outcome.INVALID_MODULE, _why_invalid(str(error))) from None
-    check_imports(wasm)
-    check_exports(module)
-    return bytes(module.serialize())
+    check_imports(Sections(wasm))
+    return module
 
 
-def check_imports(wasm: bytes) -> None:
+def check_imports(sections: Sections) -> None:
     """Raise `ModuleRefused` if a valid module imports what is not offered."""
-    imports = read_imports(wasm)
+    imports = sections.imports()
     unknown = [wanted for wanted in imports if not wanted.is_offered]
     if unknown:
         where, name = unknown[0].module, unknown[0].name
@@ -54,29 +66,33 @@ def check_imports(wasm: bytes) -> None:
             f"the module imports {clean(f'{where[:100]}.{name[:100]}')}{more}:"
             f" {advice_on_import(where, name)}",
         )
-    types = read_types(wasm) if imports else ()
+    types = sections.types()
     for wanted in imports:
         if types[wanted.type] != _SHAPES[wanted.name]:
             raise ModuleRefused(
                 Outcome.UNKNOWN_IMPORT,
                 f"the module imports {MODULE}.{wanted.name} with another type than it has",
             )
+    check_exports(sections, [wanted.type for wanted in imports], types)
 
 
-def check_exports(module: wasmtime.Module) -> None:
-    """Raise `ModuleRefused` unless the module exports `_start` and `memory`, as a command does."""
-    start = memory = library = False
-    for export in module.exports:
-        if export.name == "_start":
-            kind = export.type
-            start = isinstance(kind, wasmtime.FuncType) and not (kind.params or kind.results)
-        elif export.name == "_initialize":
-            library = True
-        elif export.name == "memory":
-            memory = isinstance(export.type, wasmtime.MemoryType)
-    if not start:
-        raise ModuleRefused(Outcome.INVALID_MODULE, _LIBRARY if library else _NO_START)
-    if not memory:
+def check_exports(
+    sections: Sections, imported: Sequence[int], types: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Raise `ModuleRefused` unless a valid module exports `_start` and `memory`, as a command does.
+
+    `imported`: the numbers of its imported functions' types, which are all that it imports.
+    """
+    exports = sections.exports(_EXPORTS)
+    kind, number = exports.get(_START, (None, 0))
+    if kind == Kind.FUNCTION:
+        own = number - len(imported)
+        shape = imported[number] if own < 0 else sections.function_type(own)
+    if kind != Kind.FUNCTION or types[shape] != _NOTHING:
+        raise ModuleRefused(
+            Outcome.INVALID_MODULE, _LIBRARY if _INITIALIZE in exports else _NO_START
+        )
+    if exports.get(_MEMORY, (None,))[0] != Kind.MEMORY:
         raise ModuleRefused(
             Outcome.INVALID_MODULE,
             "the module exports no memory named memory: link with --export-memory=memory",

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import wasmtime
 
 from fogbank.sandbox import fuel_yield
+from fogbank.sandbox.binding import Store
 from fogbank.sandbox.execution import Execution, OutOfFuel, Unbound
-from fogbank.sandbox.host_calls import HostCalls, exported
+from fogbank.sandbox.host_calls import HostCalls, exported_function, exported_memory
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.meter import Line, Silent
 from fogbank.sandbox.outcome import Outcome, Result, clean
@@ -92,7 +93,11 @@ class Runner:
 
     def load(self, artifact: bytes) -> None:
         """Take compiled code, made by this sandbox's own compiler. Raises `WasmtimeError`."""
-        self._module = wasmtime.Module.deserialize(self._engine, artifact)
+        self.take(wasmtime.Module.deserialize(self._engine, artifact))
+
+    def take(self, module: wasmtime.Module) -> None:
+        """Take a module that this engine compiled here and now."""
+        self._module = module
 
     def run(self, task: Task, granted: int | None = None, line: Line | None = None) -> Result:
         """Run the program once. Nothing that it does raises here.
@@ -118,7 +123,7 @@ class Runner:
     def _run(self, order: Order, hand_over: Callable[[], Order] | None) -> Result:
         if self._module is None:
             return Result(Outcome.HOST_FAILURE, reason="no module was loaded")
-        store = wasmtime.Store(self._engine)
+        store = Store(self._engine)
         try:
             running = _Running(store, order, self._host)
             if hand_over is not None:
@@ -151,8 +156,9 @@ class Runner:
         execution = running.execution
         try:
             instance = fuel_yield.instantiate(self._linker, store, module, execution.look)
-            memory, start = (exported(store, instance, name) for name in ("memory", "_start"))
-            if not isinstance(memory, wasmtime.Memory) or not isinstance(start, wasmtime.Func):
+            memory = exported_memory(store, instance, "memory")
+            start = exported_function(store, instance, "_start")
+            if memory is None or start is None:
                 return Outcome.INVALID_MODULE, None, "the module lacks memory or _start"
             execution.bind(memory)
             fuel_yield.call(store, start, execution.look)

@@ -16,6 +16,11 @@ from fogbank.sandbox.wasi.process import ProcessCalls
 CALL_FUEL = 10_000
 """Fuel that every host call costs."""
 
+_GROUPS: dict[str, type] = {
+    name: {"fd": FdCalls, "path": PathCalls}.get(name.partition("_")[0], ProcessCalls)
+    for name in SIGNATURES
+}
+
 
 class Guest(Protocol):
     """What the system sees of a running program."""
@@ -37,21 +42,17 @@ class System:
     """
 
     def __init__(self, task: Task, guest: Guest, drain: Drain | None = None) -> None:
+        self._task = task
         self._guest = guest
         self.output = Output(task.limits.output, drain)
-        time = VirtualTime(guest.fuel_used)
+        self._time = VirtualTime(guest.fuel_used)
         self._memory = memory = GuestMemory(guest.memory, self._settle)
-        files = FileSystem(task.limits.memory, memory.count, time.real)
-        files.place(task.files)
-        descriptors = Descriptors(files, task.stdin, self.output)
-        process = ProcessCalls(memory, descriptors, time, task)
-        groups = {
-            "fd": FdCalls(memory, descriptors, files, self.output),
-            "path": PathCalls(memory, descriptors, files),
-        }
-        self._calls: dict[str, Callable[..., None]] = {
-            name: getattr(groups.get(name.partition("_")[0], process), name) for name in SIGNATURES
-        }
+        self._files = FileSystem(task.limits.memory, memory.count, self._time.real)
+        self._files.place(task.files)
+        self._descriptors = Descriptors(self._files, task.stdin, self.output)
+        # What is called is made then: a program makes few of the calls, and most tasks are short.
+        self._groups: dict[type, object] = {}
+        self._calls: dict[str, Callable[..., None]] = {}
 
     def call(self, name: str, arguments: Sequence[int]) -> int:
         """Carry out one call, with unsigned arguments, and return its error number.
@@ -62,11 +63,26 @@ class System:
         memory.begin(CALL_FUEL)
         errno = 0
         try:
-            self._calls[name](*arguments)
+            (self._calls.get(name) or self._find(name))(*arguments)
         except GuestError as error:
             errno = int(error.errno)
         self._guest.charge(memory.owed)
         return errno
+
+    def _find(self, name: str) -> Callable[..., None]:
+        kind = _GROUPS[name]
+        if kind not in self._groups:
+            self._groups[kind] = self._group(kind)
+        call: Callable[..., None] = getattr(self._groups[kind], name)
+        self._calls[name] = call
+        return call
+
+    def _group(self, kind: type) -> object:
+        if kind is FdCalls:
+            return FdCalls(self._memory, self._descriptors, self._files, self.output)
+        if kind is PathCalls:
+            return PathCalls(self._memory, self._descriptors, self._files)
+        return ProcessCalls(self._memory, self._descriptors, self._time, self._task)
 
     def _settle(self) -> None:
         owed, self._memory.owed = self._memory.owed, 0

@@ -6,8 +6,8 @@ import pytest
 import wasmtime
 
 from fogbank.sandbox import host_calls
+from fogbank.sandbox.binding import BindingChanged
 from fogbank.sandbox.engine import make_engine
-from fogbank.sandbox.fuel_yield import BindingChanged
 from fogbank.sandbox.host_calls import Gauge, HostCalls
 from fogbank.sandbox.wasi.abi import MODULE, NO_RESULT, SIGNATURES
 from tests.sandbox.programs import imported, text

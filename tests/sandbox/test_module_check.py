@@ -98,6 +98,9 @@ def test_an_import_that_is_not_offered_is_told_with_where_it_comes_from(
     )
 
 
+YIELD = '(import "wasi_snapshot_preview1" "sched_yield" (func $y (result i32)))'
+
+
 @pytest.mark.parametrize(
     ("inside", "words"),
     [
@@ -105,10 +108,24 @@ def test_an_import_that_is_not_offered_is_told_with_where_it_comes_from(
         ('(func (export "_initialize")) (memory (export "memory") 1)', "the module is a library"),
         ('(func (export "main")) (memory (export "memory") 1)', "give it a main function"),
         ('(func (export "_start"))', "--export-memory"),
+        ('(memory (export "_start") 1) (func (export "memory"))', "give it a main function"),
+        ('(func (export "_start")) (func (export "memory")) (memory 1)', "--export-memory"),
+        ('(func) (func (export "_start") (param i32)) (memory (export "memory") 1)', "a main"),
+        (f'{YIELD} (export "_start" (func $y)) (memory (export "memory") 1)', "a main function"),
     ],
 )
 def test_a_module_that_is_no_command_is_told_how_to_become_one(inside: str, words: str) -> None:
     assert words in refusal(programs.text(inside)).reason
+
+
+def test_start_is_found_among_many_functions() -> None:
+    many = (
+        "(func (param i64))" * 300
+        + '(func (export "_start"))'
+        + "(func (result i32) (i32.const 0))"
+    )
+    exports = '(memory (export "memory") 1) (export "a" (func 1)) (export "b" (func 301))'
+    assert compile_module(make_engine(), programs.text(f"{YIELD} {exports} {many}"))
 
 
 def test_a_module_that_is_cut_off_is_told_so() -> None:
