@@ -21,13 +21,14 @@ import wasmtime
 from fogbank.sandbox import fuel_yield, host_calls, jail_shell, kernel_shell, wire
 from fogbank.sandbox.binding import BindingChanged
 from fogbank.sandbox.bounds import Bounds
-from fogbank.sandbox.child_shell import serve_compiler, serve_job
+from fogbank.sandbox.child_shell import ChannelData, serve_compiler, serve_job
 from fogbank.sandbox.engine import WASMTIME, make_engine
 from fogbank.sandbox.forker_shell import FAILED, Forker
 from fogbank.sandbox.jail import JailReport, Layer, SandboxUnavailable, decode_report
+from fogbank.sandbox.meter import Silent
 from fogbank.sandbox.module_check import compiled
 from fogbank.sandbox.outcome import Outcome
-from fogbank.sandbox.runner import Runner
+from fogbank.sandbox.runner import Order, Runner
 from fogbank.sandbox.seccomp_shell import Filter
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wire import Control
@@ -149,8 +150,8 @@ class Launcher:
 
     def _try_out(self) -> None:
         self._runner.take(compiled(self._engine, self._trial))
-        task, granted = wire.decode_task(wire.encode_task(Task(), 1 << 40))
-        result = self._runner.run(task, granted)
+        task, granted = wire.decode_task(wire.encode_task(Task(), 1 << 40), ChannelData)
+        result = self._runner.carry_out(Order(task, granted, Silent()))
         if result.outcome is not Outcome.TRAP or result.stdout != b"ok":
             raise SandboxUnavailable(f"wasmtime does not work here: {result.reason}")
         wire.encode_result(result)
