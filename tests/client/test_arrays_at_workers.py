@@ -47,6 +47,7 @@ class Machine:
     cuts: list[int] = field(default_factory=list)
     streams: list[Any] = field(default_factory=list)
     life: trio.CancelScope = field(default_factory=trio.CancelScope)
+    attest: Any = None
 
     @property
     def way(self) -> tuple[str, ...]:
@@ -57,6 +58,7 @@ class Machine:
             runner = FakeRunner()
             runner.ran = self.ran
             self.service: JobService = make_service(runner, places=2)
+            self.service.attest = self.attest
             self.held = HeldSessions(self.folder, lambda: 1e9 + trio.current_time(), None, at_once)
             self.service.hold_in(self.held)
             async with trio.open_nursery() as nursery:
