@@ -95,7 +95,7 @@ _OUTCOMES: dict[Outcome, tuple[ExitCode, str, str]] = {
     Outcome.OUTPUT_LIMIT: (
         ExitCode.OUTPUT_LIMIT,
         "The program wrote more than it may",
-        " What fitted was delivered.",
+        " What fitted was delivered: raise --output-limit, or have it write less.",
     ),
     Outcome.UNKNOWN_IMPORT: (
         ExitCode.REFUSED,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from fogbank.cli.output import read_bounded
+from fogbank.cli.output import read_data
 from fogbank.client.patterns import Item
 from fogbank.nodes.intake import Inputs
 from fogbank.sandbox.task import INPUT_SIZE
@@ -132,6 +132,6 @@ def of_files(pattern: str, find: Callable[[str], Sequence[str]]) -> Inputs:
 
     def items() -> Iterator[Item]:
         for number, path in enumerate(paths, 1):
-            yield Item(number, path.name, files=((path.name, read_bounded(path, INPUT_SIZE)),))
+            yield Item(number, path.name, files=((path.name, read_data(path, INPUT_SIZE)),))
 
     return Inputs(items(), len(paths), blocks=True)

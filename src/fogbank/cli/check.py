@@ -28,6 +28,7 @@ def check(
     fuel: options.Fuel = None,
     memory: options.Memory = None,
     timeout: options.Timeout = None,
+    output_limit: options.OutputLimit = None,
     runtime: options.Runtime = None,
     get_runtime: Annotated[
         bool, typer.Option("--get-runtime", help="Get a script's runtime first, by npm or pip.")
@@ -46,7 +47,7 @@ def check(
 
         script = runtime_of(program, runtime)
         module = read_module(program) if script is None else prepare(script, get_runtime)
-        wanted = (fuel, memory, timeout)
+        wanted = (fuel, memory, timeout, output_limit)
         task = read_task(program, script, arguments or [], files or [], wanted)
         trial = trio.run(try_out, program.name, script, module, task)
         result = trial.result

@@ -14,6 +14,7 @@ from fogbank.cli.output import FAILED, emit, errors_in_words, note
 
 if TYPE_CHECKING:
     from fogbank.cli.attachment import Manner
+    from fogbank.cli.programs import Wanted
     from fogbank.client.journal.store_shell import Store
     from fogbank.nodes.job_spec import JobSpec
 
@@ -161,6 +162,7 @@ def retry(
     fuel: options.Fuel = None,
     memory: options.Memory = None,
     timeout: options.Timeout = None,
+    output_limit: options.OutputLimit = None,
     detach: options.Detach = False,
 ) -> None:
     """Run again what failed of JOB, with other limits if they are given."""
@@ -180,13 +182,15 @@ def retry(
                 note(f"all tasks of job {record.id} succeeded: there is nothing to try again")
                 return
             manner = Manner(prints=not detach, leaves=detach)
-            raise typer.Exit(_retry(store, record.id, (fuel, memory, timeout), manner))
+            raise typer.Exit(
+                _retry(store, record.id, (fuel, memory, timeout, output_limit), manner)
+            )
 
 
 def _retry(
     store: Store,
     name: str,
-    wanted: tuple[str | None, str | None, float | None],
+    wanted: Wanted,
     manner: Manner,
 ) -> int:
     import trio
@@ -201,12 +205,12 @@ def _retry(
     return see_to_end(store, [name], manner)
 
 
-def _with_limits(spec: JobSpec, wanted: tuple[str | None, str | None, float | None]) -> JobSpec:
+def _with_limits(spec: JobSpec, wanted: Wanted) -> JobSpec:
     """Return the job with other limits, and no time at which it must be over."""
     from fogbank.cli.sizes import parse_fuel, parse_memory
     from fogbank.sandbox.limits import Limits
 
-    fuel, memory, timeout = wanted
+    fuel, memory, timeout, output_limit = wanted
     limits = dict(spec.program.limits)
     if fuel is not None:
         limits["fuel"] = parse_fuel(fuel)
@@ -214,5 +218,7 @@ def _with_limits(spec: JobSpec, wanted: tuple[str | None, str | None, float | No
         limits["memory"] = parse_memory(memory)
     if timeout is not None:
         limits["wall_seconds"] = timeout
+    if output_limit is not None:
+        limits["output"] = parse_memory(output_limit)
     Limits(**limits).check()
     return replace(spec, program=replace(spec.program, limits=limits), expires=None)

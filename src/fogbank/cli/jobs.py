@@ -22,6 +22,7 @@ def run(
     fuel: options.Fuel = None,
     memory: options.Memory = None,
     timeout: options.Timeout = None,
+    output_limit: options.OutputLimit = None,
     runtime: options.Runtime = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: options.Verbose = False,
@@ -42,7 +43,7 @@ def run(
         from fogbank.nodes.job_spec import Results
 
         # Standard input may be slow: what can be found wrong before it is read, is.
-        wanted = (fuel, memory, timeout)
+        wanted = (fuel, memory, timeout, output_limit)
         words = tuple(arguments or [])
         common = read_program(program, runtime, words, files or [], wanted, single=True)
         item = Item(1, stdin=read_stdin())

@@ -100,6 +100,7 @@ def map_tasks(
     fuel: options.Fuel = None,
     memory: options.Memory = None,
     timeout: options.Timeout = None,
+    output_limit: options.OutputLimit = None,
     runtime: options.Runtime = None,
     detach: options.Detach = False,
     replicas: options.Replicas = None,
@@ -114,7 +115,9 @@ def map_tasks(
         from fogbank.cli.verification import Checks
 
         words, values = _split(arguments or [])
-        common = read_program(program, runtime, words, files or [], (fuel, memory, timeout))
+        common = read_program(
+            program, runtime, words, files or [], (fuel, memory, timeout, output_limit)
+        )
         origin = _Origin(values, array, lines, chunk, pattern)
         inputs, percent = _inputs(origin, common.pattern)
         limits = _limits(jobs, percent, retries)
@@ -123,7 +126,7 @@ def map_tasks(
         results = _results(output, joblog, as_json, resume, reduce is not None)
         folds = None
         if reduce is not None:
-            folds = read_program(reduce, None, (), [], (fuel, memory, timeout))
+            folds = read_program(reduce, None, (), [], (fuel, memory, timeout, output_limit))
         submission = Submission(
             "map",
             common,

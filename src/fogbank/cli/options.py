@@ -28,6 +28,10 @@ Fuel = Annotated[
 Memory = Annotated[
     str | None, typer.Option(help="Memory of a task, at most: 64M, 1G, or a number of MiB.")
 ]
+OutputLimit = Annotated[
+    str | None,
+    typer.Option(help="Output of a task, at most: 64M, or a number of MiB; 16M if not given."),
+]
 Timeout = Annotated[float | None, typer.Option(help="Seconds of real time of a task, at most.")]
 Runtime = Annotated[
     str | None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TextIO
 
 import typer
 
@@ -83,6 +84,26 @@ def read_bounded(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise ValueError(f"{path} has more than {most} bytes, the most that is taken")
     return data
+
+
+def read_data(path: Path, most: int) -> Data:
+    """Read a file of the user's as `read_bounded` does; a large one is left where it is."""
+    with path.open("rb") as file:
+        data = file_of(file)
+    if data is None:
+        return read_bounded(path, most)
+    if len(data) > most:
+        raise ValueError(f"{path} has more than {most} bytes, the most that is taken")
+    return data
+
+
+def file_of(file: BinaryIO) -> Data | None:
+    """Return what a large file holds, to be read in portions; None for any other stream."""
+    from fogbank.sandbox.scratch_shell import IN_MEMORY, FileData
+
+    about = os.fstat(file.fileno())
+    is_whole = stat.S_ISREG(about.st_mode) and about.st_size > IN_MEMORY and not file.tell()
+    return FileData.adopt(os.dup(file.fileno())) if is_whole else None
 
 
 def as_text(data: bytes) -> str | None:

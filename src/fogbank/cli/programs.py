@@ -6,17 +6,21 @@ import hashlib
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from fogbank.cli.output import note, read_bounded
+from fogbank.cli.home import user_home
+from fogbank.cli.output import file_of, note, read_bounded, read_data
 from fogbank.cli.sizes import parse_fuel, parse_memory
 
 if TYPE_CHECKING:
     from fogbank.nodes.job_spec import Program
+    from fogbank.sandbox.data import Data
     from fogbank.sandbox.limits import Limits
     from fogbank.sandbox.runtimes.catalogue import RuntimeSpec
     from fogbank.sandbox.task import Task
 
+Wanted: TypeAlias = tuple[str | None, str | None, float | None, str | None]
+"""Limits as options give them: fuel, memory, seconds, output."""
 _STDIN_SECONDS = 3.0
 _STDIN_NOTE = "waiting for standard input to end; if there is none, add </dev/null"
 
@@ -50,7 +54,9 @@ def read_module(program: Path) -> bytes:
     return module_from_file(data)
 
 
-def limits_of(fuel: str | None, memory: str | None, timeout: float | None) -> Limits:
+def limits_of(
+    fuel: str | None, memory: str | None, timeout: float | None, output: str | None
+) -> Limits:
     """Return the limits that the options ask for; raise `ValueError` with what is wrong."""
     from fogbank.sandbox.limits import Limits
 
@@ -59,7 +65,7 @@ def limits_of(fuel: str | None, memory: str | None, timeout: float | None) -> Li
         fuel=default.fuel if fuel is None else parse_fuel(fuel),
         memory=default.memory if memory is None else parse_memory(memory),
         wall_seconds=default.wall_seconds if timeout is None else timeout,
-        output=default.output,
+        output=default.output if output is None else parse_memory(output),
     )
     limits.check()
     return limits
@@ -74,11 +80,11 @@ def check_names(files: list[Path], script: RuntimeSpec | None = None) -> None:
         raise ValueError(f"the script is sent as {script.entry}: give that file another name")
 
 
-def read_files(files: list[Path]) -> tuple[tuple[str, bytes], ...]:
+def read_files(files: list[Path]) -> tuple[tuple[str, Data], ...]:
     """Read the files that the program gets, by their names; raise `ValueError` or `OSError`."""
     from fogbank.sandbox.task import INPUT_SIZE
 
-    return tuple((path.name, read_bounded(path, INPUT_SIZE)) for path in files)
+    return tuple((path.name, read_data(path, INPUT_SIZE)) for path in files)
 
 
 def read_program(
@@ -86,7 +92,7 @@ def read_program(
     runtime: str | None,
     arguments: tuple[str, ...],
     files: list[Path],
-    wanted: tuple[str | None, str | None, float | None],
+    wanted: Wanted,
     *,
     single: bool = False,
 ) -> Program:
@@ -114,7 +120,7 @@ def read_task(
     script: RuntimeSpec | None,
     arguments: list[str],
     files: list[Path],
-    wanted: tuple[str | None, str | None, float | None],
+    wanted: Wanted,
 ) -> Task:
     """Put the task together; raises `ValueError` or `OSError` with what is wrong."""
     from fogbank.sandbox.task import INPUT_SIZE, Task
@@ -130,22 +136,36 @@ def read_task(
     return task
 
 
-def read_stdin() -> bytes:
+def read_stdin() -> Data:
     """Return standard input; nothing from a terminal, which has no end of its own.
 
+    Much of it is not read into memory: a file is used where it is, anything else is written to one.
     Raises `ValueError` if it is more than a task is given.
     """
-    from fogbank.sandbox.task import INPUT_SIZE
-
     if sys.stdin is None or sys.stdin.isatty():
         return b""
     patience = threading.Timer(_STDIN_SECONDS, note, [_STDIN_NOTE])
     patience.daemon = True
     patience.start()
     try:
-        data = sys.stdin.buffer.read(INPUT_SIZE + 1)
+        stdin = file_of(sys.stdin.buffer)
+        return _spooled(sys.stdin.buffer) if stdin is None else stdin
     finally:
         patience.cancel()
-    if len(data) > INPUT_SIZE:
-        raise ValueError(f"standard input has more than {INPUT_SIZE} bytes, the most that is taken")
-    return data
+
+
+def _spooled(stream: BinaryIO) -> Data:
+    from fogbank.sandbox.data import PORTION
+    from fogbank.sandbox.scratch_shell import Scratch
+    from fogbank.sandbox.task import INPUT_SIZE
+
+    sink = Scratch(user_home().scratch_folder).sink()
+    size = 0
+    while part := stream.read(PORTION):
+        size += len(part)
+        if size > INPUT_SIZE:
+            raise ValueError(
+                f"standard input has more than {INPUT_SIZE} bytes, the most that is taken"
+            )
+        sink.write(part)
+    return sink.done()
