@@ -34,7 +34,7 @@ class Checks:
         quorum = replicas // 2 + 1 if self.quorum is None else self.quorum
         judge = None
         if self.verify is not None:
-            judge = read_program(self.verify, None, (), [], (None, None, None))
+            judge = read_program(self.verify, None, (), [], (None, None, None, None))
         folder = None if self.attestations is None else str(self.attestations.resolve())
         wanted = Wanted(replicas, quorum, judge, folder)
         rule_of(wanted, retries)
