@@ -20,6 +20,9 @@ ERROR: Any = c.POINTER(ffi.wasmtime_error_t)
 _MODULE: Any = c.POINTER(ffi.wasmtime_module_t)
 _STORE: Any = c.POINTER(ffi.wasmtime_store_t)
 
+LIBRARY = str(ffi.filename)
+"""Where the engine is."""
+
 
 class BindingChanged(Exception):
     """The private binding of wasmtime is not the one that this release was written for."""

@@ -18,8 +18,8 @@ from typing import NoReturn
 
 import wasmtime
 
-from fogbank.sandbox import fuel_yield, host_calls, jail_shell, kernel_shell, wire
-from fogbank.sandbox.binding import BindingChanged
+from fogbank.sandbox import fuel_yield, host_calls, huge_shell, jail_shell, kernel_shell, wire
+from fogbank.sandbox.binding import LIBRARY, BindingChanged
 from fogbank.sandbox.bounds import Bounds
 from fogbank.sandbox.child_shell import ChannelData, serve_compiler, serve_job
 from fogbank.sandbox.engine import WASMTIME, make_engine
@@ -70,6 +70,8 @@ class Launcher:
         self._trial = bytes(wasmtime.wat2wasm(_SELF_TEST))
         for _ in range(_WARM):
             self._try_out()
+        with contextlib.suppress(OSError):
+            huge_shell.hold_code(LIBRARY)
         with contextlib.suppress(OSError):
             kernel_shell.landlock_rules()
         self._bounds = bounds
