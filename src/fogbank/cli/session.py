@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import trio
 
@@ -12,12 +14,23 @@ from fogbank.cli.attachment import Attachment
 from fogbank.cli.output import emit, note
 from fogbank.cli.reports import job_report
 from fogbank.client.errors import ClientError
+from fogbank.client.journal.records import JobState
 from fogbank.nodes.home import Home
 from fogbank.nodes.user import User, open_user
 from fogbank.relay.errors import RelayError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SIGNALLED = 128
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Keep signals that detach until a session hears them: a job that is made is told of."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 class Session:
@@ -43,6 +56,11 @@ class Session:
         if self._signal:
             return _SIGNALLED + self._signal
         return next((each.end.code for each in self._attachments if each.end and each.end.code), 0)
+
+    @property
+    def is_signalled(self) -> bool:
+        """Whether a signal ended it."""
+        return bool(self._signal)
 
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -78,6 +96,7 @@ class Session:
         # A command that was told to outlive its terminal does.
         heeded = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
         with trio.open_signal_receiver(*heeded) as received:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             task_status.started()
             async for number in received:
                 self._signal = self._signal or number
@@ -93,7 +112,8 @@ class Session:
         if record.is_over:
             return
         if self._as_json:
-            emit(json.dumps(job_report(record)))
+            # As it is once this process has left it.
+            emit(json.dumps(job_report(replace(record, state=JobState.DETACHED))))
         held = sum(len(lane.tasks) for lane in each.job.journal().held())
         where = f"workers have {held} of its tasks" if held else "no worker has any of it now"
         whole = "?" if record.total is None else record.total

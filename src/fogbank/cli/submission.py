@@ -15,7 +15,7 @@ from fogbank.cli.home import user_home
 from fogbank.cli.joblog import JobLog
 from fogbank.cli.output import emit
 from fogbank.cli.reports import job_report, open_store
-from fogbank.cli.session import Session
+from fogbank.cli.session import Session, signals_held_back
 from fogbank.client.exit_codes import ExitCode
 from fogbank.client.journal.records import JobState
 from fogbank.client.journal.store_shell import Store
@@ -51,18 +51,21 @@ class Submission:
         with ExitStack() as stack:
             store = stack.enter_context(open_store())
             log = self._open_log(store, stack)
+            stack.enter_context(signals_held_back())
             name = self._create(store)
             attachment = stack.enter_context(
                 attach(store, name, manner, inputs=self.inputs, log=log)
             )
-            code = Session(user_home(), [attachment], as_json=self.shows_json).run()
+            session = Session(user_home(), [attachment], as_json=self.shows_json)
+            code = session.run()
             if not manner.leaves:
                 return code
-            if self.shows_json:
-                emit(json.dumps(job_report(store.job(name))))
-            else:
+            record = store.job(name)
+            if not self.shows_json:
                 emit(name)
-            return 0
+            elif record.is_over:
+                emit(json.dumps(job_report(record)))
+            return code if session.is_signalled else 0
 
     def _create(self, store: Store) -> str:
         files: dict[str, Data] = {}
