@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,16 @@ from tests.client.test_array_shell import LIMITS, Cloud
 from tests.relay.job_fakes import MODULE, SMALL
 
 
+def nothing(_level: int, _number: int) -> bytes | None:
+    return None
+
+
 async def folded(
-    folder: Path, outputs: list[bytes], name: str = "echo", *arguments: str
+    folder: Path,
+    outputs: list[bytes],
+    name: str = "echo",
+    *arguments: str,
+    earlier: Callable[[int, int], bytes | None] = nothing,
 ) -> tuple[bytes | Ending, int]:
     """Fold outputs in a cloud; return what is left, and how often the program ran."""
     paths = []
@@ -34,12 +43,13 @@ async def folded(
         cloud = Cloud(nursery, 2)
         cloud[1].reachable = len(outputs) % 2 == 0
         result = await fold(
-            lambda source, sink: Array(
+            lambda _, source, sink: Array(
                 cloud, MODULE, source, sink, SeededChooser("fold"), limits=LIMITS
             ),
             Pattern(name, bytes(32), arguments, limits=SMALL),
             paths,
             between,
+            earlier,
         )
         runs = sum(len(worker.runner.ran) for worker in cloud.workers.values())
         nursery.cancel_scope.cancel()
@@ -54,6 +64,19 @@ async def test_outputs_are_folded_in_their_order(
 ) -> None:
     outputs = [b"%d\n" % number for number in range(count)]
     assert await folded(tmp_path, outputs) == (b"".join(outputs), runs)
+
+
+async def test_what_was_folded_before_is_not_folded_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    outputs = [b"%d\n" % number for number in range(3 * FAN)]
+    there = {(1, 1): b"first\n", (1, 3): b"third\n"}
+
+    def earlier(level: int, number: int) -> bytes | None:
+        return there.get((level, number))
+
+    whole = b"first\n" + b"".join(outputs[FAN : 2 * FAN]) + b"third\n"
+    assert await folded(tmp_path, outputs, earlier=earlier) == (whole, 2)
 
 
 async def test_a_fold_that_fails_says_why(tmp_path: Path, autojump_clock: MockClock) -> None:

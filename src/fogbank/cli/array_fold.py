@@ -13,6 +13,7 @@ from fogbank.client.array_shell import Array, Sink, Source
 from fogbank.client.exit_codes import Ending, ending_of_task
 from fogbank.client.patterns import Item, Pattern
 from fogbank.client.scheduling.tasks import ArrayTask, TaskEnd
+from fogbank.sandbox.data import Data
 from fogbank.sandbox.scratch_shell import write_data
 from fogbank.sandbox.task import INPUT_SIZE
 
@@ -21,16 +22,23 @@ FAN: Final = 16
 """The most outputs that one run of the program folds."""
 
 
+def _nothing(_level: int, _number: int) -> Data | None:
+    """Return what an earlier run made: there was none."""
+    return None
+
+
 async def fold(
-    array: Callable[[Source, Sink], Array],
+    array: Callable[[int, Source, Sink], Array],
     pattern: Pattern,
     outputs: Sequence[Path],
     folder: Path,
+    earlier: Callable[[int, int], Data | None] = _nothing,
 ) -> Path | Ending:
     """Fold files, of which there is one or more, into one; return it, or why there is none.
 
-    `array` makes an array of the program that folds, `pattern` is of its tasks. What is between
-    lies in `folder`. Raises `ValueError` if outputs are too large.
+    `array` makes an array of the program that folds, for a level of the tree (from 1); `pattern` is
+    of its tasks. What is between lies in `folder`. `earlier` returns what an earlier run made of a
+    level's task, which is not run again. Raises `ValueError` if outputs are too large.
     """
     level = list(outputs)
     for number in count(1):
@@ -42,7 +50,12 @@ async def fold(
             )
         step = _Step(pattern, level, groups, folder / str(number))
         await trio.to_thread.run_sync(step.folder.mkdir)
-        await array(step, step).run()
+        for task in step.to_run():
+            data = earlier(number, task)
+            if data is not None:
+                await trio.to_thread.run_sync(step.keep, task, data)
+        if not step.is_done:
+            await array(number, step, step).run()
         if step.failure is not None:
             return step.failure
         level = step.results()
@@ -83,14 +96,26 @@ class _Step:
         self._inputs = inputs
         self._groups = groups
         self._least = 1 if folder.name == _FIRST else 2
-        self._numbers = self._to_run()
+        self._kept: set[int] = set()
+        self._numbers = self.to_run()
 
-    def _to_run(self) -> Iterator[int]:
+    @property
+    def is_done(self) -> bool:
+        """Whether all outputs of this level are there."""
+        return all(number in self._kept for number in self.to_run())
+
+    def keep(self, number: int, data: Data) -> None:
+        """Keep a task's output; raise `OSError`."""
+        write_data(self.folder / str(number), data)
+        self._kept.add(number)
+
+    def to_run(self) -> Iterator[int]:
+        """Return the numbers of the tasks that this level has."""
         return (number for number, group in enumerate(self._groups, 1) if len(group) >= self._least)
 
     def results(self) -> list[Path]:
         """Return the outputs of this level, in their order."""
-        ran = set(self._to_run())
+        ran = set(self.to_run())
         return [
             self.folder / str(number) if number in ran else self._inputs[group[0]]
             for number, group in enumerate(self._groups, 1)
@@ -98,7 +123,7 @@ class _Step:
 
     async def next(self) -> ArrayTask | None:
         """Return the next task, or none after a failure."""
-        number = next(self._numbers, None)
+        number = next((each for each in self._numbers if each not in self._kept), None)
         if number is None or self.failure is not None:
             return None
         data = await trio.to_thread.run_sync(self._read, self._groups[number - 1])
@@ -113,5 +138,4 @@ class _Step:
         if words.code or end.result is None:
             self.failure = self.failure or Ending(words.code, words.sentence)
             return
-        path = self.folder / str(end.number)
-        await trio.to_thread.run_sync(write_data, path, end.result.stdout)
+        await trio.to_thread.run_sync(self.keep, end.number, end.result.stdout)

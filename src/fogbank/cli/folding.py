@@ -19,7 +19,9 @@ from fogbank.nodes.arrays import open_reach
 from fogbank.nodes.job_spec import JobSpec, Program
 from fogbank.nodes.user import User
 from fogbank.nodes.verification import open_court
+from fogbank.sandbox.data import Data
 from fogbank.sandbox.files_shell import write_atomic
+from fogbank.sandbox.scratch_shell import Scratch
 
 FOLDED_NAME = "reduced"
 """What all results were folded into, in a folder of results."""
@@ -53,7 +55,7 @@ class Folding:
         with open_reach(user, self._program.sent) as (reach, program):
             async with open_court(user, reach, program, self._wanted, retries, note) as court:
                 result = await fold(
-                    lambda source, sink: Array(
+                    lambda level, source, sink: Array(
                         court.reach,
                         program,
                         source,
@@ -62,16 +64,26 @@ class Folding:
                         limits=self._limits,
                         expires=expires,
                         verification=court.verification,
+                        journal=self._job.journal(level),
+                        sinks=Scratch(self._job.folder / "arriving").sink,
                     ),
                     self._program.pattern,
                     outputs,
                     between,
+                    self._earlier,
                 )
         if not isinstance(result, Path):
             return result
         await trio.to_thread.run_sync(self._deliver, result.read_bytes())
         shutil.rmtree(between, ignore_errors=True)
         return Ending(0)
+
+    def _earlier(self, level: int, number: int) -> Data | None:
+        """Return what the journal has of a fold that succeeded."""
+        task = self._job.task(number, level)
+        if task is None or not task.is_over or task.code:
+            return None
+        return self._job.outputs.read(task.stdout)
 
     def _deliver(self, data: bytes) -> None:
         write_atomic(self._folder / FOLDED_NAME, data, 0o644)
