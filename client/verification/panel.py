@@ -40,7 +40,7 @@ class Conviction:
     others: tuple[Proof, ...]
 
 
-def convictions(replies: Sequence[Reply], wrong: Collection[NodeId]) -> list[Conviction]:
+def convictions(task: int, replies: Sequence[Reply], wrong: Collection[NodeId]) -> list[Conviction]:
     """Return the evidence against the workers that were `wrong` about a task."""
     checked = checked_of(replies)
     by_worker = dict(checked)
@@ -51,7 +51,7 @@ def convictions(replies: Sequence[Reply], wrong: Collection[NodeId]) -> list[Con
     return [
         Conviction(
             worker,
-            f"{len(agreed)} workers agreed on another answer to the same task",
+            f"{len(agreed)} workers agreed on another answer to task {task}",
             by_worker[worker].proof,
             agreed,
         )

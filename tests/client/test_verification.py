@@ -182,7 +182,7 @@ async def run(
         await Array(cloud, MODULE, source, sink, chooser, limits=limits, verification=checks).run()
         nursery.cancel_scope.cancel()
     for end in sink.ends.values():
-        told += convictions(end.replies, end.wrong)
+        told += convictions(end.number, end.replies, end.wrong)
     return Came(sink.ends, cloud, told)
 
 
@@ -413,4 +413,4 @@ async def test_what_is_judged_does_not_hold_up_its_lane(autojump_clock: MockCloc
 
 
 def test_evidence_names_those_that_agreed() -> None:
-    assert convictions((), ()) == []
+    assert convictions(1, (), ()) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,17 @@ from typer.testing import CliRunner, Result
 
 from fogbank.cli.app import app
 from fogbank.client.verification.evidence_shell import Evidence
-from fogbank.relay.job.attestation import Leaf, Proof
+from fogbank.relay.job.attestation import Attestation, Leaf, Proof, check
+from fogbank.relay.job.client_tasks import TaskResult
+from fogbank.relay.job.statement import Ended, statement
 from fogbank.relay.keys import show_id
-from tests.client.attesting import ENGINE, Witness, right
+from fogbank.sandbox.engine import engine_class
+from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.task import Task
+from fogbank.sandbox.wat import module_from_file
+from tests.client.attesting import ENGINE, NOW, Witness, right
+from tests.system import programs
 
 WORKER, LIAR = Witness("worker"), Witness("liar")
 
@@ -87,6 +97,72 @@ def test_a_changed_file_is_refused(at: int, file: Path) -> None:
     refused = fog("verify", file)
     assert (refused.exit_code, refused.stdout) == (125, "")
     assert refused.stderr.startswith("fog: ")
+
+
+class Ran:
+    """What a worker attested that ran a real program on some input."""
+
+    def __init__(self, folder: Path, text: str, result: TaskResult, engine: str = "") -> None:
+        self.program = folder / "program.wat"
+        self.program.write_text(text)
+        self.file = folder / "ran.attestation"
+        module = module_from_file(self.program.read_bytes())
+        task = Task(("program.wat", "-x"), stdin=b"input", limits=LIMITS)
+        digest = hashlib.sha256(module).digest()
+        answer = WORKER.answer(result, task, engine or engine_class(), digest)
+        outputs = answer.stdout, answer.stderr
+        ended = Ended(answer.outcome, answer.exit_code, answer.fuel, *outputs)
+        said = statement(digest, task, engine or engine_class(), ended)
+        assert answer.attestation is not None
+        proof = check(Attestation.decode(answer.attestation), said, WORKER.identity, NOW)
+        self.file.write_bytes(proof.encode())
+
+    def again(self, *options: str, stdin: bytes = b"input") -> Result:
+        words = ["attestation", "rerun", "--json", str(self.file), str(self.program), *options]
+        return CliRunner().invoke(app, words, input=stdin)
+
+
+LIMITS = Limits(fuel=10**6, memory=1 << 24, wall_seconds=20.0, output=1000)
+
+
+def fuel_of(ran: Ran) -> int:
+    """What the program takes here: `fog check` tells it."""
+    words = ["check", "--json", str(ran.program), "--", "-x"]
+    return int(json.loads(CliRunner().invoke(app, words, input=b"input").stdout)["fuel"])
+
+
+def test_who_has_the_task_finds_out_who_told_the_truth(tmp_path: Path) -> None:
+    came = TaskResult(Outcome.COMPLETED, 7, 0, stdout=b"input")
+    fuel = fuel_of(Ran(tmp_path, programs.COPY, came))
+    honest = Ran(tmp_path, programs.COPY, replace(came, fuel=fuel)).again("--", "-x")
+    assert honest.exit_code == 0, honest.stderr
+    assert json.loads(honest.stdout)["right"]
+    for lie, part in (
+        (replace(came, fuel=fuel + 1), "fuel"),
+        (replace(came, fuel=fuel, stdout=b"a lie"), "stdout"),
+        (replace(came, fuel=fuel, exit_code=0), "outcome"),
+    ):
+        liar = Ran(tmp_path, programs.COPY, lie).again("--", "-x")
+        assert liar.exit_code == 1
+        fields = json.loads(liar.stdout)
+        assert (fields["right"], fields["wrong"]) == (False, [part])
+        assert fields["worker"] == show_id(WORKER.identity)
+
+
+def test_nothing_is_told_of_another_task_or_class_or_of_a_shortage(tmp_path: Path) -> None:
+    came = TaskResult(Outcome.COMPLETED, 7, 5, stdout=b"input")
+    ran = Ran(tmp_path, programs.COPY, came)
+    assert "another input" in ran.again().stderr
+    assert "another input" in ran.again("--", "-x", stdin=b"inputs").stderr
+    ran.program.write_text(programs.TRAP)
+    assert "another program" in ran.again("--", "-x").stderr
+    other = Ran(tmp_path, programs.COPY, came, "another class")
+    assert "engine class" in other.again("--", "-x").stderr
+    trapped = Ran(tmp_path, programs.TRAP, came).again("--", "-x")
+    assert "shortage" in trapped.stderr
+    assert trapped.exit_code == 125
+    agreed = Ran(tmp_path, programs.TRAP, TaskResult(Outcome.TRAP, fuel=12345))
+    assert agreed.again("--", "-x").exit_code == 0
 
 
 def test_who_was_wrong_is_listed_until_forgiven(tmp_path: Path) -> None:

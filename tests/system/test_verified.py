@@ -130,6 +130,13 @@ def test_two_that_collude_do_not_win_against_a_quorum_of_three(
             "--stdout", lie, "--json",
         )  # fmt: skip
         assert checked.returncode == 0, checked.stderr
+        number = row["reason"].rpartition(" ")[2]
+        again = network.fog(
+            "attestation", "rerun", evidence, copy, "--task", number, "--json",
+            stdin=TEXT[int(number) - 1],
+        )  # fmt: skip
+        assert again.returncode == 1, again.stderr
+        assert json.loads(again.stdout)["wrong"] == ["stdout"]
     # The honest three attested each line.
     for number, line in enumerate(TEXT, 1):
         agreed = [each for each in proofs(kept, number) if stdout_of(each) == line]

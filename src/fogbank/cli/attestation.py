@@ -11,6 +11,7 @@ import typer
 
 from fogbank.cli.home import user_home
 from fogbank.cli.output import emit, errors_in_words, note, read_bounded
+from fogbank.cli.rerun import rerun
 
 if TYPE_CHECKING:
     from fogbank.client.verification.evidence_shell import Evidence
@@ -99,6 +100,9 @@ def disclose(
         proof.verify()
         write_atomic(to, proof.only([known[part] for part in parts]).encode(), 0o644)
         note(f"{to} proves: {', '.join(parts)}")
+
+
+app.command()(rerun)
 
 
 @app.command()

@@ -121,7 +121,7 @@ class Court:
             await trio.lowlevel.checkpoint()
 
     def _keep(self, end: TaskEnd) -> None:
-        for each in convictions(end.replies, end.wrong):
+        for each in convictions(end.number, end.replies, end.wrong):
             self._evidence.keep(each.worker, each.reason, each.own, each.others)
         if self._folder is not None:
             for place, (_, answer) in enumerate(checked_of(end.replies), 1):
