@@ -64,7 +64,7 @@ class Recheck:
         if isinstance(told, tuple) and _SHORTAGES & {told[0], result.outcome}:
             if told[0] is not result.outcome:
                 raise NotTold(
-                    f"here it ended as {result.outcome.name.lower()}: that, or what the worker told,"
+                    f"here it ended as {result.outcome.name.lower()}: that, or what was attested,"
                     " may come of a shortage, so nothing is told"
                 )
             compared = (Leaf.OUTCOME,)

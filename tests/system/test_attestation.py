@@ -23,7 +23,7 @@ from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wat import module_from_file
 from tests.client.attesting import ENGINE, NOW, Witness, right
-from tests.system import programs
+from tests.system import networks, programs
 
 WORKER, LIAR = Witness("worker"), Witness("liar")
 
@@ -117,9 +117,10 @@ class Ran:
         proof = check(Attestation.decode(answer.attestation), said, WORKER.identity, NOW)
         self.file.write_bytes(proof.encode())
 
-    def again(self, *options: str, stdin: bytes = b"input") -> Result:
-        words = ["attestation", "rerun", "--json", str(self.file), str(self.program), *options]
-        return CliRunner().invoke(app, words, input=stdin)
+    def again(self, *options: str, stdin: bytes = b"input") -> tuple[int, bytes, str]:
+        words = ["attestation", "rerun", "--json", self.file, self.program, *options]
+        came = networks.fog(*words, stdin=stdin)
+        return came.returncode, came.stdout, came.stderr.decode()
 
 
 LIMITS = Limits(fuel=10**6, memory=1 << 24, wall_seconds=20.0, output=1000)
@@ -127,42 +128,39 @@ LIMITS = Limits(fuel=10**6, memory=1 << 24, wall_seconds=20.0, output=1000)
 
 def fuel_of(ran: Ran) -> int:
     """What the program takes here: `fog check` tells it."""
-    words = ["check", "--json", str(ran.program), "--", "-x"]
-    return int(json.loads(CliRunner().invoke(app, words, input=b"input").stdout)["fuel"])
+    came = networks.fog("check", "--json", ran.program, "--", "-x", stdin=b"input")
+    return int(json.loads(came.stdout)["fuel"])
 
 
 def test_who_has_the_task_finds_out_who_told_the_truth(tmp_path: Path) -> None:
     came = TaskResult(Outcome.COMPLETED, 7, 0, stdout=b"input")
     fuel = fuel_of(Ran(tmp_path, programs.COPY, came))
-    honest = Ran(tmp_path, programs.COPY, replace(came, fuel=fuel)).again("--", "-x")
-    assert honest.exit_code == 0, honest.stderr
-    assert json.loads(honest.stdout)["right"]
+    code, said, why = Ran(tmp_path, programs.COPY, replace(came, fuel=fuel)).again("--", "-x")
+    assert (code, json.loads(said)["right"]) == (0, True), why
     for lie, part in (
         (replace(came, fuel=fuel + 1), "fuel"),
         (replace(came, fuel=fuel, stdout=b"a lie"), "stdout"),
         (replace(came, fuel=fuel, exit_code=0), "outcome"),
     ):
-        liar = Ran(tmp_path, programs.COPY, lie).again("--", "-x")
-        assert liar.exit_code == 1
-        fields = json.loads(liar.stdout)
-        assert (fields["right"], fields["wrong"]) == (False, [part])
+        code, said, _ = Ran(tmp_path, programs.COPY, lie).again("--", "-x")
+        fields = json.loads(said)
+        assert (code, fields["right"], fields["wrong"]) == (1, False, [part])
         assert fields["worker"] == show_id(WORKER.identity)
 
 
 def test_nothing_is_told_of_another_task_or_class_or_of_a_shortage(tmp_path: Path) -> None:
     came = TaskResult(Outcome.COMPLETED, 7, 5, stdout=b"input")
     ran = Ran(tmp_path, programs.COPY, came)
-    assert "another input" in ran.again().stderr
-    assert "another input" in ran.again("--", "-x", stdin=b"inputs").stderr
+    assert "another input" in ran.again("--", "-x", stdin=b"inputs")[2]
     ran.program.write_text(programs.TRAP)
-    assert "another program" in ran.again("--", "-x").stderr
+    assert "another program" in ran.again("--", "-x")[2]
     other = Ran(tmp_path, programs.COPY, came, "another class")
-    assert "engine class" in other.again("--", "-x").stderr
-    trapped = Ran(tmp_path, programs.TRAP, came).again("--", "-x")
-    assert "shortage" in trapped.stderr
-    assert trapped.exit_code == 125
+    assert "engine class" in other.again("--", "-x")[2]
+    code, said, why = Ran(tmp_path, programs.TRAP, came).again("--", "-x")
+    assert (code, said) == (125, b"")
+    assert "shortage" in why
     agreed = Ran(tmp_path, programs.TRAP, TaskResult(Outcome.TRAP, fuel=12345))
-    assert agreed.again("--", "-x").exit_code == 0
+    assert agreed.again("--", "-x")[0] == 0
 
 
 def test_who_was_wrong_is_listed_until_forgiven(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def run(
         wanted = (fuel, memory, timeout, output_limit)
         words = tuple(arguments or [])
         common = read_program(program, runtime, words, files or [], wanted, single=True)
+        checks = Checks(replicas, quorum, verify, attestations).wanted(ArrayLimits().retries)
         item = Item(1, stdin=read_stdin())
         common.pattern.make(item)
         submission = Submission(
@@ -54,7 +55,7 @@ def run(
             Inputs(iter([item]), 1),
             results=Results(as_json=as_json),
             shows_json=as_json,
-            wanted=Checks(replicas, quorum, verify, attestations).wanted(ArrayLimits().retries),
+            wanted=checks,
         )
         manner = Manner(prints=not detach, verbose=verbose, leaves=detach)
         raise typer.Exit(submission.run(manner))

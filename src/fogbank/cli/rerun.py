@@ -48,7 +48,7 @@ def rerun(
         words = tuple(arguments or [])
         single = task is None
         given = read_program(
-            program, runtime, words, files or [], (None, None, None), single=single
+            program, runtime, words, files or [], (None, None, None, None), single=single
         )
         item = Item(1 if task is None else task, stdin=read_stdin())
         pattern, sent = given.pattern, given.sent
