@@ -118,7 +118,14 @@ class Ran:
         self.file.write_bytes(proof.encode())
 
     def again(self, *options: str, stdin: bytes = b"input") -> tuple[int, bytes, str]:
-        words = ["attestation", "rerun", "--json", self.file, self.program, *options]
+        words: list[str | Path] = [
+            "attestation",
+            "rerun",
+            "--json",
+            self.file,
+            self.program,
+            *options,
+        ]
         came = networks.fog(*words, stdin=stdin)
         return came.returncode, came.stdout, came.stderr.decode()
 
