@@ -10,6 +10,8 @@ JOBS ?= 2
 SEEDS ?= 100
 START ?= 0
 SECONDS ?= 600
+KILLS ?= 200
+SEED ?= 1
 export PYTHON
 
 # An environment that was made elsewhere points to the code there: install again after a move.
@@ -25,6 +27,7 @@ help:
 	@echo "make simulate     simulate whole networks with faults (SEEDS=1000, START=0)"
 	@echo "make fuzz         fuzz every decoder, by coverage (DECODER=vote: one; SECONDS=600 for each)"
 	@echo "make fuzz-sandbox the same for what programs bring, from bytes to outcome (SECONDS=600 for each)"
+	@echo "make kills        kill clients, workers and relays of a network at random (KILLS=200, SEED=1)"
 	@echo "make abuse        attack a relay of real processes, and measure what others keep"
 	@echo "make conformance  run the public programs that test WASI (SUITE=/path/to/wasi-testsuite)"
 	@echo "make lint         check style, types and the import contracts"
@@ -63,6 +66,10 @@ fuzz: $(FUZZ_STAMP)
 .PHONY: fuzz-sandbox
 fuzz-sandbox: $(FUZZ_STAMP)
 	@$(BIN)/python -m tests.fuzz guest-s-run guest-s-module guest-s-calls --seconds $(SECONDS) $(ARGS)
+
+.PHONY: kills
+kills: $(STAMP)
+	@$(BIN)/python -m tests.kills --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 .PHONY: abuse
 abuse: $(STAMP)
