@@ -8,6 +8,7 @@ from fogbank.client.chance import Weighted
 from fogbank.directory.consensus import SUPPORTED_PROTOCOLS, Consensus, Entry, Flag
 from fogbank.directory.contacts import contacts
 from fogbank.directory.families import prefixes
+from fogbank.relay.job.kinds import SERVICE as JOB_SERVICE
 from fogbank.relay.keys import NodeId
 
 # Plain integers: operations on flags are slow, and these are done for every entry.
@@ -55,7 +56,7 @@ class Topology:
     @cached_property
     def workers(self) -> Weighted[Entry]:
         """The workers that take jobs, to draw by weight."""
-        running = [entry for entry in self.consensus.workers() if _is_running(entry)]
+        running = [each for each in self.consensus.workers() if _is_running(each) and _works(each)]
         return Weighted(running, map(worker_weight, running))
 
     @cached_property
@@ -99,6 +100,11 @@ class Topology:
 
 def _is_usable(relay: Entry) -> bool:
     return bool(relay.addresses) and _is_running(relay)
+
+
+def _works(worker: Entry) -> bool:
+    """Tell whether a worker takes jobs: one that is about to end does not (spec/06 §3)."""
+    return JOB_SERVICE in worker.services
 
 
 def _is_running(entry: Entry) -> bool:

@@ -218,6 +218,13 @@ def test_a_worker_that_holds_a_runtime_is_drawn() -> None:
         choose_worker(topology, chooser, runtime=lua, exclude=frozenset({both.identity}))
 
 
+def test_a_worker_that_is_leaving_is_not_drawn() -> None:
+    leaving = replace(networks.worker(0, fuel_rate=10**12), services=())
+    topology = networks.topology([leaving, networks.worker(1)])
+    chooser = SeededChooser("leaving")
+    assert {choose_worker(topology, chooser).nickname for _ in range(20)} == {"worker1"}
+
+
 def test_hops_have_the_addresses_of_the_consensus_and_a_worker_has_none() -> None:
     entries = networks.small_network()
     topology = networks.topology(entries)

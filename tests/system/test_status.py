@@ -58,7 +58,7 @@ def test_a_status_comes_back_as_it_was_written(listed: bool) -> None:
     made = status(listed=listed)
     assert Status.decode(made.encode()) == made
     assert (made.flags is None) == (not listed)
-    assert json.loads(made.encode())["schema"] == "fogbank.status/1"
+    assert json.loads(made.encode())["schema"] == "fogbank.status/2"
 
 
 def test_every_field_is_one_that_the_specification_names() -> None:
@@ -67,7 +67,7 @@ def test_every_field_is_one_that_the_specification_names() -> None:
     assert set(fields) == {
         *("schema", "role", "nickname", "identity", "version", "started", "written", "period"),
         *("ended", "links", "valid_after", "fresh_until", "valid_until", "flags", "published"),
-        *("contacts", "authority", "effort"),
+        *("contacts", "authority", "effort", "leaving"),
     }
     assert set(fields["published"][0]) == {"authority", "reply", "at", "reason"}
     assert set(fields["contacts"][0]) == {"nickname", "linked"}
@@ -201,3 +201,13 @@ def test_a_damaged_file_is_explained(tmp_path: Path) -> None:
     write_atomic(home.status_file, b"{")
     with pytest.raises(HomeError, match="damaged"):
         read_status(home)
+
+
+def test_one_that_was_told_to_end_is_leaving_until_it_has_ended() -> None:
+    told = replace(status(), leaving=int(NOW) + 60)
+    assert Status.decode(told.encode()) == told
+    assert told.state(NOW) is State.LEAVING
+    assert replace(told, ended=True).state(NOW) is State.STOPPED
+    assert told.state(NOW + 1000) is State.SILENT
+    (line,) = [line for line in _lines(told, NOW) if line.startswith("state")]
+    assert "takes no new work" in line

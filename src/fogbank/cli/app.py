@@ -40,6 +40,7 @@ nodes.authority.add_typer(policy.app, name="policy")
 nodes.authority.command("status")(status.authority_status)
 nodes.relay.command("status")(status.relay_status)
 nodes.relay.command("why")(status.relay_why)
+nodes.worker.command("why")(status.worker_why)
 nodes.worker.add_typer(runtimes.app, name="runtime")
 nodes.worker.command("status")(status.worker_status)
 for role in (nodes.authority, nodes.relay, nodes.worker):

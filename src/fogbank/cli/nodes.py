@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,14 +14,7 @@ from fogbank.cli.output import emit, errors_in_words, note
 from fogbank.cli.sizes import parse_memory
 
 if TYPE_CHECKING:
-    from fogbank.nodes.home import Home, Settings
-
-
-class NodeMain(Protocol):
-    """Runs the node whose home it is given; with `eof`, until standard input ends."""
-
-    async def __call__(self, home: Home, /, *, eof: bool) -> None:
-        """Run until told to end."""
+    from fogbank.nodes.home import Settings
 
 
 authority = typer.Typer(help="Run a directory authority.", no_args_is_help=True)
@@ -153,14 +147,22 @@ def worker_run(
             help="Get the runtimes that the network accepts from other workers, anonymously.",
         ),
     ] = False,
+    drain: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seconds that running tasks have when the worker is told to end; by default as in "
+            "node.toml.",
+        ),
+    ] = None,
     until_eof: UntilEof = False,
 ) -> None:
-    """Run the worker until it is told to end (SIGTERM or Ctrl-C)."""
-    _run("worker", folder, network, until_eof, fetch_runtimes)
+    """Run the worker until it is told to end (SIGTERM or Ctrl-C; a second one ends it at once)."""
+    _run("worker", folder, network, until_eof, fetch_runtimes=fetch_runtimes, drain=drain)
 
 
 def _run(
-    role: str, folder: Path, network: Path | None, until_eof: bool, fetch_runtimes: bool = False
+    role: str, folder: Path, network: Path | None, until_eof: bool, **options: int | None
 ) -> None:
     with errors_in_words():
         from functools import partial
@@ -180,10 +182,10 @@ def _run(
             )
         start_logging()
         allow_open_files()
-        trio.run(partial(_main_of(role, fetch_runtimes), home, eof=until_eof))
+        trio.run(partial(_main_of(role), home, eof=until_eof, **options))
 
 
-def _main_of(role: str, fetch_runtimes: bool) -> NodeMain:
+def _main_of(role: str) -> Callable[..., Awaitable[None]]:
     # Imported one at a time: a relay never loads the sandbox.
     if role == "authority":
         from fogbank.nodes.authority import run_authority
@@ -193,8 +195,6 @@ def _main_of(role: str, fetch_runtimes: bool) -> NodeMain:
         from fogbank.nodes.relay import run_relay
 
         return run_relay
-    from functools import partial
-
     from fogbank.nodes.worker import run_worker
 
-    return partial(run_worker, fetch_runtimes=fetch_runtimes)
+    return run_worker

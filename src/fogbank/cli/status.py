@@ -1,9 +1,10 @@
-"""`fog authority status`, `fog relay status`, `fog relay why`, `fog worker status` (spec/10)."""
+"""What operators ask of a node: its `status`, and `why` it has no flag or no work (spec/10)."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from fogbank.cli.output import emit, errors_in_words, note
 if TYPE_CHECKING:
     from fogbank.nodes.home import Home
     from fogbank.nodes.status import Status
+    from fogbank.nodes.why import Case, Finding
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -38,18 +40,33 @@ def worker_status(folder: Folder, as_json: AsJson = False) -> None:
 def relay_why(folder: Folder, as_json: AsJson = False) -> None:
     """Tell why the relay is not listed, or lacks a flag, and what to do about it."""
     with errors_in_words():
-        import trio
-
-        from fogbank.nodes.status_shell import gather
         from fogbank.nodes.why import explain
 
-        findings = explain(trio.run(gather, _home("relay", folder)))
-        if as_json:
-            rows = [asdict(finding) for finding in findings]
-            emit(json.dumps({"schema": "fogbank.why/1", "findings": rows}, indent=2))
-            return
-        for finding in findings:
-            emit(f"{'ok' if finding.well else 'NO':3} {finding.topic:11} {finding.sentence}")
+        _why("relay", folder, as_json, explain)
+
+
+def worker_why(folder: Folder, as_json: AsJson = False) -> None:
+    """Tell why the worker gets no work, and what to do about it."""
+    with errors_in_words():
+        from fogbank.nodes.why_worker import explain_worker
+
+        _why("worker", folder, as_json, explain_worker)
+
+
+def _why(
+    role: str, folder: Path, as_json: bool, explain: Callable[[Case], tuple[Finding, ...]]
+) -> None:
+    import trio
+
+    from fogbank.nodes.status_shell import gather
+
+    findings = explain(trio.run(gather, _home(role, folder)))
+    if as_json:
+        rows = [asdict(finding) for finding in findings]
+        emit(json.dumps({"schema": "fogbank.why/1", "findings": rows}, indent=2))
+        return
+    for finding in findings:
+        emit(f"{'ok' if finding.well else 'NO':3} {finding.topic:11} {finding.sentence}")
 
 
 def _home(role: str, folder: Path) -> Home:
@@ -76,6 +93,8 @@ def _show(role: str, folder: Path, as_json: bool) -> None:
             return
         for line in _lines(status, now):
             emit(line)
+        if role == "worker":
+            note(f"`fog worker why --dir {folder}` tells why there is no work")
         if role == "relay" and "Guard" not in (status.flags or ()):
             note(f"`fog relay why --dir {folder}` tells what a flag lacks")
 
@@ -84,7 +103,7 @@ def _lines(status: Status, now: float) -> list[str]:
     lines = [
         f"{status.nickname}, {status.role}, version {status.version}",
         f"identity   {status.identity}",
-        f"state      {status.state(now)}",
+        f"state      {_state(status, now)}",
         f"started    {_at(status.started)}; last heard of {_at(status.written)}",
         f"consensus  {_at(status.valid_after) if status.valid_after else 'none'}",
         f"flags      {' '.join(status.flags) if status.flags is not None else 'not listed'}",
@@ -107,6 +126,15 @@ def _lines(status: Status, now: float) -> list[str]:
         if report.tor_port is not None:
             lines.append(f"tor port   {report.tor_port}")
     return lines
+
+
+def _state(status: Status, now: float) -> str:
+    from fogbank.nodes.status import State
+
+    state = status.state(now)
+    if state is State.LEAVING:
+        return f"leaving: takes no new work, has ended by {_at(status.leaving)}"
+    return str(state)
 
 
 def _load(effort: int) -> str:

@@ -56,6 +56,8 @@ _DEFAULT_MEMORY = 1 << 30
 _DEFAULT_FLOOR = SandboxConfig().floor
 _MAX_MEMORY = 1 << 56
 _MAX_CORES = 1 << 16
+DEFAULT_DRAIN = 60
+MAX_DRAIN = 86_400
 _T = TypeVar("_T")
 _GOVERNING_VERSIONS = 16
 """Of so many versions of the network document one governs any consensus that has not expired."""
@@ -72,7 +74,7 @@ class Settings:
     """What a node's operator chose.
 
     A worker's: `cores`, `memory` (bytes a task), `floor` (the least fuel per second of CPU time
-    that a task must use, 0 for none).
+    that a task must use, 0 for none), `drain` (seconds that running tasks have when it is to end).
     """
 
     role: Role
@@ -81,6 +83,7 @@ class Settings:
     cores: int = 1
     memory: int = _DEFAULT_MEMORY
     floor: int = _DEFAULT_FLOOR
+    drain: int = DEFAULT_DRAIN
     source: str | None = None
     """The local address to dial from; None leaves it to the system."""
     tor_port: int | None = None
@@ -93,6 +96,7 @@ class Settings:
             fields["addresses"] = [str(address) for address in self.addresses]
         if self.role is Role.WORKER:
             fields |= {"cores": self.cores, "memory": self.memory, "floor": self.floor}
+            fields["drain"] = self.drain
         if self.source is not None:
             fields["source"] = self.source
         if self.tor_port is not None:
@@ -117,6 +121,7 @@ class Settings:
                 _typed(int, fields, "cores", 1),
                 _typed(int, fields, "memory", _DEFAULT_MEMORY),
                 _typed(int, fields, "floor", _DEFAULT_FLOOR),
+                _typed(int, fields, "drain", DEFAULT_DRAIN),
                 _typed(str, fields, "source") if "source" in fields else None,
                 _port(fields.pop("tor_port", None)),
             )
@@ -143,6 +148,10 @@ class Settings:
             raise ValueError(f"memory is the bytes that a task may have, at most {_MAX_MEMORY}")
         if not 0 <= self.floor <= CEILINGS.fuel:
             raise ValueError("floor is fuel per second, such as 10000000; 0 is none")
+        if not 0 <= self.drain <= MAX_DRAIN:
+            raise ValueError(
+                f"drain is the seconds that running tasks have at the end, at most {MAX_DRAIN}"
+            )
         if self.tor_port is not None and self.role is not Role.AUTHORITY:
             raise ValueError("only an authority serves Tor's formats: remove tor_port")
 

@@ -29,6 +29,7 @@ from fogbank.relay.circuits.shell import Circuit
 from fogbank.relay.errors import KeyStoreError, RelayError
 from fogbank.relay.keys import NodeId, Signed
 from fogbank.relay.keystore_shell import KeyStore
+from fogbank.relay.links_shell import contain
 from fogbank.relay.messages_shell import Stream
 from fogbank.relay.node_shell import Node
 from fogbank.relay.waking_shell import Waking
@@ -64,8 +65,16 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def run_until_told(main: Callable[[], Awaitable[None]], *, eof: bool) -> None:
-    """Run `main` until SIGTERM or SIGINT, or with `eof` the end of standard input."""
+async def run_until_told(
+    main: Callable[[], Awaitable[None]],
+    *,
+    eof: bool,
+    leave: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Run `main` until SIGTERM or SIGINT, or with `eof` the end of standard input.
+
+    After the signal it goes on until `leave` returns, or until a second one.
+    """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(main)
@@ -73,8 +82,18 @@ async def run_until_told(main: Callable[[], Awaitable[None]], *, eof: bool) -> N
                 nursery.start_soon(_cancel_at_eof, nursery.cancel_scope)
             async for _ in signals:
                 log.info("asked to end")
-                nursery.cancel_scope.cancel()
                 break
+            if leave is not None:
+                nursery.start_soon(_cancel_after, leave, nursery.cancel_scope)
+                async for _ in signals:
+                    log.info("asked again: ending at once")
+                    break
+            nursery.cancel_scope.cancel()
+
+
+async def _cancel_after(last: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+    await contain("leaving", last)
+    scope.cancel()
 
 
 async def _cancel_at_eof(scope: trio.CancelScope) -> None:
@@ -139,6 +158,7 @@ class Publisher:
         self._last = -inf
         self._families: tuple[Signed, ...] = home.families()
         self._renewed = trio.Event()
+        self._taken = trio.Event()
         self._published: dict[NodeId, Publication] = {}
 
     @property
@@ -160,6 +180,11 @@ class Publisher:
         """Publish at once, or as soon as authorities take it: the node has changed."""
         self._description = description
         self._renewed.set()
+        self._taken = trio.Event()
+
+    async def wait_taken(self) -> None:
+        """Wait until an authority has what the node is now described as."""
+        await self._taken.wait()
 
     def renewed_keys(self) -> None:
         """Publish at once: keys have changed."""
@@ -189,7 +214,7 @@ class Publisher:
             await self._waking.sleep(min(max(self._last + gap - self._clock(), 0.0), gap))
             self._last = self._clock()
             self._renewed = trio.Event()
-            descriptor = self.describe()
+            taken, descriptor = self._taken, self.describe()
             waiting = {pin.identity for pin in self._network.engaged(self._clock())}
             length = self.period()
             least, most = _RETRY_BOUNDS
@@ -197,7 +222,7 @@ class Publisher:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._end_of_round, length, round_)
                     while waiting and not self._renewed.is_set():
-                        waiting -= await self._publish_to(waiting, descriptor, to)
+                        waiting -= await self._publish_to(waiting, descriptor, to, taken)
                         if waiting:
                             await self._pause(min(max(length / _RETRY_SHARE, least), most))
                     await self._renewed.wait()
@@ -214,9 +239,9 @@ class Publisher:
             await self._waking.wait()
 
     async def _publish_to(
-        self, authorities: set[NodeId], descriptor: bytes, to: OpenStream
+        self, authorities: set[NodeId], descriptor: bytes, to: OpenStream, taken: trio.Event
     ) -> set[NodeId]:
-        """Return those who took the descriptor."""
+        """Return those who took the descriptor; the first one that does sets `taken`."""
         done: set[NodeId] = set()
 
         async def publish_to(identity: NodeId) -> None:
@@ -225,6 +250,7 @@ class Publisher:
                     async with to(identity) as stream:
                         await publish(stream, descriptor, self._clock)
                 done.add(identity)
+                taken.set()
                 self._note(identity, Reply.TAKEN)
             except RefusedError as error:
                 log.warning("%s", error)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.relay.keys import NodeId, show_id
 
-SCHEMA = "fogbank.status/1"
+SCHEMA = "fogbank.status/2"
 STATUS_LIMIT = 64 << 10
 """Bytes of a status file."""
 ROUNDING = 8
@@ -34,6 +34,7 @@ class State(StrEnum):
     """Whether a node runs, as far as its status file tells."""
 
     RUNNING = "running"
+    LEAVING = "leaving"
     STOPPED = "stopped"
     SILENT = "silent"
 
@@ -94,6 +95,7 @@ class Observed:
     contacts: tuple[Contact, ...] = ()
     authority: AuthorityReport | None = None
     effort: int = 0
+    leaving: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class Status:
 
     `valid_after` and the like are the held consensus's, 0 without one. `flags` are None if that
     does not list the node. `links` is rounded up. `effort` is what the node asks of everyone for a
-    circuit, 0 while it keeps up (spec/03 §2.5).
+    circuit, 0 while it keeps up (spec/03 §2.5). `leaving` is when a node that was told to end will
+    have ended, 0 if it was not.
     """
 
     role: str
@@ -122,13 +125,16 @@ class Status:
     contacts: tuple[Contact, ...] = ()
     authority: AuthorityReport | None = None
     effort: int = 0
+    leaving: int = 0
 
     def state(self, now: float) -> State:
         """Tell whether the node runs: a running one has written lately."""
         if self.ended:
             return State.STOPPED
         late = now - self.written > _MISSED * self.period + _SLACK
-        return State.SILENT if late else State.RUNNING
+        if late:
+            return State.SILENT
+        return State.LEAVING if self.leaving else State.RUNNING
 
     def fields(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -180,6 +186,7 @@ def make_status(
         contacts=observed.contacts,
         authority=observed.authority,
         effort=observed.effort,
+        leaving=math.ceil(observed.leaving),
     )
 
 
@@ -218,6 +225,7 @@ def _status(fields: Any) -> Status:
         ),
         authority=None if authority is None else _authority(authority),
         effort=_is(int, fields["effort"]),
+        leaving=_is(int, fields["leaving"]),
     )
 
 

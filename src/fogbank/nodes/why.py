@@ -1,6 +1,6 @@
-"""Why a relay lacks flags that its operator expects, and what to do (spec/10 §2). Pure.
+"""Why a relay lacks flags, or a worker gets no work, and what to do (spec/10 §2). Pure.
 
-What is known: the relay's settings, what it last told of itself, and a consensus. From these follow
+What is known: the node's settings, what it last told of itself, and a consensus. From these follow
 findings, in the order in which one thing depends on another; a bad one says what to do.
 """
 
@@ -31,9 +31,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that is known of a relay at `now`. `folder` is named in what to do.
+    """All that is known of a node at `now`. `folder` is named in what to do.
 
-    `status` is None if the relay never ran, `consensus` None if none is to be had, and `trouble`
+    `status` is None if the node never ran, `consensus` None if none is to be had, and `trouble`
     says then why.
     """
 
@@ -48,25 +48,29 @@ class Case:
 
     @property
     def entry(self) -> Entry | None:
-        """The relay's entry in the consensus."""
+        """The node's entry in the consensus."""
         return self.consensus.by_identity(self.identity) if self.consensus else None
 
     @property
     def runs(self) -> bool:
-        """Whether the relay runs now."""
-        return self.status is not None and self.status.state(self.now) is State.RUNNING
+        """Whether the node runs now."""
+        running = {State.RUNNING, State.LEAVING}
+        return self.status is not None and self.status.state(self.now) in running
+
+    @property
+    def role(self) -> str:
+        """What kind of node it is."""
+        return self.settings.role.name.lower()
 
 
 def explain(case: Case) -> tuple[Finding, ...]:
-    """Return what was found."""
-    findings = [_process(case), _consensus(case)]
-    if case.runs:
-        findings.append(_published(case))
+    """Return what was found of a relay."""
+    findings = found_of_any(case)
     if case.consensus is None:
         return tuple(findings)
     entry = case.entry
     if entry is None:
-        findings.append(Finding("Running", False, _why_not_listed(case, case.consensus)))
+        findings.append(Finding("Running", False, _why_not_running(case, case.consensus)))
         findings.append(Finding("Guard", False, "A relay that is not listed has no flags."))
         return tuple(findings)
     findings.append(_listed(case, entry))
@@ -76,20 +80,28 @@ def explain(case: Case) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def found_of_any(case: Case) -> list[Finding]:
+    """Return what is found of every kind of node."""
+    findings = [_process(case), _consensus(case)]
+    if case.runs:
+        findings.append(_published(case))
+    return findings
+
+
 def _process(case: Case) -> Finding:
-    status, start = case.status, f"start it with `fog relay run --dir {case.folder}`"
+    status, start = case.status, f"start it with `fog {case.role} run --dir {case.folder}`"
     if status is None:
-        return Finding("process", False, f"The relay has not run yet: {start}.")
+        return Finding("process", False, f"The {case.role} has not run yet: {start}.")
     match status.state(case.now):
         case State.STOPPED:
-            return Finding("process", False, f"It ended at {_at(status.written)}: {start}.")
+            return Finding("process", False, f"It ended at {at(status.written)}: {start}.")
         case State.SILENT:
             sentence = (
-                f"It has told nothing since {_at(status.written)}: it was killed, or it hangs, or "
+                f"It has told nothing since {at(status.written)}: it was killed, or it hangs, or "
                 f"its disk is full. See its log, and {start}."
             )
             return Finding("process", False, sentence)
-    return Finding("process", True, f"It has run for {_span(case.now - status.started)}.")
+    return Finding("process", True, f"It has run for {span(case.now - status.started)}.")
 
 
 def _consensus(case: Case) -> Finding:
@@ -104,11 +116,11 @@ def _consensus(case: Case) -> Finding:
     grace = consensus.fresh_until - consensus.valid_after
     if case.now > consensus.fresh_until + grace:
         sentence = (
-            f"The newest consensus that could be had is of {_at(consensus.valid_after)}: the "
+            f"The newest consensus that could be had is of {at(consensus.valid_after)}: the "
             "authorities have agreed on none since, or this machine does not reach them."
         )
         return Finding("consensus", False, sentence)
-    return Finding("consensus", True, f"The consensus of {_at(consensus.valid_after)} is held.")
+    return Finding("consensus", True, f"The consensus of {at(consensus.valid_after)} is held.")
 
 
 def _published(case: Case) -> Finding:
@@ -127,7 +139,7 @@ def _published(case: Case) -> Finding:
         last = max(each.at for each in taken)
         sentence = (
             f"{len(taken)} of {total} authorities have taken the descriptor, the last of them "
-            f"{_span(case.now - last)} ago."
+            f"{span(case.now - last)} ago."
         )
         return Finding("descriptor", True, sentence)
     if tries:
@@ -148,11 +160,13 @@ def _remedy(refused: list[Publication]) -> str:
     return "If the reason is no mistake of yours, ask those authorities' operators."
 
 
-def _why_not_listed(case: Case, consensus: Consensus) -> str:
+def why_not_listed(case: Case, consensus: Consensus) -> str | None:
+    """Return why a node of any kind is not listed, or None if it is for another reason."""
     if case.identity in consensus.revoked:
         return (
             "The authorities have revoked this identity: it will not be listed again. Ask their "
-            "operators why; a new relay is made with `fog relay init` in another folder."
+            f"operators why; a new {case.role} is made with `fog {case.role} init` in another "
+            "folder."
         )
     if not case.runs or case.status is None:
         return "It is not listed, as it does not run."
@@ -162,8 +176,15 @@ def _why_not_listed(case: Case, consensus: Consensus) -> str:
     if case.now < first.fresh_until:
         return (
             "It has only just come up: the authorities still look at it. Ask again after the "
-            f"consensus of {_at(first.fresh_until)}."
+            f"consensus of {at(first.fresh_until)}."
         )
+    return None
+
+
+def _why_not_running(case: Case, consensus: Consensus) -> str:
+    reason = why_not_listed(case, consensus)
+    if reason is not None:
+        return reason
     places = " or ".join(map(str, case.settings.addresses))
     machines = set(map(machine_of, case.settings.addresses))
     beside = [
@@ -205,7 +226,7 @@ def _listed(case: Case, entry: Entry) -> Finding:
     if not case.runs:
         sentence = "It is still listed, but will not be for long, as it does not run."
         return Finding("Running", False, sentence)
-    return Finding("Running", True, f"It has been listed since {_at(entry.since)}.")
+    return Finding("Running", True, f"It has been listed since {at(entry.since)}.")
 
 
 def _stable(consensus: Consensus, entry: Entry) -> Finding:
@@ -218,8 +239,8 @@ def _stable(consensus: Consensus, entry: Entry) -> Finding:
     most = max(STABLE_UPTIME - own, 0)
     sentence = (
         "Authorities compare how long relays have run without a break: the median relay for about "
-        f"{_span(needed)}, this one for about {_span(own)}. Keep it up: it has the flag in "
-        f"{_span(most)} at the latest. A restart that an authority notices begins it anew."
+        f"{span(needed)}, this one for about {span(own)}. Keep it up: it has the flag in "
+        f"{span(most)} at the latest. A restart that an authority notices begins it anew."
     )
     return Finding("Stable", False, sentence)
 
@@ -251,11 +272,12 @@ def _median(values: list[int]) -> int:
     return sorted(values)[(len(values) - 1) // 2]
 
 
-def _at(seconds: float) -> str:
+def at(seconds: float) -> str:
+    """Return a time as people write it."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Return a time in its two largest units."""
     rest = max(0, round(seconds))
     parts = []

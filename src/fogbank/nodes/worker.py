@@ -47,11 +47,17 @@ from fogbank.sandbox.scratch_shell import Scratch
 
 log = logging.getLogger(__name__)
 
+_TELLING_SECONDS = 3.0
+"""A worker that ends waits no longer for an authority to hear of it."""
 
-async def run_worker(home: Home, *, eof: bool, fetch_runtimes: bool = False) -> None:
+
+async def run_worker(
+    home: Home, *, eof: bool, fetch_runtimes: bool = False, drain: int | None = None
+) -> None:
     """Run the worker whose home is `home` until it is told to end.
 
-    With `fetch_runtimes` it gets the runtimes that the network accepts from other workers.
+    What runs then has `drain` seconds to finish, or as many as the settings say. With
+    `fetch_runtimes` it gets the runtimes that the network accepts from other workers.
     """
     settings = home.settings()
     defaults = SandboxConfig()
@@ -68,7 +74,9 @@ async def run_worker(home: Home, *, eof: bool, fetch_runtimes: bool = False) -> 
         _log_jail(sandbox.report)
         worker = WorkerNode(home, sandbox, engine_class(), store=store)
         worker.fetches_runtimes, worker.warm = fetch_runtimes, sandbox.warm
-        await run_until_told(partial(run_with_status, home, worker.run, worker.observe), eof=eof)
+        main = partial(run_with_status, home, worker.run, worker.observe)
+        leave = partial(worker.leave, settings.drain if drain is None else drain)
+        await run_until_told(main, eof=eof, leave=leave)
 
 
 def ceilings_of(settings: Settings) -> Limits:
@@ -109,6 +117,7 @@ class WorkerNode:
         self._store = home.keys(machine.clock())
         limits = JobLimits(places=settings.cores)
         self._runtimes = HeldRuntimes(store, lambda: self._cache.consensus)
+        self._leaving = 0.0
         self.fetches_runtimes = False
         """Whether it gets what the network accepts and it does not hold."""
         self.warm: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
@@ -181,7 +190,22 @@ class WorkerNode:
             self._publisher.published,
             self._contacts.standing,
             effort=self.node.effort_asked,
+            leaving=self._leaving,
         )
+
+    async def leave(self, seconds: float) -> None:
+        """Take no new work, let what runs finish within so many seconds, and tell it everyone."""
+        log.info("taking no new work; what runs has %g s; a second signal ends it", seconds)
+        self._leaving = self._clock() + seconds
+        self._description = replace(self._description, services=())
+        self._publisher.describe_as(self._description)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_authorities)
+            await self.jobs.drain(seconds)
+
+    async def _tell_authorities(self) -> None:
+        with trio.move_on_after(_TELLING_SECONDS):
+            await self._publisher.wait_taken()
 
     def _on_consensus(self, _data: bytes, consensus: Consensus) -> None:
         self._contacts.update(consensus)

@@ -97,6 +97,8 @@ def end(nodes: list[NodeProcess]) -> None:
     """End these processes: ask first, then insist."""
     for node in nodes:
         _signal(node, signal.SIGTERM)
+        # Workers let their tasks finish first; here nobody is left to wait for.
+        _signal(node, signal.SIGINT)
     deadline = time.monotonic() + _END_SECONDS
     while any(map(_still_there, nodes)) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
