@@ -30,13 +30,19 @@ _PERIOD_SHARE = 10
 
 
 async def run_with_status(
-    home: Home, run: Callable[[], Awaitable[None]], observe: Callable[[], Observed]
+    home: Home,
+    run: Callable[[], Awaitable[None]],
+    observe: Callable[[], Observed],
+    news: trio.Event | None = None,
 ) -> None:
-    """Run a node, and keep its status file as long; the last words are that it has ended."""
+    """Run a node, and keep its status file as long; the last words are that it has ended.
+
+    With `news` it is written anew at once, not in its time only.
+    """
     writer = _Writer(home, observe)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer.keep)
+            nursery.start_soon(writer.keep, trio.Event() if news is None else news)
             await run()
             nursery.cancel_scope.cancel()
     finally:
@@ -52,12 +58,17 @@ class _Writer:
         self._network = home.network()
         self._failing = False
 
-    async def keep(self) -> None:
+    async def keep(self, news: trio.Event) -> None:
         while True:
+            known = news.is_set()
             data = self._status(ended=False)
             # A disk can take its time; circuits cannot.
             await trio.to_thread.run_sync(self._put, data)
-            await trio.sleep(self._period())
+            if known:
+                await trio.sleep(self._period())
+            else:
+                with trio.move_on_after(self._period()):
+                    await news.wait()
 
     def write(self, *, ended: bool) -> None:
         self._put(self._status(ended=ended))

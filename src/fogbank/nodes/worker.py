@@ -74,7 +74,7 @@ async def run_worker(
         _log_jail(sandbox.report)
         worker = WorkerNode(home, sandbox, engine_class(), store=store)
         worker.fetches_runtimes, worker.warm = fetch_runtimes, sandbox.warm
-        main = partial(run_with_status, home, worker.run, worker.observe)
+        main = partial(run_with_status, home, worker.run, worker.observe, worker.news)
         leave = partial(worker.leave, settings.drain if drain is None else drain)
         await run_until_told(main, eof=eof, leave=leave)
 
@@ -118,6 +118,8 @@ class WorkerNode:
         limits = JobLimits(places=settings.cores)
         self._runtimes = HeldRuntimes(store, lambda: self._cache.consensus)
         self._leaving = 0.0
+        self.news = trio.Event()
+        """Set when its status has changed so that it is to be told at once."""
         self.fetches_runtimes = False
         """Whether it gets what the network accepts and it does not hold."""
         self.warm: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
@@ -197,6 +199,7 @@ class WorkerNode:
         """Take no new work, let what runs finish within so many seconds, and tell it everyone."""
         log.info("taking no new work; what runs has %g s; a second signal ends it", seconds)
         self._leaving = self._clock() + seconds
+        self.news.set()
         self._description = replace(self._description, services=())
         self._publisher.describe_as(self._description)
         async with trio.open_nursery() as nursery:
