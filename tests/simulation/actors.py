@@ -5,9 +5,12 @@ A new kind of actor is a subclass of `Actor`, made in `World.populate`.
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -82,10 +85,28 @@ class SimNode(Node):
         return await super().build(hops)
 
 
-async def at_once(function: Callable[..., _T], *args: object) -> _T:
-    """Call what waits for the disk: the clock jumps over threads."""
-    await trio.lowlevel.checkpoint()
-    return function(*args)
+class Moment(Enum):
+    """When a process dies that uses its disk."""
+
+    BEFORE = 1
+    AFTER = 2
+
+
+class ProcessIsDead(OSError):
+    """What is done with a disk by code that has not noticed yet that its process is gone."""
+
+
+@dataclass
+class Fuse:
+    """Lets a process die the `count`th time from now that it uses its disk."""
+
+    count: int
+    moment: Moment
+    strike: Callable[[], None]
+
+
+PROCESS: ContextVar[Actor | None] = ContextVar("process", default=None)
+"""Whose process the code that runs belongs to."""
 
 
 class Actor(ABC):
@@ -114,6 +135,7 @@ class Actor(ABC):
         self._disk = Disk(lambda: self.disk_full, self._platter)
         self._scope: trio.CancelScope | None = None
         self._up = trio.lowlevel.ParkingLot()
+        self._fuse: Fuse | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -157,7 +179,7 @@ class Actor(ABC):
             self._disk.store,
             self._make_node,
             place=lambda _hosts: "",
-            blocking=at_once,
+            blocking=self.on_disk,
         )
 
     def home(self) -> Home:
@@ -195,6 +217,7 @@ class Actor(ABC):
             self.world.wire.off.discard(self.host)
             self.lives += 1
             self._disk = Disk(lambda: self.disk_full, self._platter)
+            PROCESS.set(self)
             with trio.CancelScope() as self._scope:
                 await self._process()
             self._scope, self.node = None, None
@@ -206,7 +229,7 @@ class Actor(ABC):
             await self.live()
         except* (RelayError, ClientError, OSError) as errors:
             # As when a disk is full at start: the operator would start it again.
-            self.world.trace.note("ended", f"{self.name}: {_kinds(errors)}")
+            self.world.trace.note("ended", f"{self.name}: {kinds(errors)}")
             excused = self.disk_full or self._disk.dead
             if not excused:
                 self.world.trace.fail("a node ends by itself", f"{self.name}: {errors!r}")
@@ -215,6 +238,37 @@ class Actor(ABC):
         if self.lives > _STARTS_MAX:
             self.world.trace.fail("a node ends by itself", f"{self.name}: again and again")
             await trio.sleep_forever()
+
+    async def on_disk(self, function: Callable[..., _T], *args: object) -> _T:
+        """Call what waits for the disk, at once: the clock jumps over threads.
+
+        It may be the last thing that the process does, or the first that it does not do.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._burns(Moment.BEFORE) or self._disk.dead:
+            raise ProcessIsDead(errno.EIO, "the process is dead")
+        result = function(*args)
+        self._burns(Moment.AFTER)
+        return result
+
+    def arm(self, fuse: Fuse) -> None:
+        """Have the process die at one of the next times that it uses its disk."""
+        self._fuse = fuse
+
+    def disarm(self) -> None:
+        """Let it live on."""
+        self._fuse = None
+
+    def _burns(self, moment: Moment) -> bool:
+        fuse = self._fuse
+        if fuse is None or fuse.moment is not moment or not self.running:
+            return False
+        fuse.count -= 1
+        if fuse.count > 0:
+            return False
+        self._fuse = None
+        fuse.strike()
+        return True
 
     def rise(self) -> None:
         """End one of the faults that keep it down."""
@@ -235,10 +289,11 @@ class Actor(ABC):
             self._scope.cancel()
 
 
-def _kinds(errors: BaseException) -> str:
+def kinds(errors: BaseException) -> str:
+    """Name the kinds of what went wrong."""
     if not isinstance(errors, BaseExceptionGroup):
         return type(errors).__name__
-    return ", ".join(sorted(set(map(_kinds, errors.exceptions))))
+    return ", ".join(sorted(set(map(kinds, errors.exceptions))))
 
 
 class SimAuthorityNode(AuthorityNode):
@@ -387,7 +442,7 @@ class ClientActor(Actor):
                         if self.world.busy:
                             await self._job(self.user)
             except* ClientError as errors:
-                self.world.trace.note("no user", f"{self.name}: {_kinds(errors)}")
+                self.world.trace.note("no user", f"{self.name}: {kinds(errors)}")
             finally:
                 self.user = None
             await trio.sleep(3.0)
@@ -409,7 +464,7 @@ class ClientActor(Actor):
                     for _ in range(count):
                         nursery.start_soon(partial(self._task, job, path[-1], module))
         except* (RelayError, ClientError, trio.BrokenResourceError) as errors:
-            self.world.trace.note("no job", f"{self.name}: {_kinds(errors)}")
+            self.world.trace.note("no job", f"{self.name}: {kinds(errors)}")
 
     async def _task(self, job: JobSession, worker: str, module: bytes | RuntimeId) -> None:
         chance = self.chance

@@ -15,7 +15,7 @@ import trio
 
 from fogbank.directory.schedule import nth_round, round_at
 from fogbank.relay.cells import CELL, Command, unpack_header
-from tests.simulation.actors import Actor, AuthorityActor, RelayActor
+from tests.simulation.actors import Actor, AuthorityActor, Fuse, Moment, RelayActor
 from tests.simulation.chance import Chance
 from tests.simulation.raids import RAIDS, Raider, raid
 from tests.simulation.wire import Tamper
@@ -48,6 +48,25 @@ def crash(world: World) -> tuple[float, Undo] | None:
     kind = "power loss" if power else "crash"
     world.trace.fault(kind, f"{actor} for {seconds:.2f} s")
     return seconds, _down([actor], world, power=power)
+
+
+def crash_at_disk(world: World) -> tuple[float, Undo] | None:
+    """A worker or a researcher dies just before or just after something gets on its disk."""
+    rng = world.rng
+    among: list[Actor] = [*world.workers(), *world.researchers()]
+    actor = rng.choice(among or world.actors)
+    if not actor.running or actor.down:
+        return None
+    back = rng.choice((0.01, 1.0, 10.0, 60.0)) * rng.uniform(0.5, 1.5)
+    count, moment = rng.choice((1, 2, 3, 5, 8, 13, 21)), rng.choice(list(Moment))
+    world.trace.fault("crash at the disk", f"{actor}, {moment} use {count}, for {back:.2f} s")
+
+    def strike() -> None:
+        world.trace.counts["crashed at the disk"] += 1
+        world.later(back, _down([actor], world, power=False))
+
+    actor.arm(Fuse(count, moment, strike))
+    return 60.0, actor.disarm
 
 
 def crash_in_round(world: World) -> tuple[float, Undo] | None:
@@ -254,6 +273,7 @@ def a_raid(world: World) -> tuple[float, Undo] | None:
 FAULTS: dict[str, tuple[int, Fault]] = {
     "crash": (6, crash),
     "crash in a round": (2, crash_in_round),
+    "crash at the disk": (4, crash_at_disk),
     "blackout": (1, blackout),
     "partition": (3, partition),
     "delay": (3, delay),

@@ -33,7 +33,7 @@ _TASK_SECONDS = 420.0
 
 def one_consensus(world: World) -> None:
     """No two valid consensuses for one interval, whoever holds them."""
-    for actor in world.clients():
+    for actor in world.users():
         if actor.user is not None:
             world.on_consensus(actor, actor.user.topology.consensus)
     for valid_after, holders in world.consensuses.items():

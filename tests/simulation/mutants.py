@@ -17,7 +17,11 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import trio
+
 from fogbank.client import topology
+from fogbank.client.journal.array_shell import JobJournal
+from fogbank.client.journal.job_shell import Job
 from fogbank.directory.broadcast import Body, Broadcast
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
@@ -41,6 +45,7 @@ def _liar(kind: str) -> Plan:
 
 
 JOBS = Plan(Size(4, 5, 2, 1))
+ARRAYS = Plan(Size(4, 6, 2, 0, 2))
 IDLE = Plan(Size(4, 5, 2, 1), quiet=1.0)
 """With an end in which all must be given back."""
 
@@ -106,6 +111,20 @@ def _runs_twice() -> AbstractContextManager[object]:
     return patch.object(workplace_shell.Workplace, "_run_task", twice)
 
 
+def _given_again() -> AbstractContextManager[object]:
+    """An array is given what has ended, too."""
+    return patch.object(Job, "unfinished", Job.tasks)
+
+
+def _keeps_no_results() -> AbstractContextManager[object]:
+    """Workers are told to forget what the journal has not got."""
+
+    async def ended(self: JobJournal, ends: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return patch.object(JobJournal, "ended", ended)
+
+
 def _unlimited_links() -> AbstractContextManager[object]:
     def unlimited(
         self: Links, switch: Any, transport: Any, keys: Any, limits: Any, *rest: Any
@@ -139,6 +158,8 @@ MUTANTS: dict[str, tuple[Plan, Mutant]] = {
     "links per address are not limited": (ROUNDS, _unlimited_links),
     "families are not kept apart": (JOBS, _no_families),
     "a task runs twice": (JOBS, _runs_twice),
+    "what has ended is given again": (ARRAYS, _given_again),
+    "results are forgotten before they are kept": (ARRAYS, _keeps_no_results),
     "circuits do not end": (IDLE, lambda: patch.object(HopCircuit, "destroyed", _nothing)),
     "a session's bytes are not given back": (
         IDLE, lambda: patch.object(Budget, "give_back", _nothing),

@@ -7,21 +7,32 @@ import logging
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TypeAlias, TypeVar
+from unittest.mock import patch
 
 import trio
 import trio._core._run as trio_run
 from trio.testing import MockClock
 
-from tests.simulation.actors import Actor, ClientActor
+from fogbank.client import lane_shell
+from fogbank.client.journal import store_shell
+from tests.simulation.actors import PROCESS, Actor, ClientActor
+from tests.simulation.chance import Chance
 from tests.simulation.cheap import cheap
 from tests.simulation.faults import Harm
 from tests.simulation.invariants import INVARIANTS, Leaks, check_path, check_quorum
+from tests.simulation.researchers import ResearcherActor
 from tests.simulation.trace import Trace
 from tests.simulation.world import FaultLog, Size, World
 
+T = TypeVar("T")
+_User: TypeAlias = ClientActor | ResearcherActor
 _MEMORY = Path("/dev/shm")
 _PEACE_SECONDS = 240.0
 _PEACE_PERIODS = 5
@@ -77,7 +88,7 @@ def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Repo
     logger.propagate = False
     try:
         world = World(seed, folder, trace, plan.size or Size.drawn(seed))
-        with cheap():
+        with cheap(), without_threads(seed):
             trio.run(partial(_run, world, plan), clock=MockClock(autojump_threshold=0))
     finally:
         logger.removeHandler(handler)
@@ -98,6 +109,24 @@ def simulate(seed: int, plan: Plan | None = None, *, echo: bool = False) -> Repo
         trace.counts,
         list(trace.last),
     )
+
+
+@contextmanager
+def without_threads(seed: int) -> Iterator[None]:
+    """Have what would wait in a thread done by the process at once, and secrets follow the seed."""
+
+    async def run_sync(function: Callable[..., T], *args: object, **_: object) -> T:
+        actor = PROCESS.get()
+        assert actor is not None
+        return await actor.on_disk(function, *args)
+
+    secrets = SimpleNamespace(token_bytes=Chance(seed, "secrets").randbytes)
+    with (
+        patch.object(trio.to_thread, "run_sync", run_sync),
+        patch.object(lane_shell, "secrets", secrets),
+        patch.object(store_shell, "secrets", secrets),
+    ):
+        yield
 
 
 async def _run(world: World, plan: Plan) -> None:
@@ -151,7 +180,7 @@ async def _quiet(world: World) -> None:
             world.trace.fail("each accepted task ends once", f"{name} has not ended: {log}")
 
 
-async def _feed(world: World, hungry: list[ClientActor]) -> list[ClientActor]:
+async def _feed(world: World, hungry: list[_User]) -> list[_User]:
     """Wait for each of them to get a result; return who has none after a while."""
     before = {actor.name: actor.successes for actor in hungry}
     deadline = trio.current_time() + _PEACE_SECONDS
@@ -164,7 +193,7 @@ async def _feed(world: World, hungry: list[ClientActor]) -> list[ClientActor]:
 
 async def _peace(world: World, plan: Plan) -> None:
     """After the last fault: everybody gets a result, then all that was used is given back."""
-    hungry, periods = world.clients(), _PEACE_PERIODS
+    hungry, periods = world.users(), _PEACE_PERIODS
     while hungry and periods:
         periods -= 1
         misled = {actor.name: actor.misled for actor in hungry}

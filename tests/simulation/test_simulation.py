@@ -21,8 +21,9 @@ SMALL = Size(4, 5, 2, 1)
 CALM = Plan(Size(4, 8, 5, 3, calm=True), steps=2, harm=0.0, quiet=0.0)
 ROUNDS = Plan(Size(4, 2, 0, 0, calm=True), steps=3, harm=0.0, quiet=0.0)
 FAMILIES = Plan(Size(4, 7, 2, 2, calm=True), steps=2, harm=0.0, quiet=0.0)
+ARRAYS = Plan(Size(4, 6, 2, 0, 1, calm=True), steps=3, harm=0.0, quiet=0.0)
 PLAN = Plan(SMALL, steps=4, harm=0.9, quiet=0.0)
-SOON = Plan(Size(4, 5, 1, 1), steps=3, harm=1.0, quiet=0.0)
+SOON = Plan(Size(4, 5, 1, 1, 1), steps=3, harm=1.0, quiet=0.0)
 _REPLAY = """
 import json
 from tests.simulation.run import simulate
@@ -60,6 +61,18 @@ def test_a_network_under_raids(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.counts["tasks done"] >= 1
 
 
+def test_arrays_that_outlive_their_researchers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Laptops are closed; researchers and workers die with something half on the disk."""
+    kills = {"crash": (1, faults.crash), "crash at the disk": (3, faults.crash_at_disk)}
+    monkeypatch.setattr(faults, "FAULTS", kills)
+    report = simulate(22, Plan(Size(4, 6, 2, 0, 2, calm=True), steps=8, harm=0.9, quiet=0.0))
+    assert_well(report)
+    assert report.counts["crashed at the disk"] >= 1
+    assert report.counts["detached"] >= 1
+    assert report.counts["came back to held sessions"] >= 1
+    assert report.counts["array tasks done"] >= 10
+
+
 def test_all_that_was_used_is_given_back() -> None:
     report = simulate(5, Plan(Size(4, 5, 1, 1), steps=2, quiet=1.0))
     assert_well(report)
@@ -85,6 +98,7 @@ def test_a_seed_replays_exactly_whatever_the_order_of_hashes() -> None:
     ("mutant", "invariant", "plan"),
     [
         ("families are not kept apart", "path limits", FAMILIES),
+        ("results are forgotten before they are kept", "each result comes once", ARRAYS),
         ("votes are not journaled", "journaled before it is sent", ROUNDS),
         ("signatures are not journaled", "journaled before it is sent", ROUNDS),
     ],

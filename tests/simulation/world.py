@@ -25,12 +25,14 @@ from tests.simulation.actors import (
     Actor,
     AuthorityActor,
     ClientActor,
+    ProcessIsDead,
     RelayActor,
     WorkerActor,
 )
 from tests.simulation.chance import Chance
 from tests.simulation.jobs import LIES
 from tests.simulation.liars import LIARS
+from tests.simulation.researchers import ResearcherActor
 from tests.simulation.tasks import Tasks
 from tests.simulation.trace import Trace
 from tests.simulation.wire import Wire
@@ -51,14 +53,15 @@ class Size:
     relays: int = 8
     workers: int = 5
     clients: int = 3
+    researchers: int = 0
     calm: bool = False
     liar: str = ""
 
     @classmethod
     def read(cls, text: str, *, calm: bool) -> Size:
-        """Read `authorities,relays,workers,clients`."""
-        authorities, relays, workers, clients = map(int, text.split(","))
-        return cls(authorities, relays, workers, clients, calm)
+        """Read `authorities,relays,workers,clients[,researchers]`."""
+        authorities, relays, workers, clients, *rest = map(int, text.split(","))
+        return cls(authorities, relays, workers, clients, sum(rest), calm)
 
     @classmethod
     def drawn(cls, seed: int) -> Size:
@@ -68,7 +71,8 @@ class Size:
         if chance.once_in(0.3):
             # Rounds alone, which run many times as fast.
             return cls(authorities, 3, 0, 0)
-        return cls(authorities, chance.randint(5, 8), chance.randint(2, 4), chance.randint(1, 3))
+        sizes = chance.randint(5, 8), chance.randint(2, 4), chance.randint(1, 3)
+        return cls(authorities, *sizes, Chance(seed, "researchers").choice((0, 1, 1, 2)))
 
 
 @dataclass
@@ -109,6 +113,14 @@ class World:
     def clients(self) -> list[ClientActor]:
         """Return the clients."""
         return [actor for actor in self.actors if isinstance(actor, ClientActor)]
+
+    def researchers(self) -> list[ResearcherActor]:
+        """Return the users whose arrays outlive them."""
+        return [actor for actor in self.actors if isinstance(actor, ResearcherActor)]
+
+    def users(self) -> list[ClientActor | ResearcherActor]:
+        """Return all who have jobs done."""
+        return [*self.clients(), *self.researchers()]
 
     def workers(self) -> list[WorkerActor]:
         """Return the workers."""
@@ -153,6 +165,9 @@ class World:
             self.actors.append(WorkerActor(self, f"worker{number}", host))
         for number in range(size.clients):
             self.actors.append(ClientActor(self, f"client{number}", f"127.250.{number}.1"))
+        for number in range(size.researchers):
+            host = f"127.251.{number}.1"
+            self.actors.append(ResearcherActor(self, f"researcher{number}", host))
         self._by_name = {actor.name: actor for actor in self.actors}
         self._create(rng)
         self._corrupt(rng)
@@ -171,7 +186,7 @@ class World:
             signed = signed.sign(store.identity_key())
         text = dump_network(signed)
         for actor in self.actors:
-            if isinstance(actor, ClientActor):
+            if isinstance(actor, ClientActor | ResearcherActor):
                 actor.join(text)
             elif isinstance(actor, AuthorityActor):
                 actor.home().set_network(text)
@@ -254,5 +269,6 @@ class FaultLog(logging.Handler):
         self._trace = trace
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == "%s failed: %s":
-            self._trace.fail("no fault inside a node", record.getMessage())
+        said = record.getMessage()
+        if record.msg == "%s failed: %s" and not said.endswith(f": {ProcessIsDead.__name__}"):
+            self._trace.fail("no fault inside a node", said)
