@@ -9,6 +9,7 @@ with the same `ClientTasks`, which `resume`s.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 from fogbank.relay.job.client_tasks import ClientTasks, Keep, Said, TaskDone, TaskResult
@@ -33,7 +34,7 @@ from fogbank.relay.job.messages import (
     TaskState,
 )
 from fogbank.relay.job.pending import require
-from fogbank.relay.job.requests import input_size, module_head, task_head
+from fogbank.relay.job.requests import input_size, inputs, module_head, task_head
 from fogbank.relay.job.rows import Padding, Row
 from fogbank.sandbox.data import Data
 from fogbank.sandbox.limits import LimitError
@@ -198,6 +199,7 @@ class ClientSession:
         all_fuel = task.limits.fuel
         first = all_fuel if granted is None else min(granted, all_fuel)
         head = task_head(task, self.tasks.next_id(), first)
+        head = replace(head, skipped=self.tasks.arrived(task))
         if len(head.encode()) > MESSAGE_SIZE:
             reason = (
                 "arguments, environment and paths have more than 64 KiB: put what is long in a file"
@@ -213,7 +215,8 @@ class ClientSession:
         if number in self.tasks.pending:
             self._parked = False
             self._going_out.append(number)
-            self._say(head, task.stdin, *(data for _, data in task.files))
+            self.tasks.sending(number, task)
+            self._say(head, *inputs(task, head.skipped or 0))
 
     def cancel(self, task: int) -> None:
         """Ask the worker to end a task; does nothing for one that is answered."""

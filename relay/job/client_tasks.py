@@ -21,6 +21,7 @@ from fogbank.relay.keys import X25519Key
 from fogbank.sandbox.data import Data, MemorySink, Sinks
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import Outcome
+from fogbank.sandbox.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ class ClientTasks:
         self._unsettled: set[int] = set()
         self._last_id = last_id
         self._opened: dict[int, Opening] = {}
+        self._sending: dict[int, Task] = {}
+        self._arrived: tuple[Task, int] | None = None
 
     # What the client asks for.
 
@@ -118,6 +121,19 @@ class ClientTasks:
         pending = Pending(head.limits, head.input_size, granted, int(granted < limit))
         pending.waits_first = self.keep is not None
         self.pending[head.id] = pending
+
+    def sending(self, number: int, task: Task) -> None:
+        """Hear that a task is being sent, from when on the worker may have a part of its input."""
+        if self.keep is not None and number in self.pending:
+            self._sending = {one: it for one, it in self._sending.items() if one in self.pending}
+            self._sending[number] = task
+
+    def arrived(self, task: Task) -> int | None:
+        """Return how many bytes of the task's input the worker has, if it is to be sent again."""
+        if self._arrived is None or self._arrived[0] is not task:
+            return None
+        (_, size), self._arrived = self._arrived, None
+        return size
 
     def expect(self, task: int, limits: Limits) -> None:
         """Hear of a task that an earlier client has sent, and whose answer is wanted."""
@@ -210,10 +226,18 @@ class ClientTasks:
         require(known, "a resumed task that was never sent")
         at_work = sum(state in {State.RUNNING, State.PAUSED} for _, state in message.tasks)
         require(at_work <= 1, "two tasks at once")
+        if message.arriving is not None:
+            number, size = message.arriving
+            pending = self.pending.get(number)
+            require(number <= self._last_id, "a part of a task that was never sent")
+            require(pending is None or size <= pending.input_size, "more input than was sent")
 
     def take_resumed(self, message: Resumed, now: float) -> tuple[list[TaskDone], list[Said]]:
         """Take in what the worker has of the session; what it does not have is answered so."""
         there = dict(message.tasks)
+        number, size = message.arriving or (0, 0)
+        sent = self._sending.pop(number, None)
+        self._arrived = None if sent is None else (sent, size)
         lost = [task for task in self.pending if task not in there]
         done = [
             TaskDone(task, self.interruption(task, "the worker does not have it")) for task in lost

@@ -151,11 +151,14 @@ def _read_task(record: Record) -> TaskHead:
         limits=_read_limits(record.record(6)),
         seed=record.fixed(7, SEED_SIZE),
         granted=record.uint(13, CEILINGS.fuel) if record.has(13) else None,
+        skipped=record.uint(14, INPUT_SIZE, 1) if record.has(14) else None,
     )
     if head.granted is not None and head.granted >= head.limits.fuel:
         raise ProtocolError("a task that says apart that all its fuel is granted")
     if head.input_size > INPUT_SIZE:
         raise ProtocolError(f"a task with {head.input_size} bytes of input is over the limit")
+    if head.skipped is not None and head.skipped > head.input_size:
+        raise ProtocolError("a task of whose input more is left out than there is")
     return head
 
 

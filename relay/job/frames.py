@@ -44,6 +44,8 @@ class Blobs:
         self, lengths: Sequence[int], sinks: Sinks = MemorySink, *, hashed: bool = False
     ) -> None:
         self.lost: NoRoom | None = None
+        self.received = 0
+        """Bytes that were kept so far."""
         self._lengths = tuple(lengths)
         self._sinks = sinks
         self._whole: list[Data] = []
@@ -61,6 +63,7 @@ class Blobs:
                 part = data[: self._left]
                 self._sink.write(part)
                 self._left -= len(part)
+                self.received += len(part)
                 data = data[len(part) :]
                 self._turn()
         except NoRoom as error:

@@ -155,7 +155,8 @@ class Refused:
 class TaskHead:
     """A task without its bytes: `files` are pairs of a path and a length.
 
-    `granted`: fuel that it may use at first; None if all that its limit allows.
+    `granted`: fuel that it may use at first; None if all that its limit allows. `skipped`: so many
+    bytes of its input are with the worker already, and do not follow.
     """
 
     id: int
@@ -166,16 +167,22 @@ class TaskHead:
     limits: Limits
     seed: bytes
     granted: int | None = None
+    skipped: int | None = None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of stdin and of each file."""
+        return (self.stdin, *(length for _, length in self.files))
 
     @property
     def attachments(self) -> tuple[int, ...]:
-        """The lengths of what follows: stdin, then each file."""
-        return (self.stdin, *(length for _, length in self.files))
+        """The lengths of what follows: stdin, then each file; or the rest of all in a row."""
+        return self.lengths if self.skipped is None else (self.input_size - self.skipped,)
 
     @property
     def input_size(self) -> int:
         """Bytes of stdin and files together."""
-        return sum(self.attachments)
+        return sum(self.lengths)
 
     def encode(self) -> bytes:
         """Encode."""
@@ -184,6 +191,8 @@ class TaskHead:
         fields[4] = [list(pair) for pair in self.files]
         if self.granted is not None:
             fields[13] = self.granted
+        if self.skipped is not None:
+            fields[14] = self.skipped
         limits = _limits_value(self.limits)
         return encode({**fields, 5: self.stdin, 6: limits, 7: self.seed})
 

@@ -6,6 +6,7 @@ import hashlib
 
 from fogbank.relay.job.errors import Cause, JobRefused
 from fogbank.relay.job.messages import ModuleHead, Offer, TaskHead
+from fogbank.sandbox.data import Data, part_of
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 
@@ -25,6 +26,15 @@ def module_head(module: bytes | RuntimeId, offer: Offer) -> tuple[ModuleHead, by
 def input_size(task: Task) -> int:
     """Return the bytes of a task's stdin and files."""
     return len(task.stdin) + sum(len(data) for _, data in task.files)
+
+
+def inputs(task: Task, skipped: int) -> list[Data]:
+    """Return a task's stdin and files, without the first bytes of all in a row."""
+    rest: list[Data] = []
+    for data in (task.stdin, *(data for _, data in task.files)):
+        rest.append(part_of(data, skipped))
+        skipped = max(skipped - len(data), 0)
+    return rest
 
 
 def task_head(task: Task, number: int, granted: int) -> TaskHead:

@@ -10,6 +10,7 @@ Pure. The shell feeds it what arrived and the time, acts on the events, and send
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 from typing import Final, Protocol
 
@@ -95,7 +96,7 @@ class WorkerSession:
     ) -> None:
         self.work: Work | HeldWork = Work(offer, budget, self._say, attest)
         self._holder = holder
-        self._arriving: TaskHead | None = None
+        self._arriving: tuple[TaskHead, Blobs] | None = None
         self._is_over = False
         self.is_forgotten = False
         """Whether its client has ended the held session for good."""
@@ -188,9 +189,11 @@ class WorkerSession:
     def hand_over(self) -> None:
         """End here without a word: another stream has the session's work from now on."""
         self._is_over = True
-        if self._arriving is not None:
-            self.work.abandon(self._arriving)
-            self._arriving = None
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None and isinstance(self.work, HeldWork):
+            self.work.keep_part(*arriving)
+        elif arriving is not None:
+            self.work.abandon(arriving[0])
 
     # What the client says.
 
@@ -208,9 +211,7 @@ class WorkerSession:
                 return self._admit_module(message)
             case TaskHead():
                 require(work.has_module, "a task without a module")
-                if work.admit_task(message):
-                    self._arriving = message
-                    return Blobs(message.attachments, self._sinks)
+                return self._admit_task(message)
             case Cancel(task=0):
                 require(isinstance(work, HeldWork), "the end of a session that is not held")
             case Ack():
@@ -244,7 +245,7 @@ class WorkerSession:
             case TaskHead() if blobs is not None:
                 self._arriving = None
                 if blobs.lost is None:
-                    return self.work.queue_task(message, blobs.take())
+                    return self.work.queue_task(replace(message, skipped=None), blobs.take())
                 self.work.lose_task(message)
         return []
 
@@ -291,6 +292,19 @@ class WorkerSession:
         else:
             versions = f"this worker speaks version {self._offer.version} of job sessions alone"
             self.refuse(Cause.VERSION, versions)
+
+    def _admit_task(self, message: TaskHead) -> Blobs | None:
+        work = self.work
+        if message.skipped is None:
+            blobs = Blobs(message.lengths, self._sinks)
+        elif isinstance(work, HeldWork):
+            blobs = work.go_on(message)
+        else:
+            raise ProtocolError("in a job's session: a part of an input that is not held")
+        if not work.admit_task(message):
+            return None
+        self._arriving = message, blobs
+        return blobs
 
     def _admit_module(self, message: ModuleHead) -> Blobs | None:
         if message.is_runtime:

@@ -67,6 +67,7 @@ FROM_CLIENT: list[Message] = [
     NAMED,
     TASK,
     replace(TASK, granted=7),
+    replace(TASK, skipped=6),
     Cancel(1),
     Grant(1, 9),
     replace(MODULE_HEAD, job_key=b"j" * 32),
@@ -85,6 +86,7 @@ FROM_WORKER: list[Message] = [
     replace(OFFER, holding=Holding(1, 2, 3)),
     replace(RESULT, attestation=b"a", sealed=Sealed(sealed_size(6), 100)),
     Resumed(ModulePlace.PARKED, ((1, State.DONE), (2, State.PAUSED))),
+    Resumed(ModulePlace.OPEN, (), (3, 9)),
     Pad(3),
 ]
 

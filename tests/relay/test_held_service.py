@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -391,22 +392,87 @@ async def test_a_breach_and_silence_end_the_stream_alone(
         assert node.runner.killed == []
 
 
-async def test_an_input_that_breaks_off_leaves_no_trace(
-    autojump_clock: MockClock, tmp_path: Path
+@pytest.mark.parametrize("durable", [False, True])
+async def test_an_input_that_breaks_off_goes_on_where_it_did(
+    autojump_clock: MockClock, tmp_path: Path, durable: bool
+) -> None:
+    stdin = bytes(range(256)) * 9
+    async with worker(tmp_path) as (node, nursery):
+        client = await begun(node, nursery, durable=durable)
+        before = node.held._disk.left, node.service.budget.left
+        whole_task = task(1, "echo", stdin=stdin)
+        await client.say(whole_task[: len(whole_task) - len(stdin) + 1000])
+        await client.leave()
+        client = await back(node, nursery)
+        resumed = await client.hear_until(Resumed)
+        assert (resumed.tasks, resumed.arriving) == ((), (1, 1000))
+        # A second break, before anything more has come, changes nothing.
+        await client.leave()
+        client = await back(node, nursery)
+        assert (await client.hear_until(Resumed)).arriving == (1, 1000)
+        head = TaskHead(2, ("echo",), (), (), len(stdin), SMALL, bytes(32), skipped=1000)
+        await client.say(frame(head) + stdin[1000:2000])
+        await client.leave()
+        client = await back(node, nursery)
+        assert (await client.hear_until(Resumed)).arriving == (2, 2000)
+        await client.say(frame(replace(head, id=3, skipped=2000)) + stdin[2000:])
+        await client.hear_until(ResultHead, task=3)
+        assert client.opened(3) == stdin + b"said"
+        await client.say(frame(Ack(3)))
+        await trio.testing.wait_all_tasks_blocked()
+        if durable:
+            assert (node.held._disk.left, node.service.budget.left) == before
+        assert await forgotten(client)
+        assert node.service.budget.left == node.service.limits.held
+        assert node.held._disk.left == node.holding.size
+
+
+async def forgotten(client: Client) -> bool:
+    await client.say(frame(Cancel(0)))
+    while await client.hear() is not None:
+        pass
+    await client.leave()
+    return client.error == ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"skipped": 999}, {"skipped": 1001}, {"stdin": 2001, "skipped": 1000}, {"skipped": 2000}],
+)
+async def test_an_input_goes_on_where_it_broke_off_and_nowhere_else(
+    autojump_clock: MockClock, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     async with worker(tmp_path) as (node, nursery):
-        client = await begun(node, nursery, durable=True)
-        before = node.held._disk.left, node.service.budget.left
-        await client.say(task(1, "echo", stdin=bytes(1000))[:-1])
-        await trio.testing.wait_all_tasks_blocked()
-        assert node.held._disk.left < before[0]
+        client = await begun(node, nursery)
+        whole_task = task(1, "echo", stdin=bytes(2000))
+        await client.say(whole_task[:-1000])
         await client.leave()
-        await trio.testing.wait_all_tasks_blocked()
-        assert node.held._disk.left == before[0]
         client = await back(node, nursery)
-        assert (await client.hear_until(Resumed)).tasks == ()
-        await client.say(task(2, "echo"))
+        head = TaskHead(2, ("echo",), (), (), 2000, SMALL, bytes(32), skipped=1000)
+        await client.say(frame(replace(head, **changes)) + bytes(1000))
+        await client.is_served.wait()
+        assert client.error == "ProtocolError"
+        # The session is none the worse for it.
+        client = await back(node, nursery)
+        assert (await client.hear_until(Resumed)).arriving == (1, 1000)
+        await client.say(frame(replace(head, id=3)) + bytes(1000))
+        await client.hear_until(ResultHead, task=3)
+
+
+async def test_what_came_of_an_input_makes_room_for_another(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with worker(tmp_path, input_size=3000) as (node, nursery):
+        client = await begun(node, nursery)
+        await client.say(task(1, "echo", stdin=bytes(2000))[:-1000])
+        await client.leave()
+        client = await back(node, nursery)
+        assert (await client.hear_until(Resumed)).arriving == (1, 1000)
+        await client.say(task(2, "echo", stdin=bytes(2500)))
         await client.hear_until(ResultHead, task=2)
+        await client.leave()
+        client = await back(node, nursery)
+        assert (await client.hear_until(Resumed)).arriving is None
 
 
 async def test_a_hold_without_a_module_leaves_nothing(

@@ -22,7 +22,7 @@ from fogbank.relay.job.client_session import ClientSession, TaskDone, TaskResult
 from fogbank.relay.job.client_tasks import ClientTasks, Keep
 from fogbank.relay.job.decoding import decode_from_client
 from fogbank.relay.job.errors import Cause, JobInterrupted, JobRefused, Progress
-from fogbank.relay.job.frames import Frames, frame
+from fogbank.relay.job.frames import Blobs, Frames, frame
 from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
 from fogbank.relay.job.held.sealing import CHUNK, Sealed, sealed_size
 from fogbank.relay.job.kinds import ModulePlace, State
@@ -457,3 +457,43 @@ AnythingAtAHeldSession.TestCase.settings = settings(
     max_examples=100, stateful_step_count=30, deadline=None, derandomize=True
 )
 TestAnythingAtAHeldSession = AnythingAtAHeldSession.TestCase
+
+
+def test_an_input_goes_on_where_the_worker_has_it() -> None:
+    task = Task(stdin=b"stdin", files=(("a", b"file a"), ("b", b""), ("c", b"c")), limits=LARGE)
+    sent = b"stdinfile ac"
+    for size in range(1, len(sent) + 1):
+        first = opened(ClientTasks(KEEP))
+        first.send_module(MODULE)
+        assert first.send_task(task) == 1
+        said(first)
+        after = opened(first.tasks)
+        after.resume()
+        said(after)
+        (done,) = results(
+            after.receive(frame(Resumed(ModulePlace.OPEN, (), (1, size))), 0.0)
+        ).items()
+        assert done[0] == 1
+        assert isinstance(done[1], JobInterrupted)
+        # Another task is sent whole; this one, once, without what is there.
+        assert after.send_task(replace(task)) == 2
+        assert after.send_task(task) == 3
+        assert after.send_task(task) == 4
+        frames = Frames(decode_from_client, lambda message: Blobs(message.attachments))
+        heard = {
+            message.id: (message.skipped, b"".join(map(whole, blobs.take())) if blobs else b"")
+            for message, blobs in frames.feed(b"".join(map(whole, after.data_to_send())))
+            if isinstance(message, TaskHead)
+        }
+        assert heard == {2: (None, sent), 3: (size, sent[size:]), 4: (None, sent)}
+
+
+@pytest.mark.parametrize("arriving", [(2, 1), (1, 6)])
+def test_a_worker_has_no_more_of_an_input_than_was_sent(arriving: tuple[int, int]) -> None:
+    first = opened(ClientTasks(KEEP))
+    first.send_module(MODULE)
+    first.send_task(Task(stdin=b"stdin", limits=LARGE))
+    after = opened(first.tasks)
+    after.resume()
+    with pytest.raises(ProtocolError):
+        after.receive(frame(Resumed(ModulePlace.OPEN, (), arriving)), 0.0)

@@ -24,6 +24,7 @@ from fogbank.relay.job.held.sealing import Sealed, sealed_size
 from fogbank.relay.job.items import member, number
 from fogbank.relay.job.kinds import TASK_ID_MAX, ModulePlace, State
 from fogbank.sandbox.limits import CEILINGS
+from fogbank.sandbox.task import INPUT_SIZE
 
 _SEALED_MAX: Final = sealed_size(2 * CEILINGS.output)
 
@@ -47,9 +48,18 @@ def read_resume(record: Record) -> Resume:
 def read_resumed(record: Record) -> Resumed:
     """Read RESUMED."""
     place = member(ModulePlace, record.uint(1, TASK_ID_MAX))
-    resumed = Resumed(place, record.array(2, HELD_TASKS, _task))
+    arriving = _read_arriving(record.record(3)) if record.has(3) else None
+    resumed = Resumed(place, record.array(2, HELD_TASKS, _task), arriving)
     _require_ascending([task for task, _ in resumed.tasks])
+    if arriving is not None and arriving[0] in dict(resumed.tasks):
+        raise ProtocolError("a resumed task that is here and is still to come")
     return resumed
+
+
+def _read_arriving(record: Record) -> tuple[int, int]:
+    arriving = record.uint(1, TASK_ID_MAX, 1), record.uint(2, INPUT_SIZE, 1)
+    record.done()
+    return arriving
 
 
 def read_ack(record: Record) -> Ack:

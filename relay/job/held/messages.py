@@ -53,15 +53,23 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The session goes on: where its module is, and each task that the worker has of it."""
+    """The session goes on: where its module is, and each task that the worker has of it.
+
+    `arriving`: a task that did not come whole, and how many bytes of its input the worker has.
+    """
 
     module: ModulePlace
     tasks: tuple[tuple[int, State], ...] = ()
+    arriving: tuple[int, int] | None = None
     attachments: ClassVar[tuple[int, ...]] = ()
 
     def encode(self) -> bytes:
         """Encode."""
-        return encode({0: Kind.RESUMED, 1: self.module, 2: [list(pair) for pair in self.tasks]})
+        fields: dict[int, Value] = {0: Kind.RESUMED, 1: self.module}
+        fields[2] = [list(pair) for pair in self.tasks]
+        if self.arriving is not None:
+            fields[3] = dict(enumerate(self.arriving, 1))
+        return encode(fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ is named by `take_changes`, and the shell says when it is there (`stored`) or ca
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
+from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.events import WorkerEvent
+from fogbank.relay.job.frames import Blobs
 from fogbank.relay.job.held.kept import Change, Ended, KeepModule, KeepTask
 from fogbank.relay.job.held.messages import Hold, Resumed
 from fogbank.relay.job.held.records import EndRecord, GrantRecord, SettledRecord
@@ -31,6 +33,16 @@ from fogbank.relay.job.work import (
 from fogbank.sandbox.data import Data, part_of
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What came of a task's input before its stream ended; `on_disk`: it has room there."""
+
+    head: TaskHead
+    blobs: Blobs
+    on_disk: bool
+
 
 IN_MEMORY: Final = 1 << 20
 """Bytes of an output that goes unsealed, and is kept in memory, while its client is there."""
@@ -56,6 +68,7 @@ class HeldWork(Work):
         self.refusal: Refused | None = None
         """Why its module was refused, as long as nobody has heard of it."""
         self.ended: dict[int, Ended] = {}
+        self.part: Part | None = None
         self._disk = disk
         self._module_stored = 0
         self._changes: list[Change] = []
@@ -128,10 +141,43 @@ class HeldWork(Work):
         if self._running is not None:
             paused = self._running.is_paused
             states[self._running.id] = State.PAUSED if paused else State.RUNNING
-        self._say(Resumed(self.place, tuple(sorted(states.items()))))
+        part = self.part
+        arriving = None if part is None else (part.head.id, part.blobs.received)
+        self._say(Resumed(self.place, tuple(sorted(states.items())), arriving))
         offsets = dict(have)
         for number in sorted(self.ended):
             self._tell_end(self.ended[number], offsets.get(number, 0))
+
+    def keep_part(self, head: TaskHead, blobs: Blobs) -> None:
+        """Keep what came of a task that was admitted, and whose stream has ended."""
+        if self.is_over or blobs.lost is not None or not blobs.received:
+            self.abandon(head)
+            return
+        self._drop_part()
+        self.part = Part(head, blobs, self.is_durable)
+
+    def go_on(self, message: TaskHead) -> Blobs:
+        """Return what came of the input of a task that is sent again; raise `ProtocolError`."""
+        part = self.part
+        same = part is not None and part.head.lengths == message.lengths
+        if part is None or not same or part.blobs.received != message.skipped:
+            raise ProtocolError("in a job's session: an input that goes on elsewhere")
+        self._drop_part()
+        return part.blobs
+
+    def admit_task(self, message: TaskHead) -> bool:
+        """Judge a task before its input is read; what came of another one may have to go."""
+        size = self._input_size + message.input_size
+        if message.skipped is None and size > self._offer.input_size:
+            self._drop_part()
+        return super().admit_task(message)
+
+    def _drop_part(self) -> None:
+        part, self.part = self.part, None
+        if part is not None and not self.is_over:
+            super()._free(part.head)
+            if part.on_disk:
+                self._disk.give_back(part.head.input_size + STORED_OVERHEAD)
 
     def detach(self) -> None:
         """Nobody listens any more; what was in memory alone is to be on the disk."""

@@ -38,6 +38,8 @@ TASK = {
     6: SMALL,
     7: SEED,
 }
+INPUT = 9
+"""Bytes of that task's stdin and files."""
 RESULT = {0: 8, 1: 1, 2: 0, 3: 3, 4: 999, 5: 4, 6: 3, 7: 0, 8: ""}
 
 
@@ -92,6 +94,8 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
         ),
         ("TASK that is granted a part of its fuel", {**TASK, 13: 999}),
         ("TASK that is granted nothing yet", {**TASK, 13: 0}),
+        ("TASK whose input is here in part", {**TASK, 14: 3}),
+        ("TASK whose input is here", {**TASK, 14: INPUT}),
         ("CANCEL", {0: 9, 1: 1}),
         ("GRANT", {0: 16, 1: 1, 2: 1000}),
         ("CANCEL of the session", {0: 9, 1: 0}),
@@ -134,6 +138,7 @@ def accepted() -> dict[str, list[tuple[str, dict[int, Any]]]]:
         ),
         ("RESUMED", RESUMED),
         ("RESUMED, parked, with nothing", {0: 22, 1: 5, 2: []}),
+        ("RESUMED, with a part of an input", {**RESUMED, 3: {1: 9, 2: 1}}),
         ("PAD", {0: 10, 1: 1}),
     ]
     return {"client": client, "worker": worker}
@@ -197,6 +202,8 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("memory below a page", cbor({**TASK, 6: {**SMALL, 2: 65535}})),
         ("a fifth limit", cbor({**TASK, 6: {**SMALL, 5: 0}})),
         ("all fuel granted, and said so", cbor({**TASK, 13: 1000})),
+        ("no byte of input left out, and said so", cbor({**TASK, 14: 0})),
+        ("more input left out than there is", cbor({**TASK, 14: INPUT + 1})),
         ("the end of a task of 33 bits", cbor({0: 9, 1: 1 << 32})),
         ("fuel for task 0", cbor({0: 16, 1: 0, 2: 1})),
         ("a grant of nothing", cbor({0: 16, 1: 1, 2: 0})),
@@ -223,6 +230,9 @@ def refused() -> dict[str, list[tuple[str, bytes]]]:
         ("a task in an unknown state, resumed", cbor({**RESUMED, 2: [[1, 4]]})),
         ("tasks that do not ascend, resumed", cbor({**RESUMED, 2: [[2, 1], [1, 1]]})),
         ("task 0, resumed", cbor({**RESUMED, 2: [[0, 1]]})),
+        ("nothing of an input, resumed", cbor({**RESUMED, 3: {1: 9, 2: 0}})),
+        ("a part of task 0, resumed", cbor({**RESUMED, 3: {1: 0, 2: 1}})),
+        ("a part of a task that is here", cbor({**RESUMED, 2: [[1, 1]], 3: {1: 1, 2: 1}})),
         ("a client's kind: hold", cbor(HOLD)),
         ("a module refused without an outcome", cbor({0: 5, 1: 3, 2: ""})),
         ("a module refused as completed", cbor({0: 5, 1: 3, 2: "", 4: 0})),
