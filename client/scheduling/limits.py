@@ -27,14 +27,14 @@ class ArrayLimits:
     """Runs of one task at the same time, near the end."""
     gain: float = 0.7
     """A copy must be expected to need at most this share of the time that is left otherwise."""
-    faster: float = 2.0
-    """Near the end a worker gets none that others, so many times faster, would have done sooner."""
     budget: int = 64
     """Sessions that may fail beyond half of those that are opened, and all answers."""
     budget_seconds: float = 30.0
     """The time after which one more may fail."""
     rest: tuple[float, float] = (5.0, 600.0)
     """How long a worker that failed is left alone, at first and at most."""
+    proven_rest: float = 60.0
+    """The most for one that has answered before."""
     busy_rest: float = 20.0
     trusted_tries: int = 2
     """A task that failed so often goes to workers that have answered before, if there are any."""

@@ -132,8 +132,7 @@ class Placing:
         return self._work.is_replicated and not waiting.suits(self._fits(worker))
 
     def _is_too_slow(self, worker: Worker) -> bool:
-        waiting = len(self._work.waiting)
-        return self._work.closed and self._tail.is_too_slow(worker, waiting)
+        return self._work.closed and self._tail.is_too_slow(worker)
 
     def _has_proven(self) -> bool:
         return self._doubt.answered and any(

@@ -12,7 +12,8 @@ from fogbank.client.scheduling.words import Candidate, Reply, Terms
 class Worker:
     """What is known of a worker.
 
-    `mean`: seconds that its tasks take. `most`: how many lanes it may have.
+    `mean`: seconds that its tasks take. `rate`: the fuel per second that was seen of it. `most`:
+    how many lanes it may have.
     """
 
     candidate: Candidate
@@ -21,6 +22,7 @@ class Worker:
     barred: bool = False
     most: int = 1
     mean: float | None = None
+    rate: float | None = None
     failures: int = 0
     rests_until: float = -math.inf
 
@@ -44,13 +46,15 @@ class Lane:
     draining: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Attempt:
-    """One run of a task in a lane."""
+    """One run of a task in a lane. `fuel`: what it has used, when that was last `heard_at`."""
 
     number: int
     task: Unfinished
     lane: Lane
+    fuel: float = 0.0
+    heard_at: float = -math.inf
 
 
 @dataclass(slots=True, eq=False)

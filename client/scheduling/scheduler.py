@@ -7,6 +7,7 @@ The shell tells it what happens, with the time, and then does what `actions` ret
 * `lane_opened`, `lane_failed`: what became of an `Open`, or of a session that is resumed;
 * `began`: a worker says that it runs the attempt, and so took the program;
 * `answered`: what became of a `Run`, unless a `Cancel` or `Close` ended it before;
+* `progress`: how much fuel an attempt has used by now;
 * `verifying`: its worker has answered, but what the answer is worth is told later;
 * `lost`: the worker of a resumed session does not know the attempt;
 * `hand_over`: all that waits is to be given away, since the client leaves;
@@ -31,6 +32,7 @@ from fogbank.client.scheduling.lanes import Lanes
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.placing import Placing
 from fogbank.client.scheduling.records import Attempt, Lane, Worker
+from fogbank.client.scheduling.speeds import Speeds
 from fogbank.client.scheduling.tail import TICKS, Tail
 from fogbank.client.scheduling.words import Action, Candidate, Ending, Replicas, Terms, Verdict
 from fogbank.client.scheduling.work import Work
@@ -58,7 +60,8 @@ class Scheduler:
         self._budget = Budget(limits, now)
         self._doubt = Doubt(limits.doubters)
         self._work = Work(limits, replicas, self._lanes, self._say)
-        self._tail = Tail(limits, self._workers, self._lanes, self._work.apart)
+        self._speeds = Speeds()
+        self._tail = Tail(limits, self._speeds, self._lanes, self._work.apart)
         self._handover = HandOver(limits, self._workers, self._lanes, self._work, depth)
         self._placing = Placing(
             limits,
@@ -187,11 +190,11 @@ class Scheduler:
         if found is not None and self._doubt.began(found.lane.worker):
             self._step(now)
 
-    def verifying(self, attempt: int, now: float) -> None:
+    def verifying(self, attempt: int, now: float, fuel: float = 0.0) -> None:
         """Hear that a worker is done with an attempt; `answered` comes once it is judged."""
         found = self._lanes.attempt(attempt)
         if found is not None:
-            self._learn(found, now)
+            self._learn(found, fuel, now)
             self._lanes.settle(found.lane)
             self._step(now)
 
@@ -204,14 +207,22 @@ class Scheduler:
             self._lanes.settle(found.lane)
             self._step(now)
 
-    def answered(self, attempt: int, verdict: Verdict, answer: object, now: float) -> None:
-        """Hear what an attempt came to."""
+    def progress(self, attempt: int, fuel: float, now: float) -> None:
+        """Hear how much fuel an attempt has used by now."""
+        found = self._lanes.attempt(attempt)
+        if found is not None:
+            self._speeds.progress(found, fuel, now)
+
+    def answered(
+        self, attempt: int, verdict: Verdict, answer: object, now: float, fuel: float = 0.0
+    ) -> None:
+        """Hear what an attempt came to, and what fuel it used; 0 if that is not known."""
         found = self._lanes.attempt(attempt)
         if found is None:
             return
         lane = found.lane
         if verdict is Verdict.ANSWERED:
-            self._learn(found, now)
+            self._learn(found, fuel, now)
             self._budget.good(1.0, len(self._lanes), now)
             self._lanes.forget(found)
             for wrong in self._work.replied(found, answer, now):
@@ -243,11 +254,12 @@ class Scheduler:
 
     # Judgement.
 
-    def _learn(self, attempt: Attempt, now: float) -> None:
+    def _learn(self, attempt: Attempt, fuel: float, now: float) -> None:
         """Learn from an answer how fast a worker is, and that it takes the program."""
         seconds = self._lanes.ran(attempt, now)
         if seconds is not None:
             self._workers.answered(attempt.lane.worker, seconds)
+            self._speeds.answered(attempt.lane.worker, fuel, seconds)
         self._doubt.answered = True
 
     def _failed(self, attempt: Attempt, verdict: Verdict, answer: object, now: float) -> None:
@@ -306,7 +318,7 @@ class Scheduler:
     def _look(self, now: float) -> None:
         """Look at what only time brings about: stragglers, idle lanes, and whether to give up."""
         self._looked_at, self._tick = now, TICKS[1]
-        self._tail.measure()
+        self._tail.measure(len(self._work.waiting), now)
         self._lanes.look_again()
         if self._work.waiting:
             self._tick = 0.5

@@ -1,18 +1,24 @@
-"""The end of an array: copies of stragglers, and who is too slow for it (spec/11 §3). Pure."""
+"""The end of an array: who is too slow for it, and copies of stragglers (spec/11 §3). Pure."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
 
 from fogbank.client.scheduling.lanes import Lanes
 from fogbank.client.scheduling.limits import ArrayLimits
-from fogbank.client.scheduling.records import Unfinished, Worker
-from fogbank.client.scheduling.stragglers import Pace, copies, overdue
-from fogbank.client.scheduling.workers import Workers
+from fogbank.client.scheduling.records import Lane, Unfinished, Worker
+from fogbank.client.scheduling.speeds import Speeds
+from fogbank.client.scheduling.stragglers import copies, overdue
 
 TICKS = 0.1, 1.0
 """The least and the longest time between two looks at the stragglers."""
+_MEASURES = 0.5, 10.0
+"""The same between two reckonings of the end."""
+_SHARE = 50
+_STEPS = 16
+import os
+MARGIN = float(os.environ.get('MARGIN', '1.0'))
 
 
 class Tail:
@@ -24,47 +30,82 @@ class Tail:
     def __init__(
         self,
         limits: ArrayLimits,
-        workers: Workers,
+        speeds: Speeds,
         lanes: Lanes,
         apart: Callable[[Unfinished, Worker], bool],
     ) -> None:
         self._limits = limits
-        self._workers = workers
+        self._speeds = speeds
         self._lanes = lanes
         self._apart = apart
-        self._pace = Pace(())
+        self._end = inf
+        self._measure_at = -inf
+        self._now = 0.0
         self.is_off = False
         """Whether workers are given whatever there is: there is no end then."""
         self.late = 0
         """How many attempts deserve a lane that is opened for a copy."""
 
-    def measure(self) -> None:
-        """Find out how fast the open lanes are together."""
+    def measure(self, waiting: int, now: float) -> None:
+        """Reckon when all that waits can be done, if each lane takes what it can end by then."""
         self.late = 0
-        open_lanes = (lane for lane in self._lanes if lane.terms is not None)
-        self._pace = Pace(self._workers.expected(lane.worker) for lane in open_lanes)
+        self._now = now
+        if waiting and now < self._measure_at:
+            return
+        paces = [pace for lane in self._lanes if (pace := self._pace(lane, now)) is not None]
+        seconds = level(waiting, paces)
+        self._end = now + seconds
+        self._measure_at = now + max(_MEASURES[0], min(_MEASURES[1], seconds / _SHARE))
 
-    def is_too_slow(self, worker: Worker, waiting: int) -> bool:
-        """Tell whether faster ones will have run all that waits before this one has run a task."""
+    def _pace(self, lane: Lane, now: float) -> tuple[float, float] | None:
+        """Return when a lane is free, in seconds, and how long it takes for a task then."""
+        each = self._speeds.expected(lane.worker)
+        if each is None or lane.terms is None or lane.draining:
+            return None
+        if not lane.attempts:
+            return 0.0, each
+        head = self._speeds.left(lane.attempts[0], lane.head_since, now)
+        return (each if head is None else head) + each * (len(lane.attempts) - 1), each
+
+    def is_too_slow(self, worker: Worker) -> bool:
+        """Tell whether others will have run all that waits before this one has run a task."""
         if self.is_off or not self._lanes.attempts:
             return False
-        each = self._workers.expected(worker)
-        return each is not None and each > self._pace.seconds(waiting, each / self._limits.faster)
+        each = self._speeds.expected(worker)
+        return each is not None and self._now + MARGIN * each > self._end
 
     def copy(self, now: float) -> float:
         """Run copies of stragglers in idle lanes; return when to look again, in seconds."""
         if self.is_off:
             return TICKS[1]
         busy = self._lanes.busy()
-        expected = self._workers.expected
-        idle = self._lanes.idle()
-        chosen = copies(idle, busy, self._limits, now, expected, self._apart)
+        chosen = copies(self._lanes.idle(), busy, self._limits, now, self._speeds, self._apart)
         for attempt, lane, instead in chosen:
             task = attempt.task
             if instead:
                 self._lanes.call_off(attempt, now)
             self._lanes.start(task, lane, now)
-        self.late = overdue(busy, self._limits, now, expected)
-        known = (expected(lane.worker) for lane in busy)
-        shortest = min((each for each in known if each is not None), default=math.inf)
+        self.late = overdue(busy, self._limits, now, self._speeds)
+        known = (self._speeds.expected(lane.worker) for lane in busy)
+        shortest = min((each for each in known if each is not None), default=inf)
         return max(TICKS[0], min(TICKS[1], shortest / 4))
+
+
+def level(tasks: int, paces: Sequence[tuple[float, float]]) -> float:
+    """Return the seconds until lanes have run so many tasks more.
+
+    Of each: when it is free, and how long it then takes for a task; it begins none that it cannot
+    end by then. Infinity if there are no lanes.
+    """
+    rate = sum(1 / each for _, each in paces)
+    if not rate:
+        return inf
+    busy = sum(free / each for free, each in paces)
+    low, high = 0.0, (tasks + MARGIN * len(paces) + busy) / rate
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if sum(int(n) for free, each in paces if (n := (middle - free) / each + 1 - MARGIN) >= 1) >= tasks:
+            high = middle
+        else:
+            low = middle
+    return high

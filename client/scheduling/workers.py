@@ -12,8 +12,7 @@ from fogbank.client.scheduling.words import Candidate, Terms
 from fogbank.relay.keys import NodeId
 
 _NEWEST = 0.3
-"""How much the newest observation of a worker's speed counts."""
-_NEWEST_OF_ALL = 0.02
+"""How much the newest answer counts for the time that a worker takes."""
 
 
 class Workers:
@@ -24,7 +23,6 @@ class Workers:
         self._chooser = chooser
         self._known: dict[NodeId, Worker] = {}
         self._draw: Weighted[Worker] = Weighted((), ())
-        self._work: float | None = None
         self._none_until = -math.inf
         self.spare: dict[NodeId, Worker] = {}
         """Those that are open and have room for more lanes."""
@@ -100,6 +98,8 @@ class Workers:
     def failed(self, worker: Worker, now: float) -> None:
         """Let a worker rest that failed, ever longer."""
         first, longest = self._limits.rest
+        if worker.mean is not None:
+            longest = self._limits.proven_rest
         worker.failures += 1
         seconds = min(longest, first * 2.0 ** min(worker.failures - 1, 32)) * jitter(self._chooser)
         worker.rests_until = max(worker.rests_until, now + seconds)
@@ -116,20 +116,9 @@ class Workers:
         self.note(worker)
 
     def answered(self, worker: Worker, seconds: float) -> None:
-        """Learn from an answer how fast the worker is."""
+        """Learn from an answer that the worker is sound, and how long its tasks take."""
         worker.failures = 0
         seconds = max(seconds, 1e-6)
         mean = worker.mean
         worker.mean = seconds if mean is None else mean + _NEWEST * (seconds - mean)
-        work = seconds * worker.candidate.speed
-        if self._work is None:
-            self._work = work
-        else:
-            self._work += _NEWEST_OF_ALL * (work - self._work)
         self.note(worker)
-
-    def expected(self, worker: Worker) -> float | None:
-        """Return how long a task takes there, as far as is known; None if nothing is."""
-        if worker.mean is not None:
-            return worker.mean
-        return None if self._work is None else self._work / worker.candidate.speed

@@ -29,6 +29,7 @@ from tests.client.networks import SeededChooser, identity
 
 ROUND_TRIP = 0.3
 INTERVAL = 300.0
+PROGRESS = 5.0
 SILENT_SECONDS = 150.0
 HORIZON = 40_000.0
 LIARS = {"silent": 0.05, "failing": 0.05, "refusing": 0.04, "busy": 0.04, "dead": 0.07}
@@ -140,7 +141,7 @@ class World:
         self.free_at: dict[int, float] = {}
         self.taken: dict[str, int] = {}
         self.live: set[int] = set()
-        self.begun: dict[int, tuple[float, int]] = {}
+        self.begun: dict[int, tuple[float, int, int]] = {}
         self.endings: dict[int, Ending] = {}
         self.runs = self.opened = 0
         self.spent = 0.0
@@ -154,6 +155,7 @@ class World:
     def run(self) -> Figures:
         scheduler = self.scheduler
         self.consensus()
+        self.tell()
         for task in range(self.size.tasks):
             scheduler.add(task, 0.0)
         scheduler.close(0.0)
@@ -192,6 +194,17 @@ class World:
         ]
         self.scheduler.workers(listed, self.now)
         self.later(self.now + INTERVAL, self.consensus)
+
+    def tell(self) -> None:
+        """Machines say how far they are with what they run."""
+        self.live = {attempt for attempt in self.live if self.begun[attempt][1] in self.lanes}
+        for attempt in sorted(self.live):
+            begin, lane, task = self.begun[attempt]
+            where = self.lanes[lane]
+            if where.kind == "honest" and begin < self.now and where.is_up(self.now):
+                fuel = min((self.now - begin) * where.speed, self.costs[task])
+                self.scheduler.progress(attempt, fuel, self.now)
+        self.later(self.now + PROGRESS, self.tell)
 
     def act(self) -> None:
         for action in self.scheduler.actions():
@@ -257,14 +270,14 @@ class World:
             if attempt in self.live and where.is_up(self.now):
                 self.live.discard(attempt)
                 self.spent += self.costs[task] * (verdict is Verdict.ANSWERED)
-                self.scheduler.answered(attempt, verdict, where.name, self.now)
+                self.scheduler.answered(attempt, verdict, where.name, self.now, self.costs[task])
 
-        self.begun[attempt] = begin, lane
+        self.begun[attempt] = begin, lane, task
         self.later(begin + seconds + ROUND_TRIP, end)
 
     def stop(self, attempt: int) -> None:
         """Count what a copy has cost that is not needed any more."""
-        begin, lane = self.begun[attempt]
+        begin, lane, _ = self.begun[attempt]
         where = self.lanes[lane]
         if where.kind == "honest":
             self.spent += max(0.0, self.now - begin) * where.speed
