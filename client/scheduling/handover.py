@@ -18,7 +18,7 @@ _GROWTH = 1.3
 """How much more each lane gets, if there are tasks left over."""
 _STILL = 1.0, 20.0
 """For so many seconds nothing may have been opened: if the program runs somewhere, and if not."""
-_LISTED_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
 
 
 class HandOver:
@@ -34,6 +34,7 @@ class HandOver:
         self._depth = depth
         self._factor = 1.0
         self._still_since: float | None = None
+        self._look_at = math.inf
         self._listed: tuple[float, int, int] = -math.inf, 0, 0
         self.is_on = False
         self.is_stuck = False
@@ -45,18 +46,20 @@ class HandOver:
 
     def deadline(self) -> float:
         """Return when `step` is to be called, if nothing happens before; infinity for never."""
-        return math.inf if self._still_since is None else self._still_since + 1.0
+        return self._look_at
 
     def step(self, now: float, *, runs: bool) -> None:
         """Reckon anew how much a lane may hold; `runs`: the program runs at some worker."""
-        self.is_stuck = False
+        self.is_stuck, self._look_at = False, math.inf
         if not self.is_on:
             return
         self._share(now)
         lanes = self._lanes
         if not self._work.waiting or lanes.opening or lanes.have_room:
             self._still_since = None
-        elif self._still_since is None:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        if self._still_since is None:
             self._still_since = now
         elif now - self._still_since >= _STILL[not runs]:
             # Nothing more is opened: those that there are get more, until they take no more.
@@ -67,7 +70,7 @@ class HandOver:
 
     def _share(self, now: float) -> None:
         """Set what each lane may hold, so that all of them together hold all."""
-        if now >= self._listed[0] + _LISTED_SECONDS:
+        if now >= self._listed[0] + _LOOK_SECONDS:
             usable = [worker.candidate for worker in self._workers.usable()]
             places = sum(max(1, candidate.places) for candidate in usable)
             weight = sum(candidate.weight for candidate in usable)
@@ -77,4 +80,4 @@ class HandOver:
         share = self._factor * self._work.unended / (weight / places * lanes)
         if share > (self._depth.share or 0.0):
             self._depth.share = share
-            self._lanes.look_again()
+            self._lanes.deepen()

@@ -129,11 +129,15 @@ class Lanes:
         self._passed[lane.number] = lane
 
     def look_again(self) -> None:
-        """Have those that were passed by in turn again, and such that may hold more than before."""
+        """Have those that were passed by in turn again."""
+        self._roomy |= self._passed
         self._passed.clear()
+
+    def deepen(self) -> None:
+        """Have those in turn that may hold more than before."""
         for lane in self._lanes.values():
             if self._depth.room(lane):
-                self._roomy.setdefault(lane.number, lane)
+                self.has_room(lane)
 
     def drain(self, lane: Lane) -> None:
         """Give one no more tasks."""

@@ -33,8 +33,8 @@ class ArrayLimits:
     """The time after which one more may fail."""
     rest: tuple[float, float] = (5.0, 600.0)
     """How long a worker that failed is left alone, at first and at most."""
-    proven_rest: float = 60.0
-    """The most for one that has answered before."""
+    sound_rest: float = 60.0
+    """The most for one that has run a part of a task, at least, before."""
     busy_rest: float = 20.0
     trusted_tries: int = 2
     """A task that failed so often goes to workers that have answered before, if there are any."""

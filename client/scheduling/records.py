@@ -12,8 +12,8 @@ from fogbank.client.scheduling.words import Candidate, Reply, Terms
 class Worker:
     """What is known of a worker.
 
-    `mean`: seconds that its tasks take. `rate`: the fuel per second that was seen of it. `most`:
-    how many lanes it may have.
+    `mean`: seconds that its tasks take. `rate`: the fuel per second that was seen of it.
+    `is_sound`: it has run a part of a task at least. `most`: how many lanes it may have.
     """
 
     candidate: Candidate
@@ -23,6 +23,7 @@ class Worker:
     most: int = 1
     mean: float | None = None
     rate: float | None = None
+    is_sound: bool = False
     failures: int = 0
     rests_until: float = -math.inf
 

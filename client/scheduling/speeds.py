@@ -17,6 +17,10 @@ _NEWEST = 0.3
 _NEWEST_OF_ALL = 0.02
 _KEPT = 400
 """Lengths that are kept."""
+_SEEN = 20
+"""They are looked at again when one of so many is new."""
+_LONGER = 0.5
+"""Which of them, in their order, stands for the longer ones."""
 _OUTLIER = 16.0
 """So many times the median is the most that one length counts for: workers tell them."""
 _GROWTH = 0.25
@@ -33,7 +37,10 @@ class Lengths:
     def __init__(self) -> None:
         self._newest: deque[float] = deque()
         self._sorted: list[float] = []
-        self._sums: list[float] | None = None
+        self._known: tuple[float, ...] = ()
+        self._sums: list[float] = []
+        self._mean = 0.0
+        self._unseen = 0
 
     def __bool__(self) -> bool:
         return bool(self._sorted)
@@ -45,28 +52,35 @@ class Lengths:
             del self._sorted[bisect_right(self._sorted, oldest) - 1]
         self._newest.append(fuel)
         insort(self._sorted, fuel)
-        self._sums = None
+        self._unseen += 1
+        if self._unseen * _SEEN >= len(self._sorted):
+            self._look()
+
+    def _look(self) -> None:
+        """Reckon anew; not at each length, for there may be many."""
+        self._unseen = 0
+        self._known = tuple(self._sorted)
+        most = _OUTLIER * self._known[len(self._known) // 2]
+        backwards = (min(length, most) for length in reversed(self._known))
+        self._sums = list(accumulate(backwards))[::-1]
+        self._mean = self._sums[0] / len(self._known)
 
     def mean(self) -> float:
         """Return the mean; there must be one."""
-        return self._tail_sums()[0] / len(self._sorted)
+        return self._mean
+
+    def spread(self) -> float:
+        """Return how many times the mean the longer ones are, from 1 to 2."""
+        longer = self._known[int(_LONGER * (len(self._known) - 1))]
+        return max(1.0, min(2.0, longer / self._mean))
 
     def left(self, fuel: float) -> float:
         """Return what a task is expected to need yet that had so much."""
-        sums = self._tail_sums()
-        longer = bisect_right(self._sorted, fuel)
-        count = len(self._sorted) - longer
+        longer = bisect_right(self._known, fuel)
+        count = len(self._known) - longer
         if not count:
             return max(_GROWTH * fuel, 1.0)
-        return max(sums[longer] / count - fuel, _GROWTH * fuel / 8, 1.0)
-
-    def _tail_sums(self) -> list[float]:
-        """Return for each place the sum of what is there and behind it."""
-        if self._sums is None:
-            most = _OUTLIER * self._sorted[len(self._sorted) // 2]
-            backwards = (min(length, most) for length in reversed(self._sorted))
-            self._sums = list(accumulate(backwards))[::-1]
-        return self._sums
+        return max(self._sums[longer] / count - fuel, _GROWTH * fuel / 8, 1.0)
 
 
 class Speeds:
@@ -76,6 +90,7 @@ class Speeds:
         self._lengths = Lengths()
         self._ratio: float | None = None
         self._tells = False
+        self._usual = 0.0
 
     def answered(self, worker: Worker, fuel: float, seconds: float) -> None:
         """Learn from an answer; `fuel` is 0 if it is not known."""
@@ -83,6 +98,7 @@ class Speeds:
         if fuel <= 0:
             fuel = self._lengths.mean() if self._lengths else seconds * worker.candidate.speed
         self._lengths.add(fuel)
+        self._usual += (seconds - self._usual) * (_NEWEST_OF_ALL if self._usual else 1.0)
         rate = fuel / seconds
         known = worker.rate
         worker.rate = rate if known is None else known + _NEWEST * (rate - known)
@@ -95,7 +111,16 @@ class Speeds:
     def progress(self, attempt: Attempt, fuel: float, now: float) -> None:
         """Learn from what a worker says that a run has used."""
         self._tells = True
+        attempt.lane.worker.is_sound = True
         attempt.fuel, attempt.heard_at = fuel, now
+
+    def usual(self) -> float:
+        """Return how long a task takes at a worker as fast as those that answer."""
+        return self._usual
+
+    def longest(self) -> float:
+        """Return how much longer than usual the longer ones of the tasks are."""
+        return self._lengths.spread() if self._lengths else 1.0
 
     def rate(self, worker: Worker) -> float | None:
         """Return the fuel per second of a worker, as far as is known."""

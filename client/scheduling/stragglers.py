@@ -64,8 +64,13 @@ def overdue(busy: Iterable[Lane], limits: ArrayLimits, now: float, speeds: Speed
     """
     count = 0
     for lane in busy:
+        if not lane.attempts:
+            continue
         each = speeds.expected(lane.worker)
-        if each is not None and now - lane.head_since > 2 * each:
+        left = speeds.left(lane.attempts[0], lane.head_since, now)
+        if each is None or left is None:
+            continue
+        if left > 2 * speeds.usual() or now - lane.head_since > 2 * each:
             task = lane.attempts[0].task
             count += len(task.attempts) < _most(task, limits)
     return count

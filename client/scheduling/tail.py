@@ -15,10 +15,12 @@ TICKS = 0.1, 1.0
 """The least and the longest time between two looks at the stragglers."""
 _MEASURES = 0.5, 10.0
 """The same between two reckonings of the end."""
-_SHARE = 50
-_STEPS = 16
-import os
-MARGIN = float(os.environ.get('MARGIN', '1.0'))
+_SHARE = 25
+_STEPS = 12
+_DOUBT = 0.25
+"""What a run is expected to need beyond what is expected, in tasks."""
+_UNPROVEN = 3.0
+"""A worker that has never answered gets a task only if so many would be done before the end."""
 
 
 class Tail:
@@ -53,7 +55,12 @@ class Tail:
         if waiting and now < self._measure_at:
             return
         paces = [pace for lane in self._lanes if (pace := self._pace(lane, now)) is not None]
-        seconds = level(waiting, paces)
+        margin = self._speeds.longest()
+        seconds = level(waiting, paces, margin)
+        late = sum(free > seconds + each / 2 for free, each in paces)
+        if late:
+            # Those that will not have ended by then are to be copied by others: more to do.
+            seconds = level(waiting + late, paces, margin)
         self._end = now + seconds
         self._measure_at = now + max(_MEASURES[0], min(_MEASURES[1], seconds / _SHARE))
 
@@ -65,14 +72,19 @@ class Tail:
         if not lane.attempts:
             return 0.0, each
         head = self._speeds.left(lane.attempts[0], lane.head_since, now)
-        return (each if head is None else head) + each * (len(lane.attempts) - 1), each
+        left = (each if head is None else head) + each * (len(lane.attempts) - 1)
+        # Runs end later than expected, more often than earlier: a lane that is free now is better.
+        return left + _DOUBT * each, each
 
     def is_too_slow(self, worker: Worker) -> bool:
         """Tell whether others will have run all that waits before this one has run a task."""
         if self.is_off or not self._lanes.attempts:
             return False
         each = self._speeds.expected(worker)
-        return each is not None and self._now + MARGIN * each > self._end
+        if each is None:
+            return False
+        margin = self._speeds.longest() if worker.mean is not None else _UNPROVEN
+        return self._now + margin * each > self._end
 
     def copy(self, now: float) -> float:
         """Run copies of stragglers in idle lanes; return when to look again, in seconds."""
@@ -91,20 +103,21 @@ class Tail:
         return max(TICKS[0], min(TICKS[1], shortest / 4))
 
 
-def level(tasks: int, paces: Sequence[tuple[float, float]]) -> float:
+def level(tasks: int, paces: Sequence[tuple[float, float]], margin: float) -> float:
     """Return the seconds until lanes have run so many tasks more.
 
-    Of each: when it is free, and how long it then takes for a task; it begins none that it cannot
-    end by then. Infinity if there are no lanes.
+    Of each: when it is free, and how long it then takes for a task. It begins none that it could
+    not end by then if it took `margin` times as long. Infinity if there are no lanes.
     """
     rate = sum(1 / each for _, each in paces)
     if not rate:
         return inf
     busy = sum(free / each for free, each in paces)
-    low, high = 0.0, (tasks + MARGIN * len(paces) + busy) / rate
+    low, high = 0.0, (tasks + margin * len(paces) + busy) / rate
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        if sum(int(n) for free, each in paces if (n := (middle - free) / each + 1 - MARGIN) >= 1) >= tasks:
+        counts = ((middle - free) / each + 1 - margin for free, each in paces)
+        if sum(int(count) for count in counts if count >= 1) >= tasks:
             high = middle
         else:
             low = middle

@@ -98,8 +98,8 @@ class Workers:
     def failed(self, worker: Worker, now: float) -> None:
         """Let a worker rest that failed, ever longer."""
         first, longest = self._limits.rest
-        if worker.mean is not None:
-            longest = self._limits.proven_rest
+        if worker.is_sound:
+            longest = self._limits.sound_rest
         worker.failures += 1
         seconds = min(longest, first * 2.0 ** min(worker.failures - 1, 32)) * jitter(self._chooser)
         worker.rests_until = max(worker.rests_until, now + seconds)
@@ -117,7 +117,7 @@ class Workers:
 
     def answered(self, worker: Worker, seconds: float) -> None:
         """Learn from an answer that the worker is sound, and how long its tasks take."""
-        worker.failures = 0
+        worker.failures, worker.is_sound = 0, True
         seconds = max(seconds, 1e-6)
         mean = worker.mean
         worker.mean = seconds if mean is None else mean + _NEWEST * (seconds - mean)

@@ -78,6 +78,7 @@ class Model:
         self.added: set[int] = set()
         self.next = 0
         self.leaves = False
+        self.stood_still = 0
         self.opened_ever = 0
         self.opened_at: set[int] = set()
 
@@ -179,6 +180,8 @@ class Model:
         deadline = self.scheduler.deadline()
         if deadline == math.inf:
             return False
+        self.stood_still = self.stood_still + 1 if deadline <= self.now else 0
+        assert self.stood_still < 10, "it wants to be called at once, for ever"
         self.now = max(self.now, deadline)
         self.scheduler.timer(self.now)
         self.act()
