@@ -123,6 +123,8 @@ class Actor(ABC):
         self.folder: Path = world.folder / name
         self.identity = b""
         self.skew = 0.0
+        self.place = ""
+        """What its machine knows of its own address."""
         self.slow = self.chance.once_in(0.3) and world.size.relays <= _SMALL
         """Whether its machine is: it is soon overloaded, and asks for work that costs."""
         self.disk_full = False
@@ -178,7 +180,7 @@ class Actor(ABC):
             self._disk.write,
             self._disk.store,
             self._make_node,
-            place=lambda _hosts: "",
+            place=lambda _hosts: self.place,
             blocking=self.on_disk,
         )
 

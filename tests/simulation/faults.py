@@ -209,6 +209,23 @@ def skew(world: World) -> tuple[float, Undo] | None:
     return seconds, undo
 
 
+def move(world: World) -> tuple[float, Undo] | None:
+    """A machine that only dials out gets another address; often its own router alone knows of it.
+
+    What it was connected to it loses without a word.
+    """
+    rng = world.rng
+    actor = rng.choice([actor for actor in world.actors if not actor.listens] or world.actors)
+    if actor.listens or not actor.running:
+        return None
+    is_told = rng.once_in(0.4)
+    world.trace.fault("move", f"{actor}, which {'knows' if is_told else 'does not know'} of it")
+    world.wire.lose(actor.host)
+    if is_told:
+        actor.place += "'"
+    return 0.0, _nothing
+
+
 def tampering(world: World) -> tuple[float, Undo] | None:
     """A relay flips, drops and repeats cells."""
     relays = [actor for actor in world.actors if isinstance(actor, RelayActor)]
@@ -278,6 +295,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "partition": (3, partition),
     "delay": (3, delay),
     "disk full": (2, disk_full),
+    "move": (3, move),
     "clock skew": (3, skew),
     "tampering": (3, tampering),
     "raid": (4, a_raid),

@@ -61,6 +61,15 @@ def test_a_network_under_raids(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.counts["tasks done"] >= 1
 
 
+def test_machines_that_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever only dials out is found again, told or not that all its connections lead nowhere."""
+    monkeypatch.setattr(faults, "FAULTS", {"move": (1, faults.move)})
+    report = simulate(7, Plan(Size(4, 5, 1, 1, 1, calm=True), steps=8, harm=1.0, quiet=0.0))
+    assert_well(report)
+    assert report.faults.total() >= 5
+    assert report.counts["tasks done"] + report.counts["array tasks done"] >= 5
+
+
 def test_arrays_that_outlive_their_researchers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Laptops are closed; researchers and workers die with something half on the disk."""
     kills = {"crash": (1, faults.crash), "crash at the disk": (3, faults.crash_at_disk)}

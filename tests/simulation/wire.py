@@ -49,6 +49,8 @@ class SimPipe:
         self.broken = False
         self.vanished = False
         """Whether the other side's machine lost power."""
+        self.is_lost = False
+        """Whether a router has forgotten it: nothing passes any more, and nobody is told."""
         self.stalled_since = math.inf
         self._inbox: deque[tuple[float, bytes]] = deque()
         self._waiting = 0
@@ -143,7 +145,7 @@ class SimPipe:
         if self.closed or self.broken:
             return
         now = trio.current_time()
-        if self._wire.apart(self.host, self.peer_host):
+        if self.is_lost or self._wire.apart(self.host, self.peer_host):
             ready = math.inf
             self.stalled_since = min(self.stalled_since, now)
         else:
@@ -157,7 +159,7 @@ class SimPipe:
 
     def go_on(self) -> None:
         """Send on what a partition held up."""
-        if self.stalled_since == math.inf:
+        if self.stalled_since == math.inf or self.is_lost:
             return
         if not self.other.closed:
             self.stalled_since = math.inf
@@ -270,6 +272,12 @@ class Wire:
                 pipe.other.unanswered()
         for address in [address for address in self.listeners if address[0] == host]:
             del self.listeners[address]
+
+    def lose(self, host: str) -> None:
+        """Have all connections of a host lead nowhere: it has moved, or its router forgot them."""
+        for pipe in list(self._pipes):
+            if host in {pipe.host, pipe.peer_host}:
+                pipe.is_lost = True
 
     def forget(self, pipe: SimPipe) -> None:
         """Drop a closed pipe."""
