@@ -211,9 +211,10 @@ class Job:
 
         await self._database.write(write)
 
-    async def explain(self, reason: str) -> None:
-        """Keep why an open job is where it is."""
-        await self._set("UPDATE job SET reason = ? WHERE id = ?", reason, self.id)
+    def begin(self, process: int) -> None:
+        """Keep, with what is written next, that a process is at work on it."""
+        self._set_later("UPDATE job SET reason = '' WHERE id = ?", self.id)
+        self.note(f"process {process} began to work at it")
 
     def note(self, text: str, number: int | None = None) -> None:
         """Keep, with what is written next, that something happened to the job, or to a task."""
@@ -225,6 +226,7 @@ class Job:
         def write(transaction: Transaction) -> None:
             db = transaction.db
             db.execute("UPDATE job SET reason = ? WHERE id = ?", (reason, self.id))
+            note(transaction, self.id, None, f"left: {reason}")
             db.execute(
                 "UPDATE task SET stage = 'queued', reason = '' "
                 "WHERE job = ? AND level = 0 AND NOT over",

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from fogbank.client.journal.records import Span
-from fogbank.sandbox.data import Data, portions, whole
+from fogbank.sandbox.data import Data, portions
 from fogbank.sandbox.scratch_shell import IN_MEMORY
 
 
@@ -54,10 +54,12 @@ class Pack:
         """Return the bytes at a place, none for no place; raise `OSError` if they are not there."""
         if span is None or not span.size:
             return b""
-        if os.fstat(self._handle).st_size < span.offset + span.size:
+        if span.size > IN_MEMORY:
+            return _Part(os.dup(self._handle), span)
+        data = os.pread(self._handle, span.size, span.offset)
+        if len(data) < span.size:
             raise OSError(f"{span.size} bytes at {span.offset} are missing: the job is damaged")
-        part = _Part(os.dup(self._handle), span)
-        return part if span.size > IN_MEMORY else whole(part)
+        return data
 
 
 class _Part:

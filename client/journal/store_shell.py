@@ -132,15 +132,16 @@ class Store:
             "FROM task WHERE job = ? AND level = 0",
             (key,),
         ).fetchone()
-        (_, created, title, spec, total, state, reason, code, ended) = rows[0]
+        (_, created, title, spec, total, told, reason, code, ended) = rows[0]
+        state = self._state_of(key, JobState(told), counts)
         return JobRecord(
             id=key,
             created=created,
             title=title,
             spec=spec,
             total=total,
-            state=self._state_of(key, JobState(state), counts),
-            reason=reason,
+            state=state,
+            reason=self._reason_of(key, state, reason),
             code=code,
             ended=ended,
             counts={Stage(stage): count for stage, count in counts.items()},
@@ -155,6 +156,18 @@ class Store:
         if not self.is_driven(name):
             return JobState.DETACHED
         return JobState.RUNNING if counts.get(Stage.RUNNING) else JobState.QUEUED
+
+    def _reason_of(self, name: str, state: JobState, reason: str) -> str:
+        """Return why a job is where it is: what was written, unless its client was killed."""
+        if state is JobState.DETACHED:
+            return reason or "its client was ended before it could say why"
+        if state not in {JobState.QUEUED, JobState.RUNNING}:
+            return reason
+        what = "no task runs yet" if state is JobState.QUEUED else "tasks run"
+        with suppress(OSError):
+            process = (self.folder / name / _LOCK).read_text(errors="replace")
+            return f"process {process} is at work on it; {what}"
+        return what
 
     def find_log(self, log: str) -> str | None:
         """Return the newest job that is not over and writes this log, if there is one."""

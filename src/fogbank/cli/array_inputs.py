@@ -86,7 +86,7 @@ def of_lines(file: BinaryIO, *, as_argument: bool) -> Inputs:
             else:
                 yield Item(number, stdin=line)
 
-    return Inputs(items(), blocks=True)
+    return Inputs(items(), blocks=not file.seekable())
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -120,7 +120,7 @@ def of_chunks(file: BinaryIO, size: int) -> Inputs:
             number += 1
             yield Item(number, stdin=chunk + rest)
 
-    return Inputs(items(), blocks=True)
+    return Inputs(items(), blocks=not file.seekable())
 
 
 def of_files(pattern: str, find: Callable[[str], Sequence[str]]) -> Inputs:
@@ -134,4 +134,4 @@ def of_files(pattern: str, find: Callable[[str], Sequence[str]]) -> Inputs:
         for number, path in enumerate(paths, 1):
             yield Item(number, path.name, files=((path.name, read_data(path, INPUT_SIZE)),))
 
-    return Inputs(items(), len(paths), blocks=True)
+    return Inputs(items(), len(paths))

@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from fogbank.nodes.job_spec import JobSpec
 
 
-def attach(job: options.JobId, verbose: options.Verbose = False) -> None:
+def attach(
+    job: options.JobId, verbose: options.Verbose = False, as_json: options.JsonLines = False
+) -> None:
     """Go on with JOB, as if its command had not ended: results go where it said."""
     with errors_in_words():
         from fogbank.cli.attachment import Manner
         from fogbank.cli.follow import see_to_end
-        from fogbank.cli.reports import open_store
+        from fogbank.cli.reports import job_report, open_store
 
         with open_store() as store:
-            code = see_to_end(store, [job], Manner(verbose=verbose))
+            code = see_to_end(store, [job], Manner(verbose=verbose), as_json=as_json)
+            if as_json and store.job(job).is_over:
+                emit(json.dumps(job_report(store.job(job))))
             _tell_end(store, job)
         raise typer.Exit(code)
 
@@ -164,11 +168,12 @@ def retry(
     timeout: options.Timeout = None,
     output_limit: options.OutputLimit = None,
     detach: options.Detach = False,
+    as_json: options.JsonLines = False,
 ) -> None:
     """Run again what failed of JOB, with other limits if they are given."""
     with errors_in_words():
         from fogbank.cli.attachment import Manner
-        from fogbank.cli.reports import open_store
+        from fogbank.cli.reports import job_report, open_store
 
         if not failed:
             raise ValueError("say which tasks: --failed takes those that did not succeed")
@@ -182,9 +187,10 @@ def retry(
                 note(f"all tasks of job {record.id} succeeded: there is nothing to try again")
                 return
             manner = Manner(prints=not detach, leaves=detach)
-            raise typer.Exit(
-                _retry(store, record.id, (fuel, memory, timeout, output_limit), manner)
-            )
+            code = _retry(store, record.id, (fuel, memory, timeout, output_limit), manner)
+            if as_json:
+                emit(json.dumps(job_report(store.job(record.id))))
+            raise typer.Exit(code)
 
 
 def _retry(

@@ -48,6 +48,8 @@ class Submission:
 
     def run(self, manner: Manner) -> int:
         """Make the job, work at it, and return the exit code."""
+        # A job of somebody who has joined no network would be of no use.
+        user_home().network()
         with ExitStack() as stack:
             store = stack.enter_context(open_store())
             log = self._open_log(store, stack)

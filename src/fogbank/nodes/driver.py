@@ -10,6 +10,7 @@ the journal by then.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -126,6 +127,7 @@ class Driver:
         What ends the work for another reason is raised. A job of which no worker has anything is
         over then; any other one is detached.
         """
+        self._job.begin(os.getpid())
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._intake.run)
