@@ -11,6 +11,7 @@ SEEDS ?= 100
 START ?= 0
 SECONDS ?= 600
 KILLS ?= 200
+MB ?= 100
 SEED ?= 1
 export PYTHON
 
@@ -29,6 +30,7 @@ help:
 	@echo "make fuzz-sandbox the same for what programs bring, from bytes to outcome (SECONDS=600 for each)"
 	@echo "make kills        kill clients, workers and relays of a network at random (KILLS=200, SEED=1)"
 	@echo "make abuse        attack a relay of real processes, and measure what others keep"
+	@echo "make large        send large data both ways while relays die (MB=100), and tell who used how much memory"
 	@echo "make conformance  run the public programs that test WASI (SUITE=/path/to/wasi-testsuite)"
 	@echo "make lint         check style, types and the import contracts"
 	@echo "make package      build the distributions and try them in a fresh environment"
@@ -70,6 +72,10 @@ fuzz-sandbox: $(FUZZ_STAMP)
 .PHONY: kills
 kills: $(STAMP)
 	@$(BIN)/python -m tests.kills --kills $(KILLS) --seed $(SEED) $(ARGS)
+
+.PHONY: large
+large: $(STAMP)
+	@FOG_LARGE_MB=$(MB) $(BIN)/pytest -rP tests/system/test_large_data.py $(ARGS)
 
 .PHONY: abuse
 abuse: $(STAMP)
