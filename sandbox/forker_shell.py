@@ -10,10 +10,16 @@ import os
 import select
 import signal
 import socket
+import struct
 
 from fogbank.sandbox import wire
 from fogbank.sandbox.wire import Control, Packet
 
+_PACKET = wire.PACKET_SIZE + 1
+"""Bytes that are read at a time: one more than a packet has, so that a longer one is seen."""
+_ONE_DESCRIPTOR = socket.CMSG_SPACE(struct.calcsize("i"))
+_SIGNALS = 64
+"""How many ends of processes are taken note of at a time, at most."""
 _GARBAGE = 20_000
 """Objects that a process makes and keeps before it looks for garbage."""
 FAILED = 70
@@ -26,6 +32,7 @@ class Forker:
     def __init__(self, control: socket.socket, kinds: frozenset[Control]) -> None:
         self._control = control
         self._kinds = kinds
+        self._pids: dict[int, int] = {}
         self._processes: dict[int, int] = {}
 
     def serve(self) -> tuple[Control, int] | None:
@@ -51,8 +58,8 @@ class Forker:
             ready = {fd for fd, _ in poll.poll()}
             if waking.fileno() in ready:
                 with contextlib.suppress(BlockingIOError):
-                    waking.recv(4096)
-            self._reap()
+                    waking.recv(_SIGNALS)
+                self._reap()
             if self._control.fileno() in ready:
                 going_on, forked = self._obey()
                 if forked is not None:
@@ -61,20 +68,24 @@ class Forker:
                     for end in (waking, woken, self._control):
                         end.detach()
                     return forked
-        for pid in self._processes.values():
+        for pid in self._processes:
             os.kill(pid, signal.SIGKILL)
         return None
 
     def _obey(self) -> tuple[bool, tuple[Control, int] | None]:
         """Carry out one packet: whether the socket is still open, and what serve() returns."""
-        data, descriptors, _, _ = socket.recv_fds(self._control, wire.CONTROL_SIZE, 1)
+        # What is written here is copied anew after each fork: so no more is than must be.
+        data, about, _, _ = self._control.recvmsg(_PACKET, _ONE_DESCRIPTOR)
+        descriptors = [
+            number for _, _, content in about for (number,) in struct.iter_unpack("i", content)
+        ]
         try:
             if not data:
                 return False, None
             packet = wire.decode_packet(data)
             if packet.kind is Control.KILL:
-                if packet.process in self._processes:
-                    os.kill(self._processes[packet.process], signal.SIGKILL)
+                if packet.process in self._pids:
+                    os.kill(self._pids[packet.process], signal.SIGKILL)
             elif packet.kind in self._kinds and descriptors and self._forks(packet):
                 return True, (packet.kind, descriptors.pop())
         finally:
@@ -90,7 +101,8 @@ class Forker:
             self._say(Packet(Control.EXITED, packet.process, FAILED << 8))
             return False
         if pid:
-            self._processes[packet.process] = pid
+            self._pids[packet.process] = pid
+            self._processes[pid] = packet.process
         return not pid
 
     def _reap(self) -> None:
@@ -101,10 +113,10 @@ class Forker:
             if os.WIFSTOPPED(status):
                 # A process that traces itself is not gone yet.
                 continue
-            for process, candidate in list(self._processes.items()):
-                if candidate == pid:
-                    del self._processes[process]
-                    self._say(Packet(Control.EXITED, process, status))
+            process = self._processes.pop(pid, None)
+            if process is not None:
+                del self._pids[process]
+                self._say(Packet(Control.EXITED, process, status))
 
     def _say(self, packet: Packet) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

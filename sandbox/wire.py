@@ -21,6 +21,7 @@ _BLOB = struct.Struct(">I")
 _LIMITS = struct.Struct(">QQdQIII")
 _RESULT = struct.Struct(">BBIQQ")
 _CONTROL = struct.Struct(">BIi")
+PACKET_SIZE = _CONTROL.size
 _READING = struct.Struct(">QQ")
 _FUEL = struct.Struct(">Q")
 READING_SIZE = _READING.size
@@ -106,6 +107,9 @@ class Control(enum.IntEnum):
     """To a zygote: make a process for one task, likewise."""
 
 
+_CONTROLS = {int(kind): kind for kind in Control}
+
+
 @dataclass(frozen=True, slots=True)
 class Packet:
     """A control packet about one process; `status` is a wait status, for EXITED alone."""
@@ -141,10 +145,10 @@ def decode_packet(data: bytes) -> Packet:
     if len(data) != _CONTROL.size:
         raise WireError(f"a control packet of {len(data)} bytes")
     kind, process, status = _CONTROL.unpack(data)
-    try:
-        return Packet(Control(kind), process, status)
-    except ValueError:
-        raise WireError(f"a control packet of kind {kind}") from None
+    known = _CONTROLS.get(kind)
+    if known is None:
+        raise WireError(f"a control packet of kind {kind}")
+    return Packet(known, process, status)
 
 
 def encode_reading(reading: Reading) -> bytes:
@@ -214,10 +218,11 @@ def decode_task(body: bytes, asked: Callable[[int], Data]) -> tuple[Task, int]:
     (granted,) = reader.unpack(_FUEL)
     fuel, memory, wall, output, args, env, files = reader.unpack(_LIMITS)
     seed = bytes(reader.take(SEED_SIZE))
+    texts = [reader.text() for _ in range(args + 2 * env)]
     task = Task(
-        args=tuple(reader.text() for _ in range(args)),
-        env=tuple((reader.text(), reader.text()) for _ in range(env)),
-        files=tuple((reader.text(), reader.input(asked)) for _ in range(files)),
+        args=tuple(texts[:args]),
+        env=tuple(zip(texts[args::2], texts[args + 1 :: 2], strict=True)),
+        files=tuple((reader.text(), reader.input(asked)) for _ in range(files)) if files else (),
         stdin=reader.input(asked),
         limits=Limits(fuel, memory, wall, output),
         seed=seed,
