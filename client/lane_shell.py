@@ -66,6 +66,7 @@ class Lane:
         self._was_open = False
         self._wants_close = False
         self._lost_at: float | None = None
+        self._began_at = 0.0
         self._tries = 0
         self._since: dict[Call, float] = {}
         self._closing = trio.Event()
@@ -101,12 +102,14 @@ class Lane:
         finally:
             del self._since[call]
         self._tries = 0
+        self._lines.comebacks.answered(trio.current_time())
         return answer
 
     async def serve(self) -> TaskResult | Exception | None:
         """Open it and keep it until it is closed; return why it ended by itself, if it did."""
         with self._scope:
             while not self._closing.is_set() or self.is_held:
+                self._began_at = trio.current_time()
                 try:
                     await self._over_a_stream()
                 except (RelayError, ClientError) as error:
@@ -115,9 +118,8 @@ class Lane:
                     if not self.job.goes_on:
                         self.is_over = True
                         return self.job.verdict()
-                    if not self._may_come_back():
+                    if not await self._comes_back():
                         return self._give_up(error)
-                    await self._rest()
                 else:
                     self.is_over = True
                     return None
@@ -139,7 +141,7 @@ class Lane:
                 await stream.aclose()
             if end.is_silence:
                 # It is come back to once more, in case it was the circuit that said nothing.
-                self._tries = max(self._tries, len(_PAUSES) - 2) + 1
+                self._tries = max(self._tries + 1, len(_PAUSES) - 1)
             if not self._closing.is_set():
                 raise JobInterrupted(Progress.NOT_SENT, end.why) from end.fault
 
@@ -161,13 +163,25 @@ class Lane:
 
     # Coming back.
 
-    def _may_come_back(self) -> bool:
-        if not self.is_held or self._tries >= len(_PAUSES):
-            return False
+    async def _comes_back(self) -> bool:
+        """Wait until the next try; tell whether there is to be one."""
         now = trio.current_time()
+        self._lines.comebacks.failed(self._began_at)
         if self._lost_at is None:
             self._lost_at = now
-        return now < self._until(self._lost_at)
+        until = self._until(self._lost_at)
+        if not self.is_held or self._tries >= len(_PAUSES) or now >= until:
+            return False
+        pause = _PAUSES[self._tries]
+        self._tries += 1
+        while pause or not self._lines.comebacks.allows(trio.current_time()):
+            with trio.move_on_at(min(trio.current_time() + (pause or 1.0), until)):
+                await self._closing.wait()
+                return True
+            if trio.current_time() >= until:
+                break
+            pause = 0.0
+        return True
 
     def _until(self, lost_at: float) -> float:
         """Return until when it is tried to come back, if it lost its stream at `lost_at`."""
@@ -176,14 +190,6 @@ class Lane:
         least, most = RESUMING
         waited = max((lost_at - since for since in self._since.values()), default=0.0)
         return lost_at + max(least, min(waited, most))
-
-    async def _rest(self) -> None:
-        """Wait before the next try."""
-        now = trio.current_time()
-        rested = now + _PAUSES[self._tries]
-        self._tries += 1
-        with trio.move_on_at(min(rested, self._until(self._lost_at or now))):
-            await self._closing.wait()
 
     def _give_up(self, error: Exception) -> Exception:
         words = str(error).rstrip(". ")

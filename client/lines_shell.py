@@ -9,6 +9,7 @@ from typing import Protocol
 
 import trio
 
+from fogbank.client.comebacks import Comebacks
 from fogbank.client.errors import ClientError
 from fogbank.client.scheduling.words import Candidate
 from fogbank.relay.errors import RelayError
@@ -53,6 +54,7 @@ class Lines:
     """The circuits of an array, one to a worker, shared by its sessions there."""
 
     def __init__(self, reach: Reach) -> None:
+        self.comebacks = Comebacks(trio.current_time())
         self._reach = reach
         self._shared: dict[NodeId, _Shared] = {}
 
@@ -65,6 +67,7 @@ class Lines:
             async with shared.lock:
                 if shared.line is None:
                     shared.line = await self._reach.connect(worker)
+                    self.comebacks.reached(trio.current_time())
             yield shared.line
         except (RelayError, ClientError):
             # Something is wrong with it, perhaps: the next session gets another one.

@@ -202,6 +202,28 @@ async def test_a_client_without_network_loses_nothing(autojump_clock: MockClock)
         assert len(cloud.ran) == 2
 
 
+async def test_links_that_always_break_do_not_draw_ever_new_paths(
+    autojump_clock: MockClock,
+) -> None:
+    """One worker can be reached; the links to the others break as soon as they stand."""
+    async with holders(12, 30.0) as cloud:
+        journal = Remembered()
+        running = array(cloud, journal, 60, limits=ArrayLimits(concurrent=12, gain=0.0))
+        with trio.move_on_after(600):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(running.run)
+                await trio.sleep(20)
+                built = sum(worker.circuits for worker in cloud.workers.values())
+                assert built <= 16
+                while True:
+                    for number in range(2, 13):
+                        await cloud[number].break_streams()
+                    await trio.sleep(0.1)
+        built = sum(worker.circuits for worker in cloud.workers.values())
+        # The scheduler's budget, that of coming back, and what time and answers gave back.
+        assert built < 16 + 3 * (64 + 600 / 30) + 40
+
+
 async def test_all_is_handed_over_and_found_again(autojump_clock: MockClock) -> None:
     async with holders(2, 4.0) as cloud:
         journal = Remembered()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from fogbank.relay.certificates import SIGNING_LIFETIME, Use, issue
 from fogbank.relay.job.attestation import Attestation, Leaf, Proof, Signer
-from fogbank.relay.job.client_session import ClientEvent, ClientSession
+from fogbank.relay.job.client_session import ClientEvent, ClientSession, TaskDone
+from fogbank.relay.job.client_tasks import ClientTasks, Keep
 from fogbank.relay.job.decoding import decode_from_client, decode_from_worker
-from fogbank.relay.job.errors import Cause
+from fogbank.relay.job.errors import Cause, JobRefused
 from fogbank.relay.job.events import CancelRunning, GrantRunning, ModuleArrived, WorkerEvent
 from fogbank.relay.job.frames import Blobs, Frames, Message, frame
 from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
@@ -250,6 +252,35 @@ def client_session(data: bytes) -> list[ClientEvent]:
     return events
 
 
+_SECRET = bytes(range(32))
+
+
+def held_session(data: bytes) -> list[ClientEvent]:
+    """Come back to a hostile worker, which has three tasks, and a part of an output."""
+    tasks = ClientTasks(Keep(b"t" * 32, _SECRET), 4, begun=True)
+    for number in (1, 2, 3):
+        tasks.expect(number, SMALL)
+    events: list[ClientEvent] = []
+    session = ClientSession(Patience(), 0.0, tasks)
+    for portion in byte_by_byte(data):
+        for event in session.receive(portion, 1.0):
+            events.append(event)
+            match event:
+                case Offer():
+                    session.resume()
+                case Resumed():
+                    session.cancel(3)
+                    if session.has_room_for(Task(limits=SMALL)) and _fits(SMALL, OFFER.ceilings):
+                        with suppress(JobRefused):
+                            session.send_task(Task(limits=SMALL))
+                case TaskDone(task):
+                    session.acknowledge(task)
+        session.data_to_send()
+        session.sent_all()
+        session.deadline()
+    return events
+
+
 def _ask(session: ClientSession) -> None:
     """Ask for all that the offer allows."""
     small = Limits(1000, 1 << 16, 1.0, 100)
@@ -284,6 +315,27 @@ _ANSWERS: list[Message] = [
     Refused(Cause.BUSY, "why", 2, None),
 ]
 
+_SEALED = bytes.fromhex(
+    "7517e2d9312eddda4ab8d5e9a28ad68de0dde3f40efcf77ce38201ebadd20a678d4dbebf0fffe56f696c7143"
+    "c46d57ee4487566e5a5758ff1fe48562774211b50c6de53f35bcd9659d90a225c2bf229c5b2a54da5bd58eb9"
+    "bf87e0aa9e5d716b81f911d3942bf2e5d33937a16f9d80d11ad6f363304a482bce08c7e4b6a119"
+)
+"""An output of 4 and 2 bytes, sealed to the public key of `_SECRET`."""
+_HELD: list[Message] = [
+    OFFER,
+    Resumed(ModulePlace.OPEN, ((1, State.DONE), (2, State.RUNNING), (3, State.QUEUED))),
+    replace(RESULT, sealed=Sealed(len(_SEALED))),
+]
+_LATER: list[Message] = [
+    TaskState(2, State.RUNNING, "", 0),
+    replace(RESULT, task=2),
+    ResultHead(3, Outcome.CANCELLED, None, 0, 1, 0, 0, ""),
+    Accepted(),
+    TaskState(5, State.QUEUED),
+    TaskState(5, State.RUNNING, "", 0),
+    replace(RESULT, task=5),
+]
+
 JOB_STREAMS = [
     StreamDecoder(
         "client's frames",
@@ -308,6 +360,18 @@ SESSIONS = [
             framed([Hello((1, 2, 3)), MODULE_HEAD, replace(TASK, granted=1), Grant(1, 9)]),
             framed([Hello(), NAMED, *SMALL_TASKS[:2]]),
             framed([Hello((1,))]),
+        ),
+        exact=False,
+        form=Form.FRAMES,
+        limit=1024,
+    ),
+    Decoder(
+        "client's held session",
+        held_session,
+        framed(_HELD[:2]) + frame(_HELD[2]) + _SEALED + framed(_LATER[:3] + _LATER[4:]),
+        more=(
+            framed([OFFER, Resumed(ModulePlace.PARKED, ()), *_LATER[3:]]),
+            framed([OFFER, Refused(Cause.UNKNOWN, "why")]),
         ),
         exact=False,
         form=Form.FRAMES,
