@@ -98,7 +98,10 @@ class Attempts:
                 self.handed_over.add(task)
                 self._act()
             if state.state is State.RUNNING:
-                self._scheduler.began(number, trio.current_time())
+                now = trio.current_time()
+                self._scheduler.began(number, now)
+                if state.fuel:
+                    self._scheduler.progress(number, state.fuel, now)
                 self._act()
 
         return hear
@@ -135,7 +138,7 @@ class Attempts:
         attempt.is_looked_at = True
         self._journal.verifying(attempt.task, f"{lane.name} has answered: that is looked at")
         try:
-            self._scheduler.verifying(attempt.number, trio.current_time())
+            self._scheduler.verifying(attempt.number, trio.current_time(), value.fuel)
             self._act()
             return await inspector.inspect(lane.worker, engine, attempt.call.task, value)
         finally:
@@ -150,7 +153,9 @@ class Attempts:
         else:
             attempt.lane.settle(attempt.call)
             self._journal.failed_try(attempt.task, answer.worker, reason_of(found.answer))
-        self._scheduler.answered(attempt.number, found.verdict, answer, trio.current_time())
+        fuel = found.answer.fuel if isinstance(found.answer, TaskResult) else 0
+        now = trio.current_time()
+        self._scheduler.answered(attempt.number, found.verdict, answer, now, fuel)
         self._act()
         if self._ends.has_answers(attempt.task):
             self._journal.verifying(attempt.task, "too few workers have given the same answer yet")

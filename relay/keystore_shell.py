@@ -28,7 +28,7 @@ from fogbank.relay.node_keys import (
     encode_key,
     encode_request,
 )
-from fogbank.sandbox.files_shell import sync_directory, write_atomic
+from fogbank.sandbox.files_shell import sync, write_atomic
 
 IDENTITY_FILE = "identity.key"
 KEYS_FILE = "node.keys"
@@ -262,7 +262,7 @@ def _make_private_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        sync_directory(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         raise KeyStoreError(
             f"The folder {folder} cannot be made ({error.strerror}): choose another one."
@@ -282,7 +282,7 @@ def _write(path: Path, data: bytes, write: Write = write_atomic) -> None:
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-        sync_directory(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise KeyStoreError(
             f"{path} cannot be deleted ({error.strerror}): delete it by hand."

@@ -26,7 +26,7 @@ from fogbank.client.journal.errors import JobBusy, JobUnknown, JournalError
 from fogbank.client.journal.job_shell import Job
 from fogbank.client.journal.records import Event, JobRecord, JobState, Stage
 from fogbank.sandbox.data import Data, portions
-from fogbank.sandbox.files_shell import sync_directory
+from fogbank.sandbox.files_shell import sync
 
 ID_SIZE: Final = 8
 _ID_BYTES: Final = 5
@@ -81,8 +81,8 @@ class Store:
         try:
             for path, data in files.items():
                 _write_file(self.folder / name / path, data)
-            sync_directory(self.folder / name)
-            sync_directory(self.folder)
+            sync(self.folder / name)
+            sync(self.folder)
         except OSError as error:
             raise JournalError(
                 f"{self.folder / name} cannot be written ({error.strerror}): make room on its disk"

@@ -27,6 +27,8 @@ class ArrayLimits:
     """Runs of one task at the same time, near the end."""
     gain: float = 0.7
     """A copy must be expected to need at most this share of the time that is left otherwise."""
+    start: float = 0.5
+    """What a copy costs beside running, in seconds: for tiny tasks there are none."""
     budget: int = 64
     """Sessions that may fail beyond half of those that are opened, and all answers."""
     budget_seconds: float = 30.0

@@ -48,7 +48,7 @@ def copies(
             continue
         # The attempt that knows most of the task tells how long a copy takes.
         anew = speeds.anew(max(tries, key=lambda run: run.attempt.fuel).attempt, best.worker)
-        if anew is not None and anew < limits.gain * _needed(task, tries):
+        if anew is not None and anew + limits.start < limits.gain * _needed(task, tries):
             fast.remove(best)
             slowest = max(tries, key=lambda run: run.left).attempt
             chosen.append((slowest, best, len(tries) >= _most(task, limits)))

@@ -20,7 +20,7 @@ from typing import Final
 
 from fogbank.relay.job.attestation import Proof
 from fogbank.relay.keys import NodeId, parse_id, show_id
-from fogbank.sandbox.files_shell import sync_directory, write_atomic
+from fogbank.sandbox.files_shell import sync, write_atomic
 
 SUFFIX: Final = ".attestation"
 _WRONG: Final = "wrong" + SUFFIX
@@ -79,7 +79,7 @@ class Evidence:
             shutil.rmtree(temporary, ignore_errors=True)
             if not final.exists():
                 raise
-        sync_directory(self._folder)
+        sync(self._folder)
 
     def forgive(self, worker: NodeId) -> bool:
         """Forget what is kept of a worker, which is used again; tell whether there was anything."""

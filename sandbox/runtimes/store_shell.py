@@ -4,7 +4,7 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
-from fogbank.sandbox.files_shell import sync_directory, write_atomic
+from fogbank.sandbox.files_shell import sync, write_atomic
 from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeSpec, by_digest, by_name
 
 
@@ -59,7 +59,7 @@ class RuntimeStore:
         if spec is None or self._size(spec) is None:
             raise RuntimeRefused(f"the runtime {name} is not held here")
         self._path(spec).unlink()
-        sync_directory(self.folder)
+        sync(self.folder)
 
     def _path(self, spec: RuntimeSpec) -> Path:
         return self.folder / f"{spec.digest.hex()}.wasm"

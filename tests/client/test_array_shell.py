@@ -10,10 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
+from fogbank.client import array_shell
 from fogbank.client.array_shell import Array
 from fogbank.client.errors import CircuitUnavailable
 from fogbank.client.exit_codes import ending_of_task
 from fogbank.client.scheduling.limits import ArrayLimits
+from fogbank.client.scheduling.scheduler import Scheduler
 from fogbank.client.scheduling.tasks import ArrayTask, TaskEnd
 from fogbank.client.scheduling.words import Candidate, Ending
 from fogbank.relay.job.service_shell import JobService
@@ -278,6 +280,29 @@ async def test_thousands_of_tasks_are_read_as_they_are_needed(autojump_clock: Mo
     sink, _ = await run([task("exit", "0")] * 2000)
     assert sink.codes == [0] * 2000
     assert sink.most_ahead < 500
+
+
+async def test_what_running_tasks_tell_reaches_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    heard: list[float] = []
+    answered: list[float] = []
+
+    class Listening(Scheduler):
+        def progress(self, attempt: int, fuel: float, now: float) -> None:
+            heard.append(fuel)
+            super().progress(attempt, fuel, now)
+
+        def answered(self, *args: Any) -> None:
+            answered.append(args[4])
+            super().answered(*args)
+
+    monkeypatch.setattr(array_shell, "Scheduler", Listening)
+    await run([task("count", "50")], workers=1)
+    assert answered == [500]
+    assert heard
+    assert heard == sorted(heard)
+    assert 0 < heard[0] < 500
 
 
 async def test_a_slow_sink_is_waited_for(autojump_clock: MockClock) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from fogbank.cli import array_outputs
 from fogbank.cli.array_outputs import AsJson, InOrder, OfRun, ToFolder
 from fogbank.client.journal.job_shell import Job
 from fogbank.client.journal.records import Kept, Origin
@@ -130,6 +131,51 @@ class Failing:
         if len(self.taken) == 2:
             raise OSError(28, "No space left on device")
         self.taken.append(task.number)
+
+    def settle(self) -> None:
+        pass
+
+
+class Recording:
+    """A log that tells what happens to it."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+
+    def record(self, task: Kept, began: float) -> None:
+        del began
+        self._events.append(f"line {task.number}")
+
+    def settle(self) -> None:
+        self._events.append("log on the disk")
+
+
+async def test_results_are_on_the_disk_before_their_lines_are_and_these_before_their_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def settled(path: Path) -> None:
+        assert path.exists()
+        events.append(str(path.relative_to(tmp_path)))
+
+    monkeypatch.setattr(array_outputs, "sync", settled)
+    out = tmp_path / "out"
+    async with job_of(tmp_path, 3) as job:
+        await job.journal().ended([end_of(number, b"x") for number in range(1, 4)])
+        log = Recording(events)
+        delivery = Delivery(
+            job, ToFolder(out, PATTERN), log, lambda task: events.append(f"mark {task.number}")
+        )
+        delivery.finish()
+        await delivery.run()
+    files = {
+        f"out/{n}{each}" for n in range(1, 4) for each in ("", "/stdout", "/stderr", "/task.json")
+    }
+    assert set(events[:12]) == files
+    assert events[12] == "out"
+    assert events[13:17] == ["line 1", "line 2", "line 3", "log on the disk"]
+    assert events[17:] == ["mark 1", "mark 2", "mark 3"]
 
 
 async def test_what_was_delivered_is_marked_and_the_rest_is_not(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from fogbank.relay.job.held.sealing import Sealed, sealed_size
 from fogbank.relay.job.held.sealing_shell import seal
 from fogbank.relay.job.messages import ResultHead, TaskHead
 from fogbank.sandbox.data import Data, part_of, portions, whole
-from fogbank.sandbox.files_shell import sync_directory, write_atomic
+from fogbank.sandbox.files_shell import sync, write_atomic
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.scratch_shell import IN_MEMORY
 from fogbank.sandbox.task import Task
@@ -88,7 +88,7 @@ class Spool:
             else:
                 records.append(change)
         if made:
-            sync_directory(self.folder)
+            sync(self.folder)
         light = all(isinstance(one, SettledRecord | GrantRecord | LeftRecord) for one in records)
         self._append(records, sync=not light)
         for task in settled:
@@ -104,7 +104,7 @@ class Spool:
         inline = b"".join(sealed) if length <= INLINE else None
         if inline is None:
             self._write_file(self._output(head.task), sealed)
-            sync_directory(self.folder)
+            sync(self.folder)
         self._append([EndRecord(replace(head, sealed=Sealed(length)), inline)], sync=True)
         return self.output(head.task, length)
 
@@ -116,7 +116,7 @@ class Spool:
         record = SessionRecord(self._key)
         first = encode_record(record)
         write_atomic(self.path, first)
-        sync_directory(self.folder.parent)
+        sync(self.folder.parent)
         self.state.take(len(first), record)
 
     def _append(self, records: Sequence[AnyRecord], *, sync: bool) -> None:

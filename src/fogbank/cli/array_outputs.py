@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from fogbank.cli.output import as_text, emit, emit_errors, note
 from fogbank.client.journal.records import Kept, Stage
 from fogbank.client.patterns import Pattern, command_of
 from fogbank.sandbox.data import Data, whole
+from fogbank.sandbox.files_shell import sync
 from fogbank.sandbox.scratch_shell import write_data
+
+_SETTLING = 8
+"""Files that are waited for at once, so that the disk takes them together."""
 
 
 class ToFolder:
@@ -28,6 +33,7 @@ class ToFolder:
     def __init__(self, folder: Path, pattern: Pattern) -> None:
         self._folder = folder
         self._pattern = pattern
+        self._unsettled: list[Path] = []
 
     def put(self, task: Kept, stdout: Data, stderr: Data) -> None:
         """Write the folder of a task."""
@@ -44,6 +50,18 @@ class ToFolder:
         # There is one if the client was killed before it could record the result.
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
+        self._unsettled.append(final)
+
+    def settle(self) -> None:
+        """Wait until the folders that were written are on the disk, all of them together."""
+        folders, self._unsettled = self._unsettled, []
+        if not folders:
+            return
+        files = [path for folder in folders for path in folder.iterdir()]
+        with ThreadPoolExecutor(_SETTLING) as pool:
+            for _ in pool.map(sync, [*files, *folders]):
+                pass
+        sync(self._folder)
 
 
 class InOrder:
@@ -61,6 +79,9 @@ class InOrder:
         emit(stdout)
         emit_errors(stderr)
 
+    def settle(self) -> None:
+        """Leave it to whoever reads."""
+
 
 class AsJson:
     """A line of JSON for each task, as its end comes."""
@@ -75,6 +96,9 @@ class AsJson:
         """Print a line."""
         self._before()
         emit(json.dumps({**report(task, self._pattern), **outputs(task, stdout, stderr)}))
+
+    def settle(self) -> None:
+        """Leave it to whoever reads."""
 
 
 class OfRun:
@@ -95,6 +119,9 @@ class OfRun:
             emit_errors(stderr)
         if task.reason:
             note(task.reason)
+
+    def settle(self) -> None:
+        """Leave it to whoever reads."""
 
     def _report(self, task: Kept, stdout: Data, stderr: Data) -> dict[str, Any]:
         about: dict[str, Any] = {
@@ -160,3 +187,7 @@ class Logged:
         command = command_of(self._pattern.name, arguments)
         about = (task.number, task.worker, began, task.seconds, sent, received, task.code)
         self._log.record(Entry(*about, command, task.digest))
+
+    def settle(self) -> None:
+        """Wait until what was recorded is on the disk."""
+        self._log.settle()

@@ -1,8 +1,9 @@
 """The log of an array: a line for each result that was delivered (spec/11 §4).
 
 Its columns are those of GNU parallel's, and one more that tells one task from another. A line is
-written with one call, after the result: so a client that is killed leaves no line without a result,
-and at most one that is cut off, which is no line.
+written with one call, after the result is on the disk, and waited for with others: so neither the
+end of the client nor the machine's leaves a line without a result, and at most one that is cut off,
+which is no line.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ class JobLog:
     def record(self, entry: Entry) -> None:
         """Write a line; raise `OSError`."""
         self._write(entry.line())
+
+    def settle(self) -> None:
+        """Wait until what was written is on the disk; raise `OSError`."""
+        os.fdatasync(self._handle)
 
     def _write(self, line: str) -> None:
         data = f"{line}\n".encode()

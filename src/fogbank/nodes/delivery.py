@@ -28,12 +28,18 @@ class Output(Protocol):
     def put(self, task: Kept, stdout: Data, stderr: Data) -> None:
         """Take a task that has ended; raise `OSError`."""
 
+    def settle(self) -> None:
+        """Make what was put outlive the machine, as far as that can be; raise `OSError`."""
+
 
 class Record(Protocol):
     """Records what was delivered."""
 
     def record(self, task: Kept, began: float) -> None:
         """Hear of a task that is where it belongs; raise `OSError`."""
+
+    def settle(self) -> None:
+        """Make what was recorded outlive the machine; raise `OSError`."""
 
 
 class Delivery:
@@ -104,12 +110,20 @@ class Delivery:
                 self._on_delivered(task)
 
     def _put(self, tasks: list[Kept], done: list[Kept]) -> None:
+        """Put some; each is recorded, and `done`, once it and the others are on the disk."""
         read = self._job.outputs.read
-        for task in tasks:
-            self._output.put(task, read(task.stdout), read(task.stderr))
+        put: list[Kept] = []
+        try:
+            for task in tasks:
+                self._output.put(task, read(task.stdout), read(task.stderr))
+                put.append(task)
+        finally:
+            self._output.settle()
             if self._log is not None:
-                self._log.record(task, time.time() - task.seconds)
-            done.append(task)
+                for task in put:
+                    self._log.record(task, time.time() - task.seconds)
+                self._log.settle()
+            done += put
 
 
 def _bounded(tasks: list[Kept]) -> list[Kept]:
@@ -130,4 +144,5 @@ async def deliver_all(job: Job, output: Output) -> None:
             read = job.outputs.read
             output.put(task, read(task.stdout), read(task.stderr))
             numbers.append(task.number)
+    output.settle()
     await job.delivered(numbers)
