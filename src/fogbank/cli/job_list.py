@@ -104,11 +104,11 @@ def _explain(record: JobRecord, job: Job) -> list[str]:
     lines += (
         f"{count} {stage}" for stage, count in sorted(record.counts.items()) if not _ended(stage)
     )
-    if record.total is None:
+    if record.total is None and not record.is_over:
         lines.append("its inputs were not read to their end yet")
     held = job.journal().held()
-    if held and not record.is_over:
-        there = sum(len(lane.tasks) for lane in held)
+    there = sum(len(lane.tasks) for lane in held)
+    if there and not record.is_over:
         lines.append(f"workers hold {there} tasks of it in {len(held)} sessions")
     if not record.is_over and str(record.state) == "detached":
         lines.append(f"no command is at work on it: `fog attach {record.id}` goes on with it")

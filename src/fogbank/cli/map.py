@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from dataclasses import dataclass
 from math import inf
@@ -202,7 +203,8 @@ def _open(name: str) -> BinaryIO:
         return Path(name).open("rb")
     if sys.stdin is None:
         raise ValueError("standard input is closed: there are no tasks to be read there")
-    return sys.stdin.buffer
+    # A reader of its own: Python's could not be closed at the end while a thread waits in it.
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
 def _limits(jobs: int | None, percent: int | None, retries: int | None) -> ArrayLimits:
