@@ -31,7 +31,7 @@ def main() -> int:
     _say(
         f"seed {options.seed}: {report.kills.total()} killed {dict(report.kills)}, and"
         f" {report.detached} times detached, in {time.monotonic() - begin:.0f} s;"
-        f" {report.arrays} arrays, {report.tasks} results"
+        f" {report.arrays} arrays, {report.tasks} results, for which {report.sends} tasks were sent"
     )
     if report.faults:
         _say("\n".join(report.faults))

@@ -93,6 +93,10 @@ class Array:
         """Return the circuits of late, by the nicknames of the nodes on them."""
         return [words[1:] for words in self._noted() if words[0] == "way"][-4:]
 
+    def sends(self) -> int:
+        """Return how often tasks were sent: those of sessions that were gone back to, once."""
+        return sum(words[0] == "sent" for words in self._noted())
+
     def look(self) -> int:
         """Remember what was delivered so far; return how many results."""
         for path in self._results.glob("[0-9]*"):

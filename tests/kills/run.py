@@ -40,6 +40,7 @@ class Report:
     detached: int = 0
     arrays: int = 0
     tasks: int = 0
+    sends: int = 0
     faults: list[str] = field(default_factory=list)
 
 
@@ -89,6 +90,7 @@ class Run:
             array.end_client(signal.SIGKILL)
             self._come_back(after=0.0)
         report.tasks += array.look()
+        report.sends += array.sends()
         report.faults += array.faults()
         if report.faults:
             report.faults += [array.words(), self._nodes.logs()]
