@@ -98,3 +98,41 @@ class Budget:
     def give_back(self, size: int) -> None:
         """Give back `size` bytes."""
         self._left += size
+
+
+class Share:
+    """What one holder has of a budget; when it is closed it gives back all, and takes no more."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._taken = 0
+        self._is_closed = False
+
+    @property
+    def left(self) -> int:
+        """How much may still be taken."""
+        return 0 if self._is_closed else self._budget.left
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes, if so many are left."""
+        if self._is_closed or not self._budget.take(size):
+            return False
+        self._taken += size
+        return True
+
+    def charge(self, size: int) -> None:
+        """Take `size` bytes that are in use already."""
+        if not self._is_closed:
+            self._budget.charge(size)
+            self._taken += size
+
+    def give_back(self, size: int) -> None:
+        """Give back `size` bytes."""
+        if not self._is_closed:
+            self._budget.give_back(size)
+            self._taken -= size
+
+    def close(self) -> None:
+        """Give back all."""
+        self._budget.give_back(self._taken)
+        self._taken, self._is_closed = 0, True

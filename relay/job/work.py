@@ -19,7 +19,7 @@ from fogbank.relay.job.attestation import Statement
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.events import CancelRunning, GrantRunning, TaskArrived, WorkerEvent
 from fogbank.relay.job.kinds import ModulePlace, State
-from fogbank.relay.job.limits import PROGRESS_SECONDS, TASK_OVERHEAD, Budget
+from fogbank.relay.job.limits import PROGRESS_SECONDS, TASK_OVERHEAD, Budget, Share
 from fogbank.relay.job.messages import (
     Accepted,
     Grant,
@@ -83,7 +83,7 @@ class Work:
         self.quiet_since = 0.0
         """When it last ran a task or got ready for one."""
         self._offer = offer
-        self._budget = budget
+        self._budget = Share(budget)
         self._say = say
         self._attest = attest
         self._program: bytes | None = None
@@ -91,7 +91,6 @@ class Work:
         self._waiting: deque[Entry] = deque()
         self._running: Entry | None = None
         self._input_size = 0
-        self._taken = 0
 
     @property
     def has_module(self) -> bool:
@@ -219,7 +218,7 @@ class Work:
         self.is_over = True
         self._waiting.clear()
         self._running = None
-        self.give_back(self._taken)
+        self._budget.close()
 
     # What the client says.
 
@@ -352,14 +351,10 @@ class Work:
 
     def hold(self, size: int) -> bool:
         """Take so much of the worker's memory, if it is there."""
-        if not self._budget.take(size):
-            return False
-        self._taken += size
-        return True
+        return self._budget.take(size)
 
     def give_back(self, size: int) -> None:
         """Give back so much of the worker's memory."""
-        self._taken -= size
         self._budget.give_back(size)
 
     def _release(self, entry: Entry) -> None:

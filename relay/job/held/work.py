@@ -20,7 +20,7 @@ from fogbank.relay.job.held.records import EndRecord, GrantRecord, SettledRecord
 from fogbank.relay.job.held.restored import Restored
 from fogbank.relay.job.held.sealing import Sealed, sealed_size
 from fogbank.relay.job.kinds import ModulePlace, State
-from fogbank.relay.job.limits import STORED_OVERHEAD, Budget
+from fogbank.relay.job.limits import STORED_OVERHEAD, Budget, Share
 from fogbank.relay.job.messages import Grant, Offer, Refused, ResultHead, TaskHead
 from fogbank.relay.job.statement import program_digest
 from fogbank.relay.job.work import (
@@ -37,11 +37,11 @@ from fogbank.sandbox.runtimes.catalogue import RuntimeId
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What came of a task's input before its stream ended; `on_disk`: it has room there."""
+    """What came of a task's input before its stream ended; `stored`: its room on the disk."""
 
     head: TaskHead
     blobs: Blobs
-    on_disk: bool
+    stored: int
 
 
 IN_MEMORY: Final = 1 << 20
@@ -69,7 +69,8 @@ class HeldWork(Work):
         """Why its module was refused, as long as nobody has heard of it."""
         self.ended: dict[int, Ended] = {}
         self.part: Part | None = None
-        self._disk = disk
+        self._disk = Share(disk)
+        self._arriving = 0
         self._module_stored = 0
         self._changes: list[Change] = []
 
@@ -106,8 +107,7 @@ class HeldWork(Work):
     def restore(self, restored: Restored, sealed: dict[int, Data], module_size: int) -> None:
         """Take over what was on the disk; `sealed`: the outputs there. It is there, so it fits."""
         self.is_durable, self.is_new = True, False
-        self._module_stored = module_size + STORED_OVERHEAD
-        stored = self._module_stored
+        stored = self._module_stored = module_size + STORED_OVERHEAD
         self._last_id = restored.last_id
         self._program = restored.module.digest if restored.module else None
         for number, (task, granted) in restored.tasks.items():
@@ -154,7 +154,7 @@ class HeldWork(Work):
             self.abandon(head)
             return
         self._drop_part()
-        self.part = Part(head, blobs, self.is_durable)
+        self.part, self._arriving = Part(head, blobs, self._arriving), 0
 
     def go_on(self, message: TaskHead) -> Blobs:
         """Return what came of the input of a task that is sent again; raise `ProtocolError`."""
@@ -176,8 +176,7 @@ class HeldWork(Work):
         part, self.part = self.part, None
         if part is not None and not self.is_over:
             super()._free(part.head)
-            if part.on_disk:
-                self._disk.give_back(part.head.input_size + STORED_OVERHEAD)
+            self._disk.give_back(part.stored)
 
     def detach(self) -> None:
         """Nobody listens any more; what was in memory alone is to be on the disk."""
@@ -249,6 +248,8 @@ class HeldWork(Work):
             entry.stored = 0
         if any(isinstance(change, KeepModule) for change in changes):
             self.is_durable = False
+            self._disk.give_back(self._module_stored)
+            self._module_stored = 0
             if self.is_attached:
                 self.refuse(Cause.BUSY, reason)
 
@@ -275,7 +276,6 @@ class HeldWork(Work):
         """The module was read from the disk."""
         if isinstance(module, bytes):
             self._budget.charge(len(module))
-            self._taken += len(module)
         self.module = module
 
     def take_module(self, module: bytes | RuntimeId) -> None:
@@ -301,24 +301,26 @@ class HeldWork(Work):
 
     def _hold_task(self, message: TaskHead) -> str:
         """Hold room for a task; say why there is none."""
-        size = message.input_size + STORED_OVERHEAD
-        if self.is_durable and not self._disk.take(size):
+        size = message.input_size + STORED_OVERHEAD if self.is_durable else 0
+        if size and not self._disk.take(size):
             return "the worker's disk has no room for the task now"
         reason = super()._hold_task(message)
-        if reason and self.is_durable:
+        if reason:
             self._disk.give_back(size)
+        else:
+            self._arriving = size
         return reason
 
     def _free(self, message: TaskHead) -> None:
         super()._free(message)
-        if self.is_durable:
-            self._disk.give_back(message.input_size + STORED_OVERHEAD)
+        self._disk.give_back(self._arriving)
+        self._arriving = 0
 
     def _queue(self, entry: Entry, ahead: int) -> None:
+        entry.stored, self._arriving = self._arriving, 0
         self._waiting.append(entry)
-        if self.is_durable and entry.task is not None:
+        if entry.stored and entry.task is not None:
             entry.is_ready = False
-            entry.stored = entry.head.input_size + STORED_OVERHEAD
             self._changes.append(KeepTask(entry.head, entry.task))
         else:
             self._tell_queued(entry, ahead)
@@ -413,11 +415,8 @@ class HeldWork(Work):
 
     def close(self) -> None:
         """Forget everything and give back what is held."""
-        entries = (*self._waiting, *([self._running] if self._running else []))
-        stored = self._module_stored + sum(entry.stored for entry in entries)
-        stored += sum(ended.stored for ended in self.ended.values())
-        self._module_stored = 0
-        self._disk.give_back(stored)
+        self._disk.close()
+        self.part = None
         self.ended.clear()
         self._changes.clear()
         super().close()
