@@ -23,7 +23,7 @@ from tests.relay.test_job_sessions import ANNOUNCED, LIMITS, MODULE, OFFER, head
 TICKET = b"t" * 32
 KEY = b"k" * 32
 HOLDING = replace(OFFER, holding=Holding(86400, 1 << 20, 4))
-DISK = 1 << 20
+DISK = 8 << 20
 HOLD = frame(Hold(TICKET, KEY))
 DURABLE = frame(Hold(TICKET, KEY, durable=True))
 RESUME = frame(Resume(TICKET))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fogbank.relay.job.frames import Blobs
 from fogbank.relay.job.held.records import EndRecord, GrantRecord, ModuleRecord, SettledRecord
 from fogbank.relay.job.messages import ResultHead, TaskHead
 from fogbank.relay.job.statement import program_digest
@@ -54,3 +55,12 @@ class Ended:
     sealed: Data | None = None
     memory: int = 0
     stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What came of a task's input before its stream ended; `stored`: its room on the disk."""
+
+    head: TaskHead
+    blobs: Blobs
+    stored: int

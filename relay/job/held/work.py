@@ -7,14 +7,14 @@ is named by `take_changes`, and the shell says when it is there (`stored`) or ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.events import WorkerEvent
 from fogbank.relay.job.frames import Blobs
-from fogbank.relay.job.held.kept import Change, Ended, KeepModule, KeepTask
+from fogbank.relay.job.held.kept import Change, Ended, KeepModule, KeepTask, Part
 from fogbank.relay.job.held.messages import Hold, Resumed
 from fogbank.relay.job.held.records import EndRecord, GrantRecord, SettledRecord
 from fogbank.relay.job.held.restored import Restored
@@ -34,16 +34,8 @@ from fogbank.sandbox.data import Data, part_of
 from fogbank.sandbox.outcome import Outcome, Result, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What came of a task's input before its stream ended; `stored`: its room on the disk."""
-
-    head: TaskHead
-    blobs: Blobs
-    stored: int
-
-
+_WORDS: Final = 4096
+"""The most words for a disk that fails, which are kept for a better time."""
 IN_MEMORY: Final = 1 << 20
 """Bytes of an output that goes unsealed, and is kept in memory, while its client is there."""
 
@@ -234,7 +226,12 @@ class HeldWork(Work):
                 self._tell_queued(entry, ahead)
 
     def not_stored(self, changes: list[Change], reason: str) -> None:
-        """The disk did not take so much: tasks that were to be there are refused."""
+        """The disk did not take so much: tasks that were to be there are refused.
+
+        Small words are to be there all the same, with what comes next.
+        """
+        words = [one for one in changes if not isinstance(one, KeepModule | KeepTask)]
+        self._changes[:0] = words[:_WORDS]
         tasks = {change.head.id for change in changes if isinstance(change, KeepTask)}
         for entry in [one for one in self._waiting if one.id in tasks and not one.is_ready]:
             self._waiting.remove(entry)
