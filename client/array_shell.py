@@ -49,6 +49,8 @@ from fogbank.sandbox.runtimes.catalogue import RuntimeId
 __all__ = ["Array", "Sink", "Source"]
 
 _WATCH_SECONDS: Final = 5.0
+_RELEASE_PAUSES: Final = 30.0, 120.0, 600.0
+"""Seconds before a worker that was given up is asked, each time, to forget what it holds."""
 _CLOSING_SECONDS: Final = 5.0, 15.0
 """How long workers are given to hear that they may forget all: when it is done, and if not."""
 
@@ -92,6 +94,7 @@ class Array:
         self._has_begun = self._is_cancelled = False
         self._handing_over = False
         self._changed = trio.Event()
+        self._is_done = trio.Event()
 
     @property
     def running(self) -> int:
@@ -121,6 +124,7 @@ class Array:
                 nursery.start_soon(part)
             await self._deliver()
             if self._scheduler.is_over:
+                self._is_done.set()
                 done, cancelled = _CLOSING_SECONDS
                 with trio.move_on_after(cancelled if self._is_cancelled else done):
                     while self._serving:
@@ -267,6 +271,15 @@ class Array:
             named = task, self._tasks[task].task
             self._attempts.start(self._nursery, number, lane, named, known)
 
+    async def _release(self, lane: Lane) -> None:
+        """Have a worker forget what it holds for nobody, once it can be reached again."""
+        for pause in _RELEASE_PAUSES:
+            with trio.move_on_after(pause):
+                await self._is_done.wait()
+            await lane.release()
+            if lane.is_over or self._is_done.is_set():
+                return
+
     async def _serve(self, lane: Lane) -> None:
         """Open a session and keep it until the scheduler closes it."""
         try:
@@ -277,6 +290,8 @@ class Array:
                 now = trio.current_time()
                 self._scheduler.lane_failed(lane.number, judge(ended), answer, now)
                 self._act()
+                if lane.is_held and not lane.is_over:
+                    await self._release(lane)
             if lane.is_over:
                 await self._journal.lane_over(lane.number)
         finally:

@@ -125,6 +125,12 @@ class Lane:
                     return None
         return None
 
+    async def release(self) -> None:
+        """Have the worker forget it, after it ended by itself, if that can be told now."""
+        self._closing.set()
+        self._scope = trio.CancelScope()
+        await self.serve()
+
     async def _over_a_stream(self) -> None:
         """Serve it over a fresh stream, until it was closed; raise why the stream ended else."""
         async with self._lines.to(self.worker) as line:

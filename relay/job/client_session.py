@@ -47,7 +47,7 @@ __all__ = ["ClientEvent", "ClientSession", "TaskDone", "TaskResult"]
 ClientEvent: TypeAlias = Offer | Accepted | Resumed | TaskState | TaskDone | Refused
 """What a worker said. `Refused` here is of the session, and its tasks are answered already."""
 
-_LATER = frozenset({Cause.BUSY, Cause.SHUTDOWN, Cause.SILENT})
+_LATER = frozenset({Cause.BUSY, Cause.SILENT})
 """Why a session that is held is not resumed now, and may be later."""
 
 
@@ -91,8 +91,14 @@ class ClientSession:
 
     @property
     def may_be_asked_again(self) -> bool:
-        """Whether the worker has only no room now for a session that it holds."""
-        return self._resuming and self.refusal is not None
+        """Whether the worker may still hold the session, but does not go on with it now."""
+        return self.refusal is not None and self._is_put_off(self.refusal.cause)
+
+    def _is_put_off(self, cause: Cause) -> bool:
+        """Tell whether a refusal for this cause leaves alone what the worker holds."""
+        return self.tasks.begun and (
+            cause is Cause.SHUTDOWN or (self._resuming and cause in _LATER)
+        )
 
     @property
     def is_cut_off(self) -> bool:
@@ -338,7 +344,7 @@ class ClientSession:
             del pending[message.task]
             return [TaskDone(message.task, JobRefused(message.cause, message.reason))]
         self.refusal = message
-        if self._resuming and message.cause in _LATER:
+        if self._is_put_off(message.cause):
             return [message]
         self._resuming = False
         verdicts = [TaskDone(task, self.verdict(task)) for task in pending]

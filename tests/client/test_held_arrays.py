@@ -187,6 +187,27 @@ async def test_a_worker_that_is_gone_is_not_waited_for_without_end(
         assert 20 < trio.current_time() - began < 80
 
 
+async def test_what_a_worker_holds_for_nobody_is_forgotten_once_it_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with holders(2, 8.0) as cloud:
+        journal = Remembered()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(array(cloud, journal, 30).run)
+            await trio.sleep(3)
+            cloud[1].reachable = False
+            await cloud[1].break_streams()
+            await trio.sleep(60)
+            assert cloud[1].sessions
+            cloud[1].reachable = True
+            await trio.sleep(170)
+            held = {id(each) for each in cloud[1].sessions.values()}
+            assert len(held) <= 1, "it holds more than what it runs now"
+        assert all_done(journal, 30)
+        assert not journal.lanes
+        assert not cloud[1].sessions
+
+
 async def test_a_client_without_network_loses_nothing(autojump_clock: MockClock) -> None:
     async with holders(2, 20.0) as cloud:
         journal = Remembered()

@@ -367,6 +367,16 @@ def test_a_worker_without_room_still_has_what_it_holds(cause: Cause) -> None:
     assert after.unanswered == (1, 2)
 
 
+def test_a_worker_that_shuts_down_still_has_what_it_holds() -> None:
+    first = begun(2)
+    first.receive(frame(Accepted()) + frame(TaskState(1, State.QUEUED)), 1.0)
+    refused = Refused(Cause.SHUTDOWN, "")
+    assert first.receive(frame(refused), 1.0) == [refused]
+    assert first.may_be_asked_again
+    after = resumed(first.tasks, ModulePlace.PARKED, (1, State.DONE), (2, State.QUEUED))
+    assert after.unanswered == (1, 2)
+
+
 class AnythingAtAHeldSession(RuleBasedStateMachine):
     """A held session, a worker that says what it likes, and streams that are cut at any time."""
 
