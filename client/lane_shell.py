@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -12,6 +12,7 @@ import trio
 from fogbank.client.errors import ClientError
 from fogbank.client.journal.words import SECRET_SIZE, TICKET_SIZE, HeldLane, Hold, Journal
 from fogbank.client.lines_shell import Lines
+from fogbank.client.modules_shell import Modules
 from fogbank.client.session_shell import Call, Diary, JobSession
 from fogbank.client.talk_shell import End
 from fogbank.relay.errors import RelayError
@@ -215,6 +216,7 @@ class Sessions:
     journal: Journal
     durable: bool = False
     sinks: Sinks = MemorySink
+    modules: Modules = field(default_factory=Modules)
 
     def new(self, lane: int, worker: NodeId) -> JobSession:
         """Return the session of a lane that is to be opened, which the journal hears of."""
@@ -225,7 +227,9 @@ class Sessions:
             lambda: journal.lane_opening(lane, worker, hold), lambda sent: journal.sent(lane, sent)
         )
         tasks = ClientTasks(keep, sinks=self.sinks)
-        return JobSession(self.program, Patience(), tasks, diary if journal.keeps else None)
+        shared = self.modules.at(worker)
+        written = diary if journal.keeps else None
+        return JobSession(self.program, Patience(), tasks, written, shared)
 
     def old(self, held: HeldLane) -> JobSession:
         """Return the session of a lane that a worker holds."""

@@ -12,14 +12,15 @@ from typing import TypeAlias
 
 import trio
 
+from fogbank.client.modules_shell import Module
 from fogbank.client.talk_shell import End, Talk
 from fogbank.relay.job.client_session import ClientEvent, ClientSession, TaskDone, TaskResult
 from fogbank.relay.job.client_tasks import ClientTasks
-from fogbank.relay.job.errors import JobError, JobInterrupted, JobRefused, Progress
+from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.held.messages import Resumed
 from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import Patience
-from fogbank.relay.job.messages import Offer, TaskState
+from fogbank.relay.job.messages import Accepted, Offer, Refused, TaskState
 from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
@@ -98,6 +99,7 @@ class JobSession:
     """A module at a worker; `run` runs tasks of it.
 
     `tasks`: what is known of them, for a session that is held. With a `diary` it is written down.
+    `shared`: what is known of the module at this worker, where several sessions have it.
     """
 
     def __init__(
@@ -106,11 +108,14 @@ class JobSession:
         patience: Patience,
         tasks: ClientTasks | None = None,
         diary: Diary | None = None,
+        shared: Module | None = None,
     ) -> None:
         self.tasks = tasks or ClientTasks()
         self.offer: Offer | None = None
         """What the worker grants; None until it said so."""
         self._module = module
+        self._has_sent = False
+        self._shared = shared if isinstance(module, bytes) else None
         self._patience = patience
         self._diary = diary
         self._is_written = trio.Event()
@@ -137,12 +142,17 @@ class JobSession:
         session = ClientSession(self._patience, trio.current_time(), self.tasks)
         talk = Talk(stream, session, self._heed)
         self._session, self._talk, self._prepared = session, talk, {}
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._open, talk)
-            if self._diary is not None:
-                nursery.start_soon(self._write_down, talk, self._diary)
-            end = await talk.serve()
-            nursery.cancel_scope.cancel()
+        self._has_sent = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._open, talk)
+                if self._diary is not None:
+                    nursery.start_soon(self._write_down, talk, self._diary)
+                end = await talk.serve()
+                nursery.cancel_scope.cancel()
+        finally:
+            if self._shared is not None:
+                self._shared.gone(self)
         self._talk = None
         if not end.is_lost or not self.tasks.begun or self._is_ending:
             self.conclude(end)
@@ -278,13 +288,22 @@ class JobSession:
             if self.tasks.begun:
                 session.resume()
             else:
-                session.send_module(self._module)
+                await self._send_module(session)
         except JobRefused as refused:
             talk.end(refused.reason, refused)
             return
         if self._is_ending:
             self._say_its_end(session)
         self._wake()
+
+    async def _send_module(self, session: ClientSession) -> None:
+        shared = self._shared
+        if shared is None:
+            session.send_module(self._module)
+        else:
+            is_there = await shared.claim(self)
+            self._has_sent = True
+            session.send_module(self._module, shared.key, is_there=is_there)
 
     async def _write_down(self, talk: Talk, diary: Diary) -> None:
         """Write down what is done next, of tasks all that there are at once, and have it done."""
@@ -312,7 +331,16 @@ class JobSession:
                         call.on_state(event)
             case Resumed():
                 self._tell_states(event)
+        if self._shared is not None:
+            self._heed_module(self._shared, event)
         self._wake()
+
+    def _heed_module(self, shared: Module, event: ClientEvent) -> None:
+        match event:
+            case Accepted() | TaskState(task=0) if self._has_sent:
+                shared.arrived(self)
+            case Refused(cause=Cause.UNKNOWN):
+                shared.lost()
 
     def _tell_states(self, resumed: Resumed) -> None:
         """Tell of each task where it is, as the worker says when a session goes on."""

@@ -147,14 +147,18 @@ class ClientSession:
 
     # What the client asks for.
 
-    def send_module(self, module: bytes | RuntimeId) -> None:
+    def send_module(
+        self, module: bytes | RuntimeId, key: bytes | None = None, *, is_there: bool = False
+    ) -> None:
         """Send the module, or name the runtime, once, after the offer.
+
+        `key`: what the worker keeps the module under; `is_there`: another session brought it.
 
         If the session is to be held, and the worker holds any, it is told so. Raises `JobRefused`
         if it will not be taken.
         """
         offer = self._need_offer()
-        head, attachment = module_head(module, offer)
+        head, attachment = module_head(module, offer, key, is_there=is_there)
         if self.tasks.keep is not None:
             self._hold(offer, self.tasks.keep)
         self._module_sent = True

@@ -19,6 +19,7 @@ from fogbank.relay.job.held.work import HeldWork
 from fogbank.relay.job.limits import Budget, JobLimits
 from fogbank.relay.job.messages import Offer
 from fogbank.relay.job.places_shell import Places
+from fogbank.relay.job.shelf import Shelf
 from fogbank.relay.job.work import SHUTDOWN_WORDS, Attest, Work
 from fogbank.relay.job.worker_session import WorkerSession
 from fogbank.relay.job.workplace_shell import Runner, Workplace
@@ -39,6 +40,7 @@ class Service(Protocol):
     attest: Attest | None
     sinks: Sinks
     held: HeldSessions | None
+    shelf: Shelf
     is_draining: bool
 
     def offer(self) -> Offer:
@@ -64,6 +66,7 @@ class Connection:
             service.attest,
             service.sinks,
             holder=self,
+            shelf=service.shelf,
         )
         self.place = Workplace(service.runner, service.places, self._session.work, self)
         self._keeper: Keeper | None = None

@@ -11,8 +11,13 @@ from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 
 
-def module_head(module: bytes | RuntimeId, offer: Offer) -> tuple[ModuleHead, bytes]:
-    """Return what announces a module, and what follows; raise `JobRefused` for the worker."""
+def module_head(
+    module: bytes | RuntimeId, offer: Offer, key: bytes | None = None, *, is_there: bool = False
+) -> tuple[ModuleHead, bytes]:
+    """Return what announces a module, and what follows; raise `JobRefused` for the worker.
+
+    `key`: what the worker keeps it under; `is_there`: for another session, already.
+    """
     if isinstance(module, RuntimeId):
         if module.digest not in offer.runtimes:
             raise JobRefused(Cause.MODULE, "it does not hold the runtime any more")
@@ -20,7 +25,10 @@ def module_head(module: bytes | RuntimeId, offer: Offer) -> tuple[ModuleHead, by
     if len(module) > offer.module or not module:
         reason = f"the module has {len(module)} bytes, and it takes 1 to {offer.module}"
         raise JobRefused(Cause.LIMITS, reason)
-    return ModuleHead(hashlib.sha256(module).digest(), len(module)), module
+    digest = hashlib.sha256(module).digest()
+    if is_there:
+        return ModuleHead(digest, 0, key), b""
+    return ModuleHead(digest, len(module), key), module
 
 
 def input_size(task: Task) -> int:

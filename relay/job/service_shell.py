@@ -20,6 +20,7 @@ from fogbank.relay.job.held.sessions_shell import HeldSessions
 from fogbank.relay.job.limits import Budget, JobLimits
 from fogbank.relay.job.messages import Load, Offer, Refused
 from fogbank.relay.job.places_shell import Places
+from fogbank.relay.job.shelf import Shelf
 from fogbank.relay.job.work import SHUTDOWN_WORDS, Attest, Work
 from fogbank.relay.job.workplace_shell import Runner
 from fogbank.relay.messages_shell import Stream
@@ -58,6 +59,7 @@ class JobService:
         self._runtimes = runtimes
         self._floor = floor
         self.sinks = sinks
+        self.shelf = Shelf()
         self.held: HeldSessions | None = None
         """The sessions that outlive their streams, while `run` runs."""
         self.is_draining = False

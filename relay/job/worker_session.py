@@ -38,6 +38,7 @@ from fogbank.relay.job.messages import (
     TaskState,
 )
 from fogbank.relay.job.rows import Padding, Row
+from fogbank.relay.job.shelf import Shelf
 from fogbank.relay.job.work import Attest, Work, require
 from fogbank.sandbox.data import Data, MemorySink, Sinks, whole
 from fogbank.sandbox.outcome import Outcome, clean
@@ -80,7 +81,8 @@ class Holder(Protocol):
 class WorkerSession:
     """The state machine of one stream; `budget` is shared by all sessions of a worker.
 
-    `sinks` makes what keeps the inputs of tasks. `holder` has the sessions that outlive theirs.
+    `sinks` makes what keeps the inputs of tasks. `holder` has the sessions that outlive theirs,
+    `shelf` the modules that those of a job share.
     """
 
     def __init__(
@@ -93,9 +95,11 @@ class WorkerSession:
         sinks: Sinks = MemorySink,
         *,
         holder: Holder | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self.work: Work | HeldWork = Work(offer, budget, self._say, attest)
         self._holder = holder
+        self._shelf = shelf or Shelf()
         self._arriving: tuple[TaskHead, Blobs] | None = None
         self._is_over = False
         self.is_forgotten = False
@@ -207,7 +211,6 @@ class WorkerSession:
                 require(self.phase is Phase.OPENED, "a second hello")
             case ModuleHead():
                 require(self.phase is Phase.GREETED, "a module that may not come now")
-                require(message.job_key is None, "the key of a job")
                 return self._admit_module(message)
             case TaskHead():
                 require(work.has_module, "a task without a module")
@@ -239,9 +242,11 @@ class WorkerSession:
                 return self._steer(message)
             case ModuleHead(is_runtime=True) if not self.is_over:
                 return self._begin(RuntimeId(message.sha256))
+            case ModuleHead(is_known=True, job_key=bytes(key)):
+                return self._begin_known(key, message.sha256)
             case ModuleHead() if blobs is not None:
                 require(blobs.sha256 == message.sha256, "a module with another hash")
-                return self._begin(whole(blobs.take()[0]))
+                return self._begin(whole(blobs.take()[0]), message.job_key, message.sha256)
             case TaskHead() if blobs is not None:
                 self._arriving = None
                 if blobs.lost is None:
@@ -281,9 +286,26 @@ class WorkerSession:
             held.attach(self._say, self._offer)
             held.tell_all(message.have)
 
-    def _begin(self, module: bytes | RuntimeId) -> list[WorkerEvent]:
+    def _begin(
+        self, module: bytes | RuntimeId, job_key: bytes | None = None, digest: bytes = b""
+    ) -> list[WorkerEvent]:
         self.work.take_module(module)
-        return [] if self.is_over else [ModuleArrived(module)]
+        if self.is_over:
+            return []
+        if job_key is not None:
+            self._shelf.put(job_key, digest, self.work)
+        return [ModuleArrived(module)]
+
+    def _begin_known(self, job_key: bytes, digest: bytes) -> list[WorkerEvent]:
+        """Begin with a module that another session of the job has brought."""
+        module = self._shelf.get(job_key, digest)
+        if module is None:
+            self.work.refuse(Cause.UNKNOWN, "the module is not here, or no longer: send it")
+        elif not self.work.hold(len(module)):
+            self.work.refuse(Cause.BUSY, "the worker has no memory for the module now")
+        else:
+            return self._begin(module, job_key, digest)
+        return []
 
     def _greet(self, message: Hello) -> None:
         if self._offer.version in message.versions:
@@ -311,6 +333,8 @@ class WorkerSession:
             if message.sha256 not in self._offer.runtimes:
                 reason = "the worker does not hold this runtime"
                 self.work.refuse(Cause.MODULE, reason, Outcome.UNKNOWN_RUNTIME)
+        elif message.is_known:
+            return None
         elif message.size > self._offer.module:
             self.work.refuse(Cause.LIMITS, f"a module may have {self._offer.module} bytes here")
         elif not self.work.hold(message.size):
