@@ -161,6 +161,10 @@ class Launcher:
 
 def main() -> None:
     """Isolate, report, serve."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Service managers tell every process of a worker to end, terminals a whole group; tasks
+        # that run may finish first, and the worker says when (spec/06 §3).
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     bounds = Bounds(*(int(item) for item in sys.argv[2].split(",")))
     try:
@@ -175,8 +179,6 @@ def main() -> None:
         control.close()
         os._exit(1 if os.waitpid(pid, 0)[1] else 0)
     jail_shell.die_with_parent()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
     try:
         control.send(wire.REPORT + launcher.report(layers).encode())
     except (SandboxUnavailable, OSError) as error:

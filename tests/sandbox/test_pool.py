@@ -312,6 +312,28 @@ async def test_a_process_killed_from_outside_is_a_result(sandbox: Sandbox) -> No
         assert (await job.run(TASK)).succeeded
 
 
+async def test_who_tells_all_processes_to_end_ends_no_task(sandbox: Sandbox) -> None:
+    """As a service manager does when it stops a worker, which lets its tasks finish."""
+    outer, inner = await launcher(sandbox)
+    async with sandbox.open_job(LOOP_IF_TOLD) as job:
+        await jailed(sandbox, job)
+        with trio.move_on_after(1.0) as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def tell() -> None:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                    for pid in (outer, inner, *children(inner)):
+                        os.kill(pid, signal.SIGTERM)
+                        os.kill(pid, signal.SIGINT)
+
+                nursery.start_soon(tell)
+                await job.run(FOREVER)
+        # It ran until it was cancelled here.
+        assert scope.cancelled_caught
+        assert (await job.run(TASK)).succeeded
+    assert (outer, inner) == await launcher(sandbox)
+
+
 async def test_processes_that_die_idle_are_replaced(sandbox: Sandbox) -> None:
     async with sandbox.open_job(programs.HELLO) as job:
         _, inner = await launcher(sandbox)
