@@ -12,6 +12,8 @@ from fogbank.sandbox.wire import Control, Frame, Packet
 
 _CHUNK = 1 << 18
 _END_SECONDS = 10.0
+_PACKET = wire.PACKET_SIZE + 1
+"""Bytes that are read at a time: one more than a packet has, so that a longer one is seen."""
 
 
 class ProcessDied(Exception):
@@ -177,7 +179,7 @@ class Forks:
     async def listen(self) -> None:
         """Learn of processes that end, until the forker itself does."""
         with contextlib.suppress(OSError, wire.WireError, trio.ClosedResourceError):
-            while data := await self._control.recv(wire.CONTROL_SIZE):
+            while data := await self._next_packet():
                 packet = wire.decode_packet(data)
                 if packet.kind is not Control.EXITED:
                     break
@@ -185,6 +187,13 @@ class Forks:
                 if process is not None:
                     process.exited(os.waitstatus_to_exitcode(packet.status))
         self.lose()
+
+    async def _next_packet(self) -> bytes:
+        while True:
+            try:
+                return self._raw.recv(_PACKET)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._raw)
 
     def lose(self) -> None:
         """Give the forker up: it ends when its control socket closes, and so do its processes."""

@@ -76,12 +76,18 @@ def prctl(option: int, value: int = 0) -> int:
     return _checked(_prctl(option, value, 0, 0, 0), "prctl")
 
 
-def set_filter(program: bytes) -> None:
-    """Bind this process to a seccomp filter, a program of 8-byte instructions. Raises OSError."""
-    held = ctypes.create_string_buffer(program, len(program))
-    filtering = _FilterProgram(len(program) // 8, ctypes.addressof(held))
-    address = ctypes.addressof(filtering)
-    _checked(_prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, address, 0, 0), "seccomp")
+class FilterProgram:
+    """A seccomp filter that is at hand: `instructions`, of 8 bytes each, may still be changed."""
+
+    def __init__(self, program: bytes) -> None:
+        self.instructions = ctypes.create_string_buffer(program, len(program))
+        self._whole = _FilterProgram(len(program) // 8, ctypes.addressof(self.instructions))
+        self._address = ctypes.addressof(self._whole)
+
+    def bind(self) -> None:
+        """Bind this process to it, for good. Raises OSError."""
+        bound = _prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, self._address, 0, 0)
+        _checked(bound, "seccomp")
 
 
 def unshare(flags: int) -> None:

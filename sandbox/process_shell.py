@@ -56,6 +56,8 @@ class Starter:
 
     async def launcher(self) -> Launcher:
         """Return a launcher that lives. Raises `SandboxUnavailable`."""
+        if self._launcher is not None and not self._launcher.has_ended:
+            return self._launcher
         async with self._lock:
             if self._launcher is None or self._launcher.has_ended:
                 await self.close()

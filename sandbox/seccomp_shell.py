@@ -45,18 +45,17 @@ class Filter:
 
     def __init__(self) -> None:
         """Raises `SandboxUnavailable` where the library for it is missing."""
-        self._program = bytearray(_made_apart())
-        numbers = range(_INSTRUCTION - _NUMBER.size, len(self._program), _INSTRUCTION)
-        self._places = [
-            at for at in numbers if _NUMBER.unpack_from(self._program, at)[0] == _NOBODY
-        ]
+        made = _made_apart()
+        numbers = range(_INSTRUCTION - _NUMBER.size, len(made), _INSTRUCTION)
+        self._places = [at for at in numbers if _NUMBER.unpack_from(made, at)[0] == _NOBODY]
+        self._program = kernel.FilterProgram(made)
 
     def load(self) -> None:
         """Bind this process to the filter, for good. Raises OSError."""
         own = os.getpid()
         for place in self._places:
-            _NUMBER.pack_into(self._program, place, own)
-        kernel.set_filter(bytes(self._program))
+            _NUMBER.pack_into(self._program.instructions, place, own)
+        self._program.bind()
 
 
 def _made_apart() -> bytes:
