@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import trio
 
 from fogbank.relay.errors import ProtocolError, RelayError
+from fogbank.relay.job.attesting import Attest
 from fogbank.relay.job.errors import Cause, PeerSilent, StreamReplaced
 from fogbank.relay.job.events import WorkerEvent
 from fogbank.relay.job.frames import portions
@@ -20,7 +21,7 @@ from fogbank.relay.job.limits import Budget, JobLimits
 from fogbank.relay.job.messages import Offer
 from fogbank.relay.job.places_shell import Places
 from fogbank.relay.job.shelf import Shelf
-from fogbank.relay.job.work import SHUTDOWN_WORDS, Attest, Work
+from fogbank.relay.job.work import SHUTDOWN_WORDS, Work
 from fogbank.relay.job.worker_session import WorkerSession
 from fogbank.relay.job.workplace_shell import Runner, Workplace
 from fogbank.relay.messages_shell import Stream

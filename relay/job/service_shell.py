@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import trio
 
+from fogbank.relay.job.attesting import Attest
 from fogbank.relay.job.connection_shell import LINGER_SECONDS, Connection, linger, send
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import frame
@@ -21,7 +22,7 @@ from fogbank.relay.job.limits import Budget, JobLimits
 from fogbank.relay.job.messages import Load, Offer, Refused
 from fogbank.relay.job.places_shell import Places
 from fogbank.relay.job.shelf import Shelf
-from fogbank.relay.job.work import SHUTDOWN_WORDS, Attest, Work
+from fogbank.relay.job.work import SHUTDOWN_WORDS, Work
 from fogbank.relay.job.workplace_shell import Runner
 from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.data import MemorySink, Sinks

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.attestation import Statement
+from fogbank.relay.job.attesting import Attest, Attesting
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.events import CancelRunning, GrantRunning, TaskArrived, WorkerEvent
 from fogbank.relay.job.kinds import ModulePlace, State
@@ -32,7 +33,7 @@ from fogbank.relay.job.messages import (
     told_fuel,
     wire_exit_code,
 )
-from fogbank.relay.job.statement import Ended, program_digest, statement
+from fogbank.relay.job.statement import program_digest
 from fogbank.sandbox.data import Data
 from fogbank.sandbox.limits import LimitError
 from fogbank.sandbox.outcome import Outcome, Result, clean
@@ -43,9 +44,6 @@ LOADING_WORDS: Final = "the module is being compiled"
 SHUTDOWN_WORDS: Final = "the worker is shutting down"
 Say: TypeAlias = Callable[..., None]
 """Takes a message and the attachments that follow it."""
-Attest: TypeAlias = Callable[[Statement], bytes]
-"""Signs what a task came to (spec/12 §1), and returns the attestation as it is sent."""
-_UNATTESTED: Final = frozenset({Outcome.CANCELLED, Outcome.HOST_FAILURE})
 
 
 @dataclass(slots=True)
@@ -66,6 +64,7 @@ class Entry:
     told: int = 0
     told_at: float = 0.0
     is_paused: bool = False
+    said: Statement | None = None
 
 
 class Work:
@@ -85,7 +84,7 @@ class Work:
         self._offer = offer
         self._budget = Share(budget)
         self._say = say
-        self._attest = attest
+        self._attesting = Attesting(attest, offer.engine)
         self._program: bytes | None = None
         self._last_id = 0
         self._waiting: deque[Entry] = deque()
@@ -177,17 +176,22 @@ class Work:
 
     def end_of(self, entry: Entry, result: Result) -> ResultHead:
         """Return what is told of a task's end, with this worker's signature if it came to any."""
-        head, task = result_head(entry, result), entry.task
-        if self._attest is None or task is None or head.outcome in _UNATTESTED:
-            return head
-        if self.module is None:
-            return head
+        said = entry.said or self.statement_of(entry, result)
+        return self._attesting.attested(result_head(entry, result), said)
+
+    @property
+    def attests(self) -> bool:
+        """Whether ends of tasks are signed."""
+        return self._attesting.is_active
+
+    def statement_of(self, entry: Entry, result: Result) -> Statement | None:
+        """Return what is to be signed of a task's end; made beforehand, it is left in the entry."""
+        if not self.attests or self.module is None:
+            return None
         if self._program is None:
             self._program = program_digest(self.module)
-        outputs = result.stdout, result.stderr
-        ended = Ended(head.outcome, head.exit_code, head.fuel, *outputs)
-        said = statement(self._program, task, self._offer.engine, ended)
-        return replace(head, attestation=self._attest(said))
+        head = result_head(entry, result)
+        return self._attesting.statement_of(self._program, entry.task, head, result)
 
     def refuse_task(self, cause: Cause, reason: str, now: float) -> None:
         """The running task cannot be run after all."""

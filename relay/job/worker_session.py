@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.attesting import Attest
 from fogbank.relay.job.decoding import decode_from_client
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.events import Forget, ModuleArrived, WorkerEvent
@@ -39,7 +40,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.relay.job.rows import Padding, Row
 from fogbank.relay.job.shelf import Shelf
-from fogbank.relay.job.work import Attest, Work, require
+from fogbank.relay.job.work import Work, require
 from fogbank.sandbox.data import Data, MemorySink, Sinks, whole
 from fogbank.sandbox.outcome import Outcome, clean
 from fogbank.sandbox.runtimes.catalogue import RuntimeId

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import trio
 
+from fogbank.relay.job.attesting import is_large
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.events import CancelRunning, GrantRunning, WorkerEvent
 from fogbank.relay.job.places_shell import Places
@@ -164,7 +165,18 @@ class Workplace:
         if result is None:
             used, reason = supply.reading.fuel, "ended at its owner's wish"
             result = Result(Outcome.CANCELLED, fuel=used, reason=reason)
+        if work.attests and is_large(started.task, result):
+            result = await self._stated(started, result)
         await self._end(started, result)
+
+    async def _stated(self, entry: Entry, result: Result) -> Result:
+        """Have what is to be signed hashed beside; return what the task came to."""
+        try:
+            entry.said = await trio.to_thread.run_sync(self._work.statement_of, entry, result)
+        except OSError:
+            reason = "what the task was given, or wrote, cannot be read any more"
+            return Result(Outcome.HOST_FAILURE, reason=reason)
+        return result
 
     async def _task_of(self, entry: Entry) -> Task:
         """Return what is to be run."""

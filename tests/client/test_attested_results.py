@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from trio.testing import MockClock, memory_stream_pair
 
 from fogbank.client.job_shell import open_job_session, run_task
 from fogbank.relay.errors import ProtocolError
-from fogbank.relay.job.attestation import Attestation, Leaf, Proof, check
+from fogbank.relay.job import attesting
+from fogbank.relay.job.attestation import Attestation, Leaf, Proof, Statement, check
 from fogbank.relay.job.client_tasks import TaskResult
 from fogbank.relay.job.service_shell import JobService
 from fogbank.relay.job.statement import Ended, read_leaf, statement
@@ -21,7 +24,7 @@ from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 from tests.client.attesting import ENGINE, NOW, Witness
-from tests.relay.job_fakes import CEILINGS, MODULE, RUNTIME, FakeRunner, serve, task
+from tests.relay.job_fakes import CEILINGS, MODULE, RUNTIME, FakeJob, FakeRunner, serve, task
 
 WORKER = Witness("worker")
 HELD = (RUNTIME.digest,)
@@ -82,3 +85,35 @@ async def test_what_came_to_nothing_is_not_attested(autojump_clock: MockClock) -
         assert failed.outcome is Outcome.HOST_FAILURE
         assert failed.attestation is None
         assert (await job.run(task("exit", "3"))).attestation is not None
+
+
+class Prompt:
+    """A runner that is ready at once."""
+
+    @asynccontextmanager
+    async def open_job(self, _program: Any) -> AsyncIterator[Any]:
+        await trio.lowlevel.checkpoint()
+        yield FakeJob(FakeRunner())
+
+
+async def test_large_ends_are_hashed_beside_and_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long is not done between two messages: the worker goes on with its links."""
+    hashed_in: list[threading.Thread] = []
+
+    def state(*given: Any) -> Statement:
+        hashed_in.append(threading.current_thread())
+        return statement(*given)
+
+    monkeypatch.setattr(attesting, "statement", state)
+    limits = replace(CEILINGS, output=8 << 20)
+    service = JobService(Prompt(), ENGINE, limits, attest=WORKER.attest)
+    for size, beside in ((1000, False), (3 << 20, True)):
+        asked = Task(("echo",), stdin=bytes(size), limits=limits)
+        near, far = memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, service, far)
+            result = await run_task(near, MODULE, asked)
+            nursery.cancel_scope.cancel()
+        assert len(result.stdout) == size
+        assert proof_of(result, asked, hashlib.sha256(MODULE).digest())
+        assert (hashed_in.pop() is not threading.current_thread()) is beside

@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.attesting import Attest
 from fogbank.relay.job.held.keeper_shell import Blocking, Keeper, Listener, in_thread
 from fogbank.relay.job.held.messages import Hold
 from fogbank.relay.job.held.spool_shell import Spool
@@ -17,7 +18,6 @@ from fogbank.relay.job.held.work import HeldWork
 from fogbank.relay.job.limits import Budget, HoldingLimits
 from fogbank.relay.job.messages import Holding, Offer
 from fogbank.relay.job.places_shell import Places
-from fogbank.relay.job.work import Attest
 from fogbank.relay.job.workplace_shell import Runner
 from fogbank.relay.links_shell import log_fault
 from fogbank.sandbox.data import Data

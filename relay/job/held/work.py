@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.job.attesting import Attest
 from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.events import WorkerEvent
 from fogbank.relay.job.frames import Blobs
@@ -25,7 +26,6 @@ from fogbank.relay.job.messages import Grant, Offer, Refused, ResultHead, TaskHe
 from fogbank.relay.job.statement import program_digest
 from fogbank.relay.job.work import (
     SHUTDOWN_WORDS,
-    Attest,
     Entry,
     Say,
     Work,
