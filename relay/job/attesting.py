@@ -37,7 +37,8 @@ class Attesting:
     ) -> Statement | None:
         """Return what is to be signed of a task's end, if anything: hashes all that belongs to it.
 
-        `program`: the digest of its module or runtime. Raises `OSError` if something of it is in a file that cannot be read.
+        `program`: the digest of its module or runtime. Raises `OSError` if something of it is in a
+        file that cannot be read.
         """
         if self._attest is None or task is None or head.outcome in _UNATTESTED:
             return None

@@ -179,7 +179,9 @@ async def run(
         chooser = SeededChooser("verified")
         limits = replace(LIMITS, retries=retries)
         checks = Verification(replicas, inspector)
-        await Array(cloud, MODULE, source, sink, chooser, limits=limits, verification=checks).run()
+        with trio.fail_after(24 * 3600):
+            array = Array(cloud, MODULE, source, sink, chooser, limits=limits, verification=checks)
+            await array.run()
         nursery.cancel_scope.cancel()
     for end in sink.ends.values():
         told += convictions(end.number, end.replies, end.wrong)

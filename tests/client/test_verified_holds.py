@@ -55,7 +55,8 @@ def verification(cloud: Machines) -> Verification:
 
 async def run(cloud: Machines, journal: Remembered, **more: Any) -> None:
     checks = verification(cloud)
-    await array(cloud, journal, COUNT, 2, verification=checks, **more).run()
+    with trio.fail_after(3600):
+        await array(cloud, journal, COUNT, 2, verification=checks, **more).run()
 
 
 def check(cloud: Machines, journal: Remembered, *, again: int) -> None:
