@@ -115,12 +115,16 @@ class JobService:
         await send(stream, [frame(Refused(cause, reason))], self.limits.send_seconds)
         await linger(stream)
 
-    async def run(self) -> None:
-        """Hold sessions that outlive their streams, until cancelled."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold sessions that outlive their streams, until cancelled.
+
+        Has started when those from before are there: until then their clients would not find them.
+        """
         if self.held is None:
+            task_status.started()
             await trio.sleep_forever()
         else:
-            await self.held.run()
+            await self.held.run(task_status=task_status)
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new, and let what runs end within `seconds`; keep what is held.

@@ -43,6 +43,7 @@ _T = TypeVar("_T")
 TICKET = b"t" * 32
 SECRET = PrivateKey(b"s" * 32)
 HELLO = frame(Hello())
+RESUME = frame(Resume(TICKET))
 
 
 def hold(ticket: bytes = TICKET, *, durable: bool = False) -> bytes:
@@ -139,7 +140,7 @@ class Worker:
             self.held = HeldSessions(self.folder, lambda: self.now, self.holding, at_once)
             self.service.hold_in(self.held)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.service.run)
+                await nursery.start(self.service.run)
                 await trio.testing.wait_all_tasks_blocked()
                 task_status.started()
 

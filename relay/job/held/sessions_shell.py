@@ -47,6 +47,7 @@ class HeldSessions:
         self._disk = Budget(self.limits.size)
         self._keepers: dict[str, Keeper] = {}
         self._nursery: trio.Nursery | None = None
+        self._is_ready = False
         self._is_draining = False
         self._make: Callable[[HeldWork, Spool], Keeper]
         self._new: Callable[[Hold, Offer], HeldWork]
@@ -77,7 +78,7 @@ class HeldSessions:
 
     def holding(self) -> Holding | None:
         """Return what a session may have that is to be held now; None if none is."""
-        if self._nursery is None or self._is_draining:
+        if not self._is_ready or self._is_draining:
             return None
         return Holding(int(self.limits.seconds), max(self._disk.left, 0), self.limits.tasks)
 
@@ -104,17 +105,20 @@ class HeldSessions:
         """A stream is gone."""
         keeper.leave(listener, self._clock())
 
-    async def run(self) -> None:
-        """Hold sessions until cancelled; at first those that are there from before."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold sessions until cancelled; has started when those from before are there."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
                 await self._load()
+                self._is_ready = True
+                task_status.started()
                 while True:
                     self._forget_old()
                     await trio.sleep(_LOOK_SECONDS)
             finally:
                 self._nursery = None
+                self._is_ready = False
 
     async def drain(self) -> None:
         """Wait until all that is to be on the disk is there; hold nothing more."""

@@ -227,9 +227,10 @@ class WorkerNode:
         """Work until cancelled."""
         streams = authority_streams(lambda: self._versions.network, self._opener)
         async with trio.open_nursery() as nursery:
+            # First what is held: who comes back with a ticket is not to be told that it is unknown.
+            await nursery.start(self.jobs.run)
             await nursery.start(self.node.run)
             self._cache.load()
-            nursery.start_soon(self.jobs.run)
             nursery.start_soon(self._contacts.run)
             nursery.start_soon(self._publisher.run, streams)
             nursery.start_soon(self._runtimes.watch, partial(self._on_runtimes, nursery))
