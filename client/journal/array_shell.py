@@ -40,8 +40,14 @@ class Listener(Protocol):
     def reached(self, way: tuple[str, ...]) -> None:
         """Hear of a circuit: the nicknames on it."""
 
-    def told(self, state: TaskState) -> None:
+    def left(self, worker: str) -> None:
+        """Hear that a session is over."""
+
+    def told(self, state: TaskState, worker: str) -> None:
         """Hear what a worker says of a task, by its number, or of the program (0)."""
+
+    def tried(self, task: int, worker: str, reason: str) -> None:
+        """Hear that a try of a task came to nothing."""
 
 
 class JobJournal:
@@ -141,6 +147,9 @@ class JobJournal:
 
     async def lane_over(self, lane: int) -> None:
         """Forget a session."""
+        worker = self._workers.pop(lane, None)
+        if self._listener is not None and worker is not None:
+            self._listener.left(worker)
         key = (*self._key, lane)
 
         def write(transaction: Transaction) -> None:
@@ -163,7 +172,8 @@ class JobJournal:
     def told(self, task: int, lane: int, state: State, reason: str, fuel: int | None) -> None:
         """Keep, with what is written next, where a task is."""
         if self._listener is not None:
-            self._listener.told(TaskState(task, state, reason, fuel))
+            said = TaskState(task, state, reason, fuel)
+            self._listener.told(said, self._workers.get(lane, "a worker"))
         if not task or self._key[1]:
             return
         stage, words = _SAID[state]
@@ -181,6 +191,8 @@ class JobJournal:
 
     def failed_try(self, task: int, worker: str, reason: str) -> None:
         """Keep, with what is written next, that a task waits for another worker, and why."""
+        if self._listener is not None:
+            self._listener.tried(task, worker, reason)
         job, level = self._key
         text = f"{worker or 'a worker'} did not answer: {reason}"
 

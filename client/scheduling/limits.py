@@ -25,7 +25,7 @@ class ArrayLimits:
     """A session holds so much work beyond what it runs, as far as is known."""
     copies: int = 2
     """Runs of one task at the same time, near the end."""
-    gain: float = 0.7
+    gain: float = 0.9
     """A copy must be expected to need at most this share of the time that is left otherwise."""
     start: float = 0.5
     """What a copy costs beside running, in seconds: for tiny tasks there are none."""

@@ -19,7 +19,7 @@ _KEPT = 400
 """Lengths that are kept."""
 _SEEN = 20
 """They are looked at again when one of so many is new."""
-_LONGER = 0.5
+_LONGER = 0.9
 """Which of them, in their order, stands for the longer ones."""
 _OUTLIER = 16.0
 """So many times the median is the most that one length counts for: workers tell them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -70,6 +71,16 @@ def test_lines_go_out_and_come_back_in_order(network: Network, tmp_path: Path) -
     assert answer.returncode == 7
     assert answer.stdout == text
     assert b"50/50 done" in answer.stderr
+
+
+@pytest.mark.network
+def test_what_happens_is_told_on_standard_error(network: Network, tmp_path: Path) -> None:
+    answer = network.fog("map", "-v", program(tmp_path, programs.COPY), "--lines", "-", stdin=b"a")
+    assert answer.stdout == b"a"
+    said = answer.stderr.decode()
+    assert re.search(r"a session at (\S+), over the circuit \S+ → \S+ → \S+ → \1", said)
+    assert re.search(r"task 1 runs at \S+\n", said)
+    assert "task 1 has ended, with exit code 7\n" in said
 
 
 @pytest.mark.network

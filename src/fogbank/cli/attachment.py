@@ -14,6 +14,7 @@ from fogbank.cli.array_inputs import inputs_again
 from fogbank.cli.array_outputs import AsJson, InOrder, Logged, OfRun, ToFolder
 from fogbank.cli.array_progress import Display, Tally, describe
 from fogbank.cli.folding import Folding, results_folder
+from fogbank.cli.happenings import Happenings
 from fogbank.cli.joblog import JobLog
 from fogbank.cli.output import emit, note
 from fogbank.cli.progress import ProgressLines
@@ -76,6 +77,7 @@ class Attachment:
         self._count_earlier()
         self._paths: dict[str, tuple[str, ...]] = {}
         self._lines = ProgressLines()
+        self._happenings = Happenings()
         self.delivery = self._delivery()
         self.driver = Driver(
             job,
@@ -144,15 +146,28 @@ class Attachment:
     def reached(self, way: tuple[str, ...]) -> None:
         """Know the way to a worker, and tell it to who wants to know all."""
         self._paths[way[-1]] = way
-        if self.manner.verbose:
-            self.say(f"circuit: {' → '.join(way)}")
+        is_run = self.spec.kind == "run"
+        self._tell(f"circuit: {' → '.join(way)}" if is_run else self._happenings.reached(way))
 
-    def told(self, state: TaskState) -> None:
-        """Tell who wants to know all what a worker says of the one task."""
-        if self.manner.verbose and self.spec.kind == "run":
-            line = self._lines.line(state, trio.current_time())
-            if line is not None:
-                self.say(line)
+    def left(self, worker: str) -> None:
+        """Tell who wants to know all that a session is over."""
+        if self.spec.kind != "run":
+            self._tell(self._happenings.left(worker))
+
+    def told(self, state: TaskState, worker: str) -> None:
+        """Tell who wants to know all what a worker says of a task."""
+        if self.spec.kind == "run":
+            self._tell(self._lines.line(state, trio.current_time()))
+        else:
+            self._tell(self._happenings.told(state, worker))
+
+    def tried(self, task: int, worker: str, reason: str) -> None:
+        """Tell who wants to know all that a try came to nothing."""
+        self._tell(self._happenings.tried(task, worker, reason))
+
+    def _tell(self, line: str | None) -> None:
+        if self.manner.verbose and line is not None:
+            self.say(line)
 
     async def _show(self) -> None:
         while True:
@@ -183,7 +198,10 @@ class Attachment:
     def _ended(self, number: int, words: Words, fuel: int) -> None:
         self._tally.count(number, words.code, fuel)
         self.on_end()
-        if words.code and self.spec.kind != "run" and self.manner.shows:
+        if self.spec.kind != "run":
+            self._tell(self._happenings.ended(number, words))
+        shows = self.manner.shows and not self.manner.verbose
+        if words.code and self.spec.kind != "run" and shows:
             self._told += 1
             if self._told <= _TOLD:
                 self.say(f"task {number}: {words.sentence or f'exit code {words.code}'}")

@@ -104,6 +104,7 @@ def map_tasks(
     output_limit: options.OutputLimit = None,
     runtime: options.Runtime = None,
     detach: options.Detach = False,
+    verbose: options.Verbose = False,
     replicas: options.Replicas = None,
     quorum: options.Quorum = None,
     verify: options.Verify = None,
@@ -141,7 +142,7 @@ def map_tasks(
             as_json,
             Checks(replicas, quorum, verify, attestations).wanted(limits.retries),
         )
-        raise typer.Exit(submission.run(Manner(prints=not detach, leaves=detach)))
+        raise typer.Exit(submission.run(Manner(prints=not detach, verbose=verbose, leaves=detach)))
 
 
 def _split(arguments: list[str]) -> tuple[tuple[str, ...], list[str] | None]:
