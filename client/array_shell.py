@@ -205,9 +205,12 @@ class Array:
 
     @property
     def _is_handed_over(self) -> bool:
-        if not (self._handing_over and self._tasks.all_given):
+        if not self._handing_over:
             return False
-        return not self.waiting or self._scheduler.is_stuck
+        if self._scheduler.is_stuck:
+            # Some will not be taken, and perhaps not even asked for.
+            return self._attempts.are_handed_over
+        return self._tasks.all_given and not self.waiting
 
     def _wake(self) -> None:
         self._changed.set()

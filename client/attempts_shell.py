@@ -72,6 +72,11 @@ class Attempts:
         attempt = self._under_way[number] = Attempt(number, name, lane, call)
         nursery.start_soon(self._run, attempt)
 
+    @property
+    def are_handed_over(self) -> bool:
+        """Whether workers hold all that are under way, as far as they say."""
+        return all(each.task in self.handed_over for each in self._under_way.values())
+
     def cancel(self, number: int) -> None:
         """End one, at its worker too."""
         attempt = self._under_way.pop(number, None)

@@ -268,6 +268,25 @@ async def test_all_is_handed_over_and_found_again(autojump_clock: MockClock) -> 
         assert trio.current_time() - began < 2
 
 
+async def test_what_no_worker_takes_waits_for_the_client(autojump_clock: MockClock) -> None:
+    """Two workers hold 64 tasks each; there are 200."""
+    async with holders(2, 10.0) as cloud:
+        journal = Remembered()
+        first = array(cloud, journal, 200, durable=True)
+        first.hand_over()
+        began = trio.current_time()
+        await first.run()
+        assert trio.current_time() - began < 60
+        sent = sum(len(tasks) for _, _, tasks in journal.lanes.values())
+        queued = sum(len(s.queue) for w in cloud.workers.values() for s in w.sessions.values())
+        assert sent == queued
+        assert sent + len(journal.ends) >= 128
+        await trio.sleep(2000)
+        await array(cloud, journal, 200).run()
+        assert all_done(journal, 200)
+        assert len(cloud.ran) == 200
+
+
 async def test_an_array_that_is_cancelled_ends_what_runs(autojump_clock: MockClock) -> None:
     async with holders(2, 50.0) as cloud:
         journal = Remembered()
