@@ -6,7 +6,9 @@ kind that is, is for whoever made the sink.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final, Protocol, TypeAlias
 
 PORTION: Final = 256 << 10
@@ -64,23 +66,28 @@ class MemorySink:
 
 
 class _Joined:
-    """Some bytes, and what is stored behind them."""
+    """Several data in a row."""
 
-    def __init__(self, head: bytes, rest: Stored) -> None:
-        self._head = head
-        self._rest = rest
+    def __init__(self, parts: Sequence[Data]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(map(len, parts)))
 
     def __len__(self) -> int:
-        return len(self._head) + len(self._rest)
+        return self._ends[-1]
 
     def read(self, start: int, size: int) -> bytes:
-        beyond = start - len(self._head)
-        return self._rest.read(beyond, size) if beyond >= 0 else self._head[start : start + size]
+        number = bisect_right(self._ends, start)
+        if number == len(self._parts):
+            return b""
+        part = self._parts[number]
+        start -= self._ends[number] - len(part)
+        return part[start : start + size] if isinstance(part, bytes) else part.read(start, size)
 
 
-def joined(head: bytes, rest: Data) -> Data:
-    """Return both in a row."""
-    return head + rest if isinstance(rest, bytes) else _Joined(head, rest)
+def joined(*parts: Data) -> Data:
+    """Return all in a row."""
+    small = [part for part in parts if isinstance(part, bytes)]
+    return b"".join(small) if len(small) == len(parts) else _Joined(parts)
 
 
 class _Part:

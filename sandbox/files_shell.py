@@ -7,8 +7,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from fogbank.sandbox.data import Data, portions
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+
+def write_atomic(path: Path, data: Data, mode: int = 0o600) -> None:
     """Replace the file at `path` by `data`, at once and durably.
 
     The bytes go to a temporary file beside it, which takes its place when they are on the disk. A
@@ -22,7 +24,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.ftruncate(handle, 0)
         os.fchmod(handle, mode)
         with open(handle, "wb", closefd=False) as file:
-            file.write(data)
+            file.writelines(portions(data))
         os.fsync(handle)
         temporary.replace(path)
     except OSError:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from fogbank.sandbox.data import Data, NoRoom, portions
+from fogbank.sandbox.data import Data, NoRoom, portions, whole
 
 IN_MEMORY: Final = 1 << 20
 """Bytes of one input or output that are kept in memory; more go to a file."""
@@ -52,6 +52,12 @@ class FileData:
     def __del__(self) -> None:
         """Close it."""
         os.close(self._descriptor)
+
+
+def read_file(path: Path) -> Data:
+    """Return what a file holds, in memory if it is small. Raises `OSError`."""
+    data = FileData.open(path)
+    return whole(data) if len(data) <= IN_MEMORY else data
 
 
 def write_data(path: Path, data: Data) -> None:

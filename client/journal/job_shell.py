@@ -14,8 +14,8 @@ from fogbank.client.journal.events_shell import note
 from fogbank.client.journal.pack_shell import Pack
 from fogbank.client.journal.records import JobState, Kept, Stage, Summary
 from fogbank.client.journal.rows import kept_of, row_of
-from fogbank.sandbox.data import Data, whole
-from fogbank.sandbox.scratch_shell import IN_MEMORY, FileData
+from fogbank.sandbox.data import Data
+from fogbank.sandbox.scratch_shell import read_file
 
 _ALL: Final = (
     "SELECT * FROM task WHERE job = ? AND level = 0 AND place >= ? ORDER BY place LIMIT 256"
@@ -47,8 +47,7 @@ class Job:
 
     def file(self, name: str) -> Data:
         """Return one of the files that the job was made with; raise `OSError`."""
-        data = FileData.open(self.folder / name)
-        return data if len(data) > IN_MEMORY else whole(data)
+        return read_file(self.folder / name)
 
     def journal(self, level: int = 0, listener: Listener | None = None) -> JobJournal:
         """Return what an array of this job is given: its tasks' (0), or a level of its folds."""

@@ -45,6 +45,7 @@ def test_data_is_the_same_whoever_keeps_it(
 ) -> None:
     kinds: list[Data] = [content, Dribble(content, most)]
     kinds += [joined(content[:at], Dribble(content[at:], most)) for at in (0, 3, len(content))]
+    kinds.append(joined(Dribble(content[:2], most), b"", content[2:5], Dribble(content[5:], most)))
     for data in kinds:
         assert len(data) == len(content)
         assert whole(data) == content == fill(data)

@@ -212,7 +212,7 @@ class Spool:
             data = whole(data)
         parts: list[Data] = []
         at = 0
-        for length in head.attachments:
+        for length in head.lengths:
             parts.append(part_of(data, at, length))
             at += length
         paths = (path for path, _ in head.files)

@@ -13,8 +13,8 @@ from fogbank.client.array_shell import Array, Sink, Source
 from fogbank.client.exit_codes import Ending, ending_of_task
 from fogbank.client.patterns import Item, Pattern
 from fogbank.client.scheduling.tasks import ArrayTask, TaskEnd
-from fogbank.sandbox.data import Data
-from fogbank.sandbox.scratch_shell import write_data
+from fogbank.sandbox.data import Data, joined
+from fogbank.sandbox.scratch_shell import read_file, write_data
 from fogbank.sandbox.task import INPUT_SIZE
 
 _FIRST: Final = "1"
@@ -129,8 +129,8 @@ class _Step:
         data = await trio.to_thread.run_sync(self._read, self._groups[number - 1])
         return ArrayTask(number, self._pattern.make(Item(number, stdin=data)), len(data))
 
-    def _read(self, group: range) -> bytes:
-        return b"".join(self._inputs[place].read_bytes() for place in group)
+    def _read(self, group: range) -> Data:
+        return joined(*(read_file(self._inputs[place]) for place in group))
 
     async def take(self, end: TaskEnd) -> None:
         """Keep an output."""

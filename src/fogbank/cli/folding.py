@@ -21,7 +21,7 @@ from fogbank.nodes.user import User
 from fogbank.nodes.verification import open_court
 from fogbank.sandbox.data import Data
 from fogbank.sandbox.files_shell import write_atomic
-from fogbank.sandbox.scratch_shell import Scratch
+from fogbank.sandbox.scratch_shell import Scratch, read_file
 
 FOLDED_NAME = "reduced"
 """What all results were folded into, in a folder of results."""
@@ -36,7 +36,7 @@ class Folding:
         program: Program,
         folder: Path,
         spec: JobSpec,
-        put: Callable[[bytes], None] | None,
+        put: Callable[[Data], None] | None,
     ) -> None:
         self._job = job
         self._program = program
@@ -74,7 +74,7 @@ class Folding:
                 )
         if not isinstance(result, Path):
             return result
-        await trio.to_thread.run_sync(self._deliver, result.read_bytes())
+        await trio.to_thread.run_sync(self._deliver, read_file(result))
         shutil.rmtree(between, ignore_errors=True)
         return Ending(0)
 
@@ -85,16 +85,16 @@ class Folding:
             return None
         return self._job.outputs.read(task.stdout)
 
-    def _deliver(self, data: bytes) -> None:
+    def _deliver(self, data: Data) -> None:
         write_atomic(self._folder / FOLDED_NAME, data, 0o644)
         if self._put is not None:
             self._put(data)
 
 
-def folded_in(job: Job, spec: JobSpec) -> bytes | None:
+def folded_in(job: Job, spec: JobSpec) -> Data | None:
     """Return what a job's outputs were folded into; None if they were not, yet."""
     path = results_folder(job, spec) / FOLDED_NAME
-    return path.read_bytes() if path.exists() else None
+    return read_file(path) if path.exists() else None
 
 
 def results_folder(job: Job, spec: JobSpec) -> Path:

@@ -93,6 +93,7 @@ def _print(store: Store, name: str, folder: Path | None, *, as_json: bool) -> in
     from fogbank.cli.folding import FOLDED_NAME, folded_in
     from fogbank.nodes.delivery import Output, deliver_all
     from fogbank.nodes.job_spec import JobSpec
+    from fogbank.sandbox.files_shell import write_atomic
 
     record = store.job(name)
     spec = JobSpec.load(record.spec)
@@ -113,7 +114,11 @@ def _print(store: Store, name: str, folder: Path | None, *, as_json: bool) -> in
             if result is None:
                 note("the outputs were not folded into one yet")
                 return record.code or FAILED
-            emit(result) if folder is None else (folder / FOLDED_NAME).write_bytes(result)
+            if folder is None:
+                emit(result)
+            else:
+                # It may be the same file.
+                write_atomic(folder / FOLDED_NAME, result, 0o644)
         else:
             trio.run(deliver_all, job, output)
     missing = "?" if record.total is None else record.total - record.over
