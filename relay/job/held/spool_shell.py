@@ -291,8 +291,9 @@ class Spool:
     ) -> None:
         if size <= INLINE:
             return
-        known.add(name)
-        if files.get(name) != size:
+        if files.get(name) == size:
+            known.add(name)
+        else:
             self.state.take(self.state.size, SettledRecord(task))
 
 
