@@ -325,6 +325,10 @@ def _words(error: BaseException) -> Words | None:
         error = error.exceptions[0]
     if isinstance(error, RelayError | ClientError):
         return ending_of_error(error)
-    if isinstance(error, ValueError | OSError) and str(error):
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        what = f"results or inputs could not be written or read{where}: {error.strerror or error}"
+        return Words(ExitCode.FAILED, what)
+    if isinstance(error, ValueError) and str(error):
         return Words(ExitCode.FAILED, str(error))
     return None
