@@ -16,9 +16,11 @@ class Budget:
         self._good_at = now
 
     def good(self, worth: float, lanes: int, now: float) -> None:
-        """Hear of something that went well."""
-        self._in_a_row = 0
-        self._good_at = now
+        """Hear of something that went well: worth 1, an answer."""
+        if worth >= 1:
+            # Workers that take sessions and then fail them are no reason to go on.
+            self._in_a_row = 0
+            self._good_at = now
         self._left = min(self._most(lanes), self._left + worth)
 
     def bad(self) -> None:

@@ -101,13 +101,22 @@ def test_failures_do_not_draw_ever_new_paths() -> None:
     assert model.opened_ever <= 20 + 600 / limits.budget_seconds + 1
 
 
-def test_with_no_worker_left_the_array_ends() -> None:
+@pytest.mark.parametrize("takes_sessions", [False, True])
+def test_with_no_worker_left_the_array_ends(takes_sessions: bool) -> None:
     model = started(4)
     for _ in range(2000):
         if model.scheduler.is_over:
             break
         if model.opening:
-            model.failed(min(model.opening))
+            lane = min(model.opening)
+            if takes_sessions:
+                model.opened(lane)
+                for attempt in [
+                    each for each, (_, where) in model.attempts.items() if where == lane
+                ]:
+                    model.answer(attempt, Verdict.NOT_TAKEN)
+            else:
+                model.failed(lane)
         else:
             assert model.wait()
     assert {ending for ending, _ in model.endings.values()} == {Ending.FAILED}
