@@ -62,7 +62,8 @@ class Attempt:
 class Unfinished:
     """A task that has not ended. `last` is what its last attempt came to.
 
-    `wanted`: how many replies it takes, as far as is known.
+    `wanted`: how many replies it takes, as far as is known. `replaced`: how often a run of it made
+    way for another.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Unfinished:
     replies: list[Reply] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     tries: int = 0
+    replaced: int = 0
     avoid: set[Worker] = field(default_factory=set)
     last: object = None
 

@@ -48,13 +48,26 @@ def copies(
             continue
         # The attempt that knows most of the task tells how long a copy takes.
         anew = speeds.anew(max(tries, key=lambda run: run.attempt.fuel).attempt, best.worker)
-        if anew is not None and anew + limits.start < limits.gain * _needed(task, tries):
-            fast.remove(best)
-            slowest = max(tries, key=lambda run: run.left).attempt
-            chosen.append((slowest, best, len(tries) >= _most(task, limits)))
-            if not fast:
-                break
+        if anew is None or anew + limits.start >= limits.gain * _needed(task, tries):
+            continue
+        instead = len(tries) >= _most(task, limits)
+        if instead and not _had_its_chance(task, tries, anew, now):
+            continue
+        fast.remove(best)
+        slowest = max(tries, key=lambda run: run.left).attempt
+        chosen.append((slowest, best, instead))
+        if not fast:
+            break
     return chosen
+
+
+def _had_its_chance(task: Unfinished, tries: Sequence[_Run], anew: float, now: float) -> bool:
+    """Tell whether even the newest run of a task has taken longer than one should.
+
+    Each time twice as long: the task itself may be long, and must come to its end in some run.
+    """
+    ages = (0.0 if run.place else now - run.attempt.lane.head_since for run in tries)
+    return min(ages) >= anew * 2.0 ** min(task.replaced, 30)
 
 
 def overdue(busy: Iterable[Lane], limits: ArrayLimits, now: float, speeds: Speeds) -> int:

@@ -95,6 +95,7 @@ class Tail:
         for attempt, lane, instead in chosen:
             task = attempt.task
             if instead:
+                task.replaced += 1
                 self._lanes.call_off(attempt, now)
             self._lanes.start(task, lane, now)
         self.late = overdue(busy, self._limits, now, self._speeds)

@@ -148,6 +148,31 @@ def test_a_straggler_is_copied_and_the_first_answer_counts() -> None:
     model.check()
 
 
+def test_a_task_that_is_longer_than_all_others_comes_to_its_end_in_some_run() -> None:
+    """Of none of its runs is anything heard but that it runs: copies seem ever better."""
+    model = started(9, workers=4, limits=replace(LIMITS, depth=1))
+    while model.opening:
+        model.opened(min(model.opening))
+    task = model.attempts[min(model.attempts)][0]
+    begun: dict[int, float] = {}
+    longest = 0.0
+    while longest < 300.0:
+        assert model.now < 3000.0
+        model.now += 0.1
+        model.scheduler.timer(model.now)
+        model.act()
+        while model.opening:
+            model.opened(min(model.opening))
+        for each, (number, _) in list(model.attempts.items()):
+            if number != task:
+                model.answer(each, Verdict.ANSWERED)
+            else:
+                begun.setdefault(each, model.now)
+                longest = max(longest, model.now - begun[each])
+    assert 2 <= len(begun) < 30
+    model.check()
+
+
 def test_what_is_unfinished_expires_at_the_deadline() -> None:
     model = Model(expires=100.0)
     model.scheduler.workers(candidates(3), 0.0)
