@@ -197,3 +197,16 @@ def test_more_than_the_network_has_gets_a_sentence(network: Network, copy: Path)
     answer = network.fog("run", copy, "--replicas", "16", "--quorum", "16", stdin=b"x")
     assert answer.returncode == 125
     assert "fewer workers" in answer.stderr.decode()
+
+
+def test_a_job_that_is_left_is_verified_by_whoever_comes_back(network: Network, copy: Path) -> None:
+    """The workers have it all when the command leaves; their answers are compared afterwards."""
+    options = ("--replicas", "3", "--quorum", "3", "--retries", "6")
+    left = network.fog("map", copy, "--lines", "-", *options, "-d", stdin=b"".join(TEXT))
+    assert left.returncode == 0, left.stderr.decode()
+    name = left.stdout.decode().strip()
+    back = network.fog("attach", name)
+    assert back.returncode == 0, back.stderr.decode()
+    assert back.stdout == b"".join(TEXT)
+    rows = network.fog("ps", "--all", "--json").stdout.splitlines()
+    assert {row["job"]: row["state"] for row in map(json.loads, rows)}[name] == "done"
