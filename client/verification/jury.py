@@ -71,7 +71,9 @@ def judge(answers: Sequence[tuple[NodeId, Checked]], rule: Rule) -> Finding:
         lacks = rule.needed(group[0][1]) - len(group)
         if lacks <= 0:
             agreed = tuple(worker for worker, _ in group)
-            return Finding(Kind.ENOUGH, 0, agreed, _wrong(answers, group[0][1]))
+            # What one worker said, if a program finds it ever so right, convicts no other.
+            wrong = _wrong(answers, group[0][1]) if len(group) > 1 else ()
+            return Finding(Kind.ENOUGH, 0, agreed, wrong)
         missing = min(missing, lacks)
     if len(answers) + missing > rule.most:
         return Finding(Kind.DISPUTED)

@@ -82,6 +82,7 @@ def test_who_agreed_or_had_a_shortage_is_never_convicted(rule: Rule, course: lis
     judgement = judge(given, rule)
     said = dict(given)
     assert set(judgement.wrong).isdisjoint(judgement.agreed)
+    assert not judgement.wrong or len(judgement.agreed) >= 2
     for worker in judgement.wrong:
         assert said[worker].result.outcome not in SHORTAGES
         assert said[judgement.agreed[0]].result.outcome not in SHORTAGES
@@ -178,6 +179,15 @@ def test_what_a_program_judged_right_is_enough_and_other_ends_need_two() -> None
         first.identity,
         second.identity,
     )
+
+
+def test_one_answer_that_a_program_finds_right_convicts_nobody_who_said_otherwise() -> None:
+    """Who failed honestly, where a liar guessed a right answer, is no liar."""
+    first, second = WITNESSES[:2]
+    failed = [(first.identity, first.checked(replace(HONEST, exit_code=3)))]
+    right_one = (second.identity, second.checked(LIE, judged=True))
+    finding = judge([*failed, right_one], Rule(judges=True, most=6))
+    assert finding == Finding(Kind.ENOUGH, 0, (second.identity,))
 
 
 @pytest.mark.parametrize(
