@@ -62,10 +62,13 @@ def copies(
 
 
 def _had_its_chance(task: Unfinished, tries: Sequence[_Run], anew: float, now: float) -> bool:
-    """Tell whether even the newest run of a task has taken longer than one should.
+    """Tell whether a run may make way: whether even the newest has taken longer than one should.
 
-    Each time twice as long: the task itself may be long, and must come to its end in some run.
+    Each time twice as long: the task itself may be long, and must come to its end in some run. If
+    one tells of its progress, that is the one that stays.
     """
+    if any(run.attempt.fuel for run in tries):
+        return True
     ages = (0.0 if run.place else now - run.attempt.lane.head_since for run in tries)
     return min(ages) >= anew * 2.0 ** min(task.replaced, 30)
 
