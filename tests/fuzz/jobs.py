@@ -29,6 +29,7 @@ from fogbank.relay.job.held.records import (
     encode_record,
 )
 from fogbank.relay.job.held.sealing import Sealed, sealed_size
+from fogbank.relay.job.held.work import HeldWork
 from fogbank.relay.job.kinds import ModulePlace, State
 from fogbank.relay.job.limits import TASK_OVERHEAD, Budget, JobLimits, Patience
 from fogbank.relay.job.messages import (
@@ -237,6 +238,55 @@ def _work(session: WorkerSession, event: WorkerEvent, count: int) -> None:
     session.work.start_task(1.0)
 
 
+class _Holder:
+    """Holds one session, whose disk takes every other change."""
+
+    def __init__(self) -> None:
+        self.memory, self.disk = Budget(_ROOM), Budget(_ROOM)
+        self.work: HeldWork | None = None
+        self._stores = False
+
+    def hold(self, hold: Hold, offer: Offer) -> HeldWork | None:
+        """Begin to hold it."""
+        self.work = HeldWork(hold, offer, self.memory, self.disk)
+        return self.work
+
+    def resume(self, _: bytes) -> HeldWork | None:
+        """Find it, whatever its ticket."""
+        return self.work
+
+    def store(self) -> None:
+        """Store what is to be stored, or fail to."""
+        if self.work is not None:
+            changes = self.work.take_changes()
+            self._stores = not self._stores
+            if self._stores:
+                self.work.stored(changes)
+            else:
+                self.work.not_stored(changes, "why")
+
+
+def held_worker_session(data: bytes) -> list[WorkerEvent]:
+    """Be a small worker that holds a hostile client's session."""
+    events: list[WorkerEvent] = []
+    holder = _Holder()
+    offer = replace(SMALL_OFFER, holding=Holding(1, _ROOM, 3))
+    session = WorkerSession(offer, JobLimits(), holder.memory, 0.0, holder=holder)
+    for portion in byte_by_byte(data):
+        new = session.receive(portion, 1.0)
+        if new:
+            events += new
+            holder.store()
+            _work(session, new[-1], len(events))
+        session.data_to_send()
+        session.deadline()
+    session.close()
+    if holder.work is not None:
+        holder.work.close()
+    assert (holder.memory.left, holder.disk.left) == (_ROOM, _ROOM), "it holds what is over"
+    return events
+
+
 def client_session(data: bytes) -> list[ClientEvent]:
     """Be a client to a hostile worker: send a module and two tasks as soon as there is an offer."""
     events: list[ClientEvent] = []
@@ -360,6 +410,26 @@ SESSIONS = [
             framed([Hello((1, 2, 3)), MODULE_HEAD, replace(TASK, granted=1), Grant(1, 9)]),
             framed([Hello(), NAMED, *SMALL_TASKS[:2]]),
             framed([Hello((1,))]),
+        ),
+        exact=False,
+        form=Form.FRAMES,
+        limit=1024,
+    ),
+    Decoder(
+        "worker's held session",
+        held_worker_session,
+        framed(
+            [
+                Hello(),
+                Hold(b"t" * 32, b"k" * 32, durable=True),
+                MODULE_HEAD,
+                *SMALL_TASKS[:2],
+                *(Cancel(1), Ack(1), Cancel(0)),
+            ]
+        ),
+        more=(
+            framed([Hello(), Hold(b"t" * 32, b"k" * 32), MODULE_HEAD, *SMALL_TASKS[:1], Ack(1)]),
+            framed([Hello(), Resume(b"t" * 32, ((1, 2),))]),
         ),
         exact=False,
         form=Form.FRAMES,
