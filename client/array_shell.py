@@ -26,6 +26,7 @@ from fogbank.client.given_shell import GivenTasks, Source
 from fogbank.client.journal.words import HeldLane, Journal, NoJournal
 from fogbank.client.lane_shell import Lane, Sessions
 from fogbank.client.lines_shell import Lines, Reach
+from fogbank.client.modules_shell import Modules
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.scheduler import Scheduler
 from fogbank.client.scheduling.tasks import Answer, TaskEnd
@@ -41,6 +42,7 @@ from fogbank.client.scheduling.words import (
 )
 from fogbank.client.session_shell import JobSession
 from fogbank.client.verification.words import Verification
+from fogbank.relay.job.held.partial import Partials
 from fogbank.relay.job.messages import Offer
 from fogbank.relay.keys import NodeId
 from fogbank.sandbox.data import MemorySink, Sinks
@@ -60,7 +62,7 @@ class Array:
 
     With `verification` a task may have several answers, which count only if they hold (spec/12).
     `durable`: workers have tasks on their disks before they say that they have them. `sinks` makes
-    what keeps outputs.
+    what keeps outputs, `partials` has what came of large ones before their client ended.
     """
 
     def __init__(  # noqa: PLR0913 -- what an array is, is said once, by name
@@ -77,11 +79,12 @@ class Array:
         journal: Journal | None = None,
         durable: bool = False,
         sinks: Sinks = MemorySink,
+        partials: Partials | None = None,
     ) -> None:
         self._lines = Lines(reach)
         self._reach = reach
         self._journal: Journal = journal or NoJournal()
-        self._sessions = Sessions(program, self._journal, durable, sinks)
+        self._sessions = Sessions(program, self._journal, durable, sinks, Modules(), partials)
         replicas = None if verification is None else verification.replicas
         now = trio.current_time()
         self._scheduler = Scheduler(limits or ArrayLimits(), chooser, now, expires, replicas)

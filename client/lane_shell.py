@@ -18,6 +18,7 @@ from fogbank.client.talk_shell import End
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.client_tasks import ClientTasks, Keep, TaskResult
 from fogbank.relay.job.errors import JobError, JobInterrupted, Progress
+from fogbank.relay.job.held.partial import Partials
 from fogbank.relay.job.limits import Patience
 from fogbank.relay.job.messages import Offer
 from fogbank.relay.keys import NodeId
@@ -217,6 +218,7 @@ class Sessions:
     durable: bool = False
     sinks: Sinks = MemorySink
     modules: Modules = field(default_factory=Modules)
+    partials: Partials | None = None
 
     def new(self, lane: int, worker: NodeId) -> JobSession:
         """Return the session of a lane that is to be opened, which the journal hears of."""
@@ -226,7 +228,7 @@ class Sessions:
         diary = Diary(
             lambda: journal.lane_opening(lane, worker, hold), lambda sent: journal.sent(lane, sent)
         )
-        tasks = ClientTasks(keep, sinks=self.sinks)
+        tasks = ClientTasks(keep, sinks=self.sinks, partials=self.partials)
         shared = self.modules.at(worker)
         written = diary if journal.keeps else None
         return JobSession(self.program, Patience(), tasks, written, shared)
@@ -235,5 +237,7 @@ class Sessions:
         """Return the session of a lane that a worker holds."""
         keep = Keep(held.hold.ticket, held.hold.secret_key)
         diary = Diary(None, lambda sent: self.journal.sent(held.lane, sent))
-        tasks = ClientTasks(keep, held.last_id, begun=True, sinks=self.sinks)
+        tasks = ClientTasks(
+            keep, held.last_id, begun=True, sinks=self.sinks, partials=self.partials
+        )
         return JobSession(self.program, Patience(), tasks, diary)

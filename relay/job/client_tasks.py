@@ -6,6 +6,7 @@ meanwhile, with what has come of a sealed output.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,12 +14,12 @@ from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.errors import JobError, JobInterrupted, Progress
 from fogbank.relay.job.frames import Blobs
 from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
-from fogbank.relay.job.held.opening import Opening
+from fogbank.relay.job.held.partial import LoggedOpening, Partials, found
 from fogbank.relay.job.kinds import State
 from fogbank.relay.job.messages import Cancel, Offer, ResultHead, TaskHead, TaskState
 from fogbank.relay.job.pending import Pending, require, unwanted
 from fogbank.relay.keys import X25519Key
-from fogbank.sandbox.data import Data, MemorySink, Sinks
+from fogbank.sandbox.data import Data, MemorySink, NoRoom, Sinks
 from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.task import Task
@@ -85,7 +86,7 @@ class ClientTasks:
     """See above. `keep` is None for a session that ends with its stream.
 
     `last_id`: the highest id that was given to a task of the session, by an earlier client.
-    `sinks` makes what keeps outputs.
+    `sinks` makes what keeps outputs. `partials` has what came of sealed ones.
     """
 
     def __init__(
@@ -95,15 +96,17 @@ class ClientTasks:
         *,
         begun: bool = False,
         sinks: Sinks = MemorySink,
+        partials: Partials | None = None,
     ) -> None:
         self.keep = keep
         self._sinks = sinks
+        self._partials = partials
         self.pending: dict[int, Pending] = {}
         self.begun = begun
         """Whether the worker may hold the session by now."""
         self._unsettled: set[int] = set()
         self._last_id = last_id
-        self._opened: dict[int, Opening] = {}
+        self._opened: dict[int, LoggedOpening] = {}
         self._sending: dict[int, Task] = {}
         self._arrived: tuple[Task, int] | None = None
 
@@ -140,6 +143,11 @@ class ClientTasks:
         require(task <= self._last_id, "a task that was never sent")
         old = Pending(limits, 0, limits.fuel, 0, Progress.SENT, is_old=True, waits_first=True)
         self.pending[task] = old
+        if self.keep is not None and self._partials is not None:
+            ticket, secret = self.keep.ticket, self.keep.secret
+            opening = found(self._partials, ticket, task, secret, self._sinks, limits.output)
+            if opening is not None:
+                self._opened[task] = opening
 
     def has_room(self, size: int, offer: Offer) -> bool:
         """Tell whether one more task, with `size` bytes of input, is taken by the worker."""
@@ -194,11 +202,26 @@ class ClientTasks:
             return None
         opening = self._opened.get(message.task)
         if opening is None or not message.sealed.offset:
-            opening = Opening(self.keep.secret, message.stdout, message.stderr, self._sinks)
-            self._opened[message.task] = opening
+            opening = self._open(self.keep, message)
         fits = opening.fits(message.stdout, message.stderr, message.sealed.offset)
         require(fits, "a sealed output that goes on elsewhere")
         return opening
+
+    def _open(self, keep: Keep, message: ResultHead) -> LoggedOpening:
+        """Begin to take in a sealed output."""
+        lengths = message.stdout, message.stderr
+        opening = LoggedOpening(keep.secret, lengths, self._sinks)
+        if self._partials is not None:
+            with suppress(NoRoom):
+                opening.log = self._partials.begin(keep.ticket, message.task, lengths)
+        self._opened[message.task] = opening
+        return opening
+
+    def _forget(self, task: int) -> None:
+        """Forget what came of a sealed output."""
+        opened = self._opened.pop(task, None)
+        if opened is not None and self.keep is not None and self._partials is not None:
+            self._partials.drop(self.keep.ticket, task)
 
     def take_result(
         self, message: ResultHead, blobs: Blobs | None
@@ -211,7 +234,7 @@ class ClientTasks:
             raise blobs.lost
         task = message.task
         pending = self.pending.pop(task)
-        self._opened.pop(task, None)
+        self._forget(task)
         done = [TaskDone(task, _answer(message, blobs, pending))] if blobs is not None else []
         if self.keep is None or task in self._unsettled:
             return done, []
@@ -244,7 +267,7 @@ class ClientTasks:
         ]
         for task in lost:
             del self.pending[task]
-            self._opened.pop(task, None)
+            self._forget(task)
         self._unsettled &= set(there)
         said: list[Said] = []
         for task, state in message.tasks:

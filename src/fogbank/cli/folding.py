@@ -14,6 +14,7 @@ from fogbank.client.array_shell import Array
 from fogbank.client.chance_shell import SystemChooser
 from fogbank.client.exit_codes import Ending
 from fogbank.client.journal.job_shell import Job
+from fogbank.client.partials_shell import PartialFolder
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.nodes.arrays import open_reach
 from fogbank.nodes.job_spec import JobSpec, Program
@@ -66,6 +67,7 @@ class Folding:
                         verification=court.verification,
                         journal=self._job.journal(level),
                         sinks=Scratch(self._job.folder / "arriving").sink,
+                        partials=PartialFolder(self._job.folder / "arriving"),
                     ),
                     self._program.pattern,
                     outputs,

@@ -27,6 +27,7 @@ from fogbank.client.exit_codes import ExitCode, ending_of_error, ending_of_task
 from fogbank.client.journal.array_shell import Listener
 from fogbank.client.journal.job_shell import Job
 from fogbank.client.journal.records import JobState, Stage, Summary
+from fogbank.client.partials_shell import PartialFolder
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.tasks import TaskEnd
 from fogbank.nodes.arrays import open_reach
@@ -192,6 +193,7 @@ class Driver:
             journal=self._job.journal(listener=self._watch.listener),
             durable=self._leaves,
             sinks=Scratch(self._job.folder / "arriving").sink,
+            partials=PartialFolder(self._job.folder / "arriving"),
             verification=court.verification,
         )
         if self._leaves:
