@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -176,6 +180,24 @@ def test_after_a_failure_the_folder_is_as_before(
     assert set(made.state.tasks) == {1}
     made.write([keep(3, b"c")])
     assert set(loaded(folder).state.tasks) == {1, 3}
+
+
+SPEC = Path(__file__).resolve().parents[2] / "spec" / "vectors"
+SEALING = json.loads((SPEC / "08-jobs.json").read_text())["sealing"]
+_GENERATED = runpy.run_path(str(SPEC / "generate" / "jobs.py"))
+
+
+@pytest.mark.parametrize("vector", SEALING["outputs"], ids=lambda one: f"{one['length']} bytes")
+def test_sealed_outputs_of_the_vectors_open(vector: dict[str, Any]) -> None:
+    stdout, stderr = vector["stdout"], vector["stderr"]
+    outputs = b"o" * stdout, b"e" * stderr
+    sealed = _GENERATED["seal"](b"".join(outputs))
+    assert hashlib.sha256(sealed).hexdigest() == vector["sha256"]
+    assert sealed.hex() == vector.get("sealed", sealed.hex())
+    assert len(sealed) == vector["length"] == sealed_size(stdout + stderr)
+    opening = Opening(bytes.fromhex(SEALING["secret"]), stdout, stderr)
+    opening.write(memoryview(sealed))
+    assert [whole(part) for part in opening.take()] == list(outputs)
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_000, 20_000, 65_536, 65_537, 200_000])

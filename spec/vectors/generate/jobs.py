@@ -1,6 +1,7 @@
 """Write `08-jobs.json`: messages and a whole session, written down from spec/08 §1 and §2.
 
-It shares no code with the project: the CBOR is put together here, byte by byte.
+It shares no code with the project: the CBOR is put together here, byte by byte, and outputs are
+sealed with libsodium's parts.
 
     python spec/vectors/generate/jobs.py
 """
@@ -10,6 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nacl import bindings
+from nacl.public import Box, PrivateKey
+
 VECTORS = Path(__file__).resolve().parents[1]
 MODULE = b"\0asm\x01\0\0\0"
 SEED = bytes(range(32))
@@ -17,6 +21,8 @@ LIMITS = {1: 1 << 38, 2: 256 << 20, 3: 120_000, 4: 16 << 20}
 SMALL = {1: 1000, 2: 65536, 3: 1, 4: 0}
 ENGINE = "wasmtime-50.0.1-x86_64-0123456789abcdef"
 RUNTIME = hashlib.sha256(b"an interpreter").digest()
+SECRET = bytes(range(100, 132))
+STREAM_KEY = bytes(range(200, 232))
 JOB_KEY = hashlib.sha256(b"a job's key").digest()
 HOLD = {0: 20, 1: hashlib.sha256(b"a ticket").digest(), 2: bytes(range(32, 64))}
 RESUME = {0: 21, 1: HOLD[1], 2: [[1, 0], [3, 65_000]]}
@@ -312,10 +318,45 @@ def transfer() -> dict[str, Any]:
     }
 
 
+def seal(output: bytes) -> bytes:
+    """An output sealed, §2.1, with everything that is random chosen: the key, its box, the header.
+
+    A box that is sealed is an ephemeral public key and a `crypto_box` from it. A stream that is
+    pushed begins in the same state as one that is pulled with the same header.
+    """
+    ephemeral = PrivateKey(bytes(range(64, 96)))
+    public = PrivateKey(SECRET).public_key
+    parts = bytes(ephemeral.public_key), bytes(public)
+    nonce = hashlib.blake2b(b"".join(parts), digest_size=24).digest()
+    box = parts[0] + Box(ephemeral, public).encrypt(STREAM_KEY, nonce).ciphertext
+    state = bindings.crypto_secretstream_xchacha20poly1305_state()
+    header = bytes(range(24))
+    bindings.crypto_secretstream_xchacha20poly1305_init_pull(state, header, STREAM_KEY)
+    chunks = [output[at : at + 65_536] for at in range(0, max(len(output), 1), 65_536)]
+    tags = [0] * (len(chunks) - 1) + [3]
+    sealed = [
+        bindings.crypto_secretstream_xchacha20poly1305_push(state, chunk, None, tag)
+        for chunk, tag in zip(chunks, tags, strict=True)
+    ]
+    return box + header + b"".join(sealed)
+
+
+def sealed() -> list[dict[str, Any]]:
+    """Outputs and how they are sealed; large ones by how often a byte comes and by a hash."""
+    found = []
+    for stdout, stderr in ((0, 0), (3, 0), (0, 2), (65_536, 0), (65_536, 1), (100_000, 31_072)):
+        data = seal(b"o" * stdout + b"e" * stderr)
+        small = {"sealed": data.hex()} if len(data) < 1000 else {}
+        digest = hashlib.sha256(data).hexdigest()
+        lengths = {"stdout": stdout, "stderr": stderr, "length": len(data)}
+        found.append({**lengths, "sha256": digest, **small})
+    return found
+
+
 def vectors() -> dict[str, Any]:
     """The file's content."""
     return {
-        "section": "spec/08 §1, §2, §8",
+        "section": "spec/08 §1, §2, §2.1, §8",
         "accepted": {
             side: [{"name": name, "message": cbor(message).hex()} for name, message in messages]
             for side, messages in accepted().items()
@@ -325,6 +366,12 @@ def vectors() -> dict[str, Any]:
             for side, messages in refused().items()
         },
         "transfer": transfer(),
+        "sealing": {
+            "secret": SECRET.hex(),
+            "key": STREAM_KEY.hex(),
+            "public": bytes(PrivateKey(SECRET).public_key).hex(),
+            "outputs": sealed(),
+        },
         "session": [{"from": side, "frame": data.hex()} for side, data in session()],
     }
 
