@@ -9,15 +9,15 @@ with the same `ClientTasks`, which `resume`s.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias
 
+from fogbank.relay.job.client_module import ModuleThere
 from fogbank.relay.job.client_tasks import ClientTasks, Keep, Said, TaskDone, TaskResult
 from fogbank.relay.job.decoding import decode_from_worker
 from fogbank.relay.job.errors import Cause, JobError, JobInterrupted, JobRefused, Progress
 from fogbank.relay.job.frames import Blobs, Frames, Message
 from fogbank.relay.job.held.messages import Ack, Hold, Resumed
-from fogbank.relay.job.kinds import MESSAGE_SIZE, VERSION, ModulePlace, State
+from fogbank.relay.job.kinds import VERSION
 from fogbank.relay.job.limits import ROW_SECONDS, Patience
 from fogbank.relay.job.messages import (
     Accepted,
@@ -34,13 +34,17 @@ from fogbank.relay.job.messages import (
     TaskState,
 )
 from fogbank.relay.job.pending import require
-from fogbank.relay.job.requests import input_size, inputs, module_head, task_head
+from fogbank.relay.job.requests import (
+    check_task,
+    input_size,
+    inputs,
+    module_head,
+    task_head,
+)
 from fogbank.relay.job.rows import Padding, Row
 from fogbank.sandbox.data import Data
-from fogbank.sandbox.limits import LimitError
-from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
-from fogbank.sandbox.task import Task, TaskError
+from fogbank.sandbox.task import Task
 
 __all__ = ["ClientEvent", "ClientSession", "TaskDone", "TaskResult"]
 
@@ -65,11 +69,7 @@ class ClientSession:
         self._padded_at = now
         self._going_out: list[int] = []
         self._unsent: dict[int, tuple[TaskHead, Task]] = {}
-        self._module_sent = False
-        self._resuming = False
-        self._parked = False
-        self._module_state: State | None = None
-        self._accepted = False
+        self._module = ModuleThere()
         self._frame_since: float | None = None
         self._active_at = now
         self._say(Hello())
@@ -82,12 +82,13 @@ class ClientSession:
     @property
     def takes_tasks(self) -> bool:
         """Whether tasks may be sent: the worker was sent the module, or has said what it has."""
-        return self._module_sent and not self._resuming and self.refusal is None
+        module = self._module
+        return module.was_sent and not module.resuming and self.refusal is None
 
     @property
     def was_asked(self) -> bool:
         """Whether the module was sent, or the session asked for."""
-        return self._module_sent
+        return self._module.was_sent
 
     @property
     def may_be_asked_again(self) -> bool:
@@ -96,9 +97,8 @@ class ClientSession:
 
     def _is_put_off(self, cause: Cause) -> bool:
         """Tell whether a refusal for this cause leaves alone what the worker holds."""
-        return self.tasks.begun and (
-            cause is Cause.SHUTDOWN or (self._resuming and cause in _LATER)
-        )
+        later = self._module.resuming and cause in _LATER
+        return self.tasks.begun and (later or cause is Cause.SHUTDOWN)
 
     @property
     def is_cut_off(self) -> bool:
@@ -112,15 +112,14 @@ class ClientSession:
             return self._frame_since + patience.pace.seconds_for(self._frames.expected)
         if self.refusal is not None:
             return None
-        if self.offer is None or self._resuming:
+        if self.offer is None or self._module.resuming:
             return self._active_at + patience.offer_seconds
         task = self.tasks.running
         if task is not None:
             due = task.deadline(patience, self._active_at)
             # What pads a result comes before it.
             return due and max(due, self._padded_at + patience.slack_seconds)
-        loading = self._module_sent and not self._accepted and not self._parked
-        if self.tasks.pending or loading:
+        if self.tasks.pending or self._module.is_awaited:
             return self._active_at + patience.word_seconds
         return None
 
@@ -161,7 +160,7 @@ class ClientSession:
         head, attachment = module_head(module, offer, key, is_there=is_there)
         if self.tasks.keep is not None:
             self._hold(offer, self.tasks.keep)
-        self._module_sent = True
+        self._module.was_sent = True
         self._say(head, attachment)
 
     def _hold(self, offer: Offer, keep: Keep) -> None:
@@ -176,7 +175,7 @@ class ClientSession:
     def resume(self) -> None:
         """Ask, after the offer, for the session that the worker holds."""
         self._need_offer()
-        self._module_sent = self._resuming = True
+        self._module.was_sent = self._module.resuming = True
         self._say(self.tasks.resume())
 
     def has_room_for(self, task: Task) -> bool:
@@ -194,27 +193,10 @@ class ClientSession:
 
     def prepare_task(self, task: Task, granted: int | None = None) -> int:
         """Do the same, but for the sending, for which `release` is called next."""
-        offer = self._need_offer()
-        try:
-            task.check(offer.ceilings)
-        except LimitError as error:
-            raise JobRefused(Cause.LIMITS, str(error)) from None
-        except TaskError as error:
-            raise JobRefused(Cause.TASK, str(error)) from None
-        if input_size(task) > offer.input_size:
-            reason = f"input and files have more than the {offer.input_size} bytes that it takes"
-            raise JobRefused(Cause.LIMITS, reason)
+        check_task(task, self._need_offer())
         if not self.takes_tasks:
             raise ValueError("a task needs a session with a module")
-        all_fuel = task.limits.fuel
-        first = all_fuel if granted is None else min(granted, all_fuel)
-        head = task_head(task, self.tasks.next_id(), first)
-        head = replace(head, skipped=self.tasks.arrived(task))
-        if len(head.encode()) > MESSAGE_SIZE:
-            reason = (
-                "arguments, environment and paths have more than 64 KiB: put what is long in a file"
-            )
-            raise JobRefused(Cause.TASK, reason, here=True)
+        head = task_head(task, self.tasks.next_id(), granted, self.tasks.arrived(task))
         self.tasks.add(head)
         self._unsent[head.id] = head, task
         return head.id
@@ -223,7 +205,7 @@ class ClientSession:
         """Send a task that was prepared, after those with lower ids."""
         head, task = self._unsent.pop(number)
         if number in self.tasks.pending:
-            self._parked = False
+            self._module.task_sent()
             self._going_out.append(number)
             self.tasks.sending(number, task)
             self._say(head, *inputs(task, head.skipped or 0))
@@ -281,7 +263,7 @@ class ClientSession:
         """Judge a message before its attachments are read."""
         require(self.refusal is None, "a word after the session was refused")
         self._padding.hear(message)
-        if self._resuming:
+        if self._module.resuming:
             known = isinstance(message, Resumed | Refused | Pad)
             require(known, "a word on a session that has not been resumed")
         match message:
@@ -291,33 +273,21 @@ class ClientSession:
             case Refused():
                 known = message.task is None or message.task in self.tasks.pending
                 require(known, "the refusal of a task that is not there")
-                require(self._may_refuse(message.outcome), "the refusal of no module")
+                self._module.admit_refusal(message.outcome)
             case Accepted():
-                require(self._module_sent and not self._accepted, "an acceptance of nothing")
+                self._module.admit_acceptance()
             case Resumed():
-                require(self._resuming, "a resumption that was not asked for")
+                require(self._module.resuming, "a resumption that was not asked for")
                 self.tasks.admit_resumed(message)
+            case TaskState(task=0):
+                self._module.admit_state(message)
             case TaskState():
-                self._admit_state(message)
+                self.tasks.admit_state(message, accepted=self._module.is_accepted)
             case ResultHead():
                 return self.tasks.admit_result(message)
             case Pad():
                 require(self.offer is not None, "padding before the offer")
         return None
-
-    def _may_refuse(self, outcome: Outcome | None) -> bool:
-        """Tell whether the module may be refused so: once accepted, only because of the host."""
-        late = self._accepted and outcome is not Outcome.HOST_FAILURE
-        return outcome is None or (self._module_sent and not late)
-
-    def _admit_state(self, message: TaskState) -> None:
-        if message.task:
-            self.tasks.admit_state(message, accepted=self._accepted)
-            return
-        loading = self._module_sent and not self._accepted
-        require(loading, "the state of a module that is not there")
-        back = self._module_state is State.RUNNING
-        require(not back or message.state is State.RUNNING, "a module that goes back")
 
     def _take(self, message: FromWorker, blobs: Blobs | None, now: float) -> list[ClientEvent]:
         """Deal with a message that is whole."""
@@ -325,7 +295,7 @@ class ClientSession:
             case Offer():
                 self.offer = message
             case Accepted():
-                self._accepted = True
+                self._module.is_accepted = True
             case Refused():
                 return self._take_refusal(message)
             case Resumed():
@@ -333,7 +303,7 @@ class ClientSession:
             case Pad():
                 self._padded_at = now
             case TaskState(task=0):
-                self._module_state = message.state
+                self._module.take_state(message)
             case TaskState():
                 self.tasks.take_state(message, now)
             case ResultHead():
@@ -350,15 +320,13 @@ class ClientSession:
         self.refusal = message
         if self._is_put_off(message.cause):
             return [message]
-        self._resuming = False
+        self._module.resuming = False
         verdicts = [TaskDone(task, self.verdict(task)) for task in pending]
         pending.clear()
         return [*verdicts, message]
 
     def _take_resumed(self, message: Resumed, now: float) -> list[TaskDone]:
-        self._resuming = False
-        self._accepted = message.module is ModulePlace.OPEN
-        self._parked = message.module is ModulePlace.PARKED
+        self._module.resumed(message.module)
         done, said = self.tasks.take_resumed(message, now)
         self._say_all(said)
         return done

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from fogbank.relay.job.errors import Cause, JobRefused
+from fogbank.relay.job.kinds import MESSAGE_SIZE
 from fogbank.relay.job.messages import ModuleHead, Offer, TaskHead
 from fogbank.sandbox.data import Data, part_of
+from fogbank.sandbox.limits import LimitError
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
-from fogbank.sandbox.task import Task
+from fogbank.sandbox.task import Task, TaskError
 
 
 def module_head(
@@ -45,9 +48,33 @@ def inputs(task: Task, skipped: int) -> list[Data]:
     return rest
 
 
-def task_head(task: Task, number: int, granted: int) -> TaskHead:
-    """Return what announces a task, which is granted so much fuel at first."""
+def check_task(task: Task, offer: Offer) -> None:
+    """Raise `JobRefused` for the worker, if it will not take the task."""
+    try:
+        task.check(offer.ceilings)
+    except LimitError as error:
+        raise JobRefused(Cause.LIMITS, str(error)) from None
+    except TaskError as error:
+        raise JobRefused(Cause.TASK, str(error)) from None
+    if input_size(task) > offer.input_size:
+        reason = f"input and files have more than the {offer.input_size} bytes that it takes"
+        raise JobRefused(Cause.LIMITS, reason)
+
+
+def task_head(task: Task, number: int, granted: int | None, skipped: int | None) -> TaskHead:
+    """Return what announces a task; raise `JobRefused` for all workers.
+
+    `granted`: the fuel that it may use at first, None for all. `skipped`: what the worker has of
+    its input already.
+    """
     files = tuple((path, len(data)) for path, data in task.files)
-    first = granted if granted < task.limits.fuel else None
-    size = len(task.stdin)
-    return TaskHead(number, task.args, task.env, files, size, task.limits, task.seed, first)
+    first = granted if granted is not None and granted < task.limits.fuel else None
+    strings = task.args, task.env, files
+    head = TaskHead(number, *strings, len(task.stdin), task.limits, task.seed, first)
+    head = replace(head, skipped=skipped)
+    if len(head.encode()) > MESSAGE_SIZE:
+        reason = (
+            "arguments, environment and paths have more than 64 KiB: put what is long in a file"
+        )
+        raise JobRefused(Cause.TASK, reason, here=True)
+    return head
