@@ -74,8 +74,12 @@ class JobJournal:
         row = (*self._key, lane, worker, hold.ticket, hold.secret_key, time.time())
 
         def write(transaction: Transaction) -> None:
+            # There is one of this number if it is too old to be gone back to.
             transaction.db.execute(
-                "INSERT INTO lane (job, level, lane, worker, ticket, secret, seen) "
+                "DELETE FROM sent WHERE job = ? AND level = ? AND lane = ?", row[:3]
+            )
+            transaction.db.execute(
+                "INSERT OR REPLACE INTO lane (job, level, lane, worker, ticket, secret, seen) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 row,
             )

@@ -199,6 +199,7 @@ class Job:
             )
             db.execute(
                 "UPDATE task SET stage = 'cancelled', code = 130, reason = ?2, over = 1, "
+                "delivered = 1, "
                 "seq = place + 1 + coalesce((SELECT max(seq) FROM task AS other "
                 "WHERE other.job = ?1 AND other.level = 0), 0) "
                 "WHERE job = ?1 AND level = 0 AND NOT over",

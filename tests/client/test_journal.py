@@ -143,10 +143,15 @@ async def test_a_session_that_no_worker_holds_any_more_is_not_gone_back_to(store
     name = store.create("p", "{}", PROGRAM)
     with store.drive(name) as job:
         await job.journal().lane_opening(1, identity("worker"), HOLD)
+        await job.journal().sent(1, {7: 7})
         store.database.write_now(
             lambda each: each.db.execute("UPDATE lane SET seen = ?", (time() - 26 * 3600,))
         )
         assert job.journal().held() == ()
+        # Its number may be given to another one.
+        await job.journal().lane_opening(1, identity("other"), HOLD)
+        (lane,) = job.journal().held()
+        assert (lane.worker, lane.tasks, lane.last_id) == (identity("other"), {}, 0)
 
 
 async def test_calls_that_come_at_once_share_a_commit(store: Store) -> None:
