@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import trio
 
 from fogbank.cli.array_inputs import (
+    inputs_again,
     of_array,
     of_chunks,
     of_files,
@@ -222,6 +224,41 @@ async def test_inputs_are_read_on_from_where_their_reader_ended(tmp_path: Path, 
         assert [task.number for task in job.tasks()] == [*range(300), *range(500, 601)]
         assert store.job(name).total == 401
     store.close()
+
+
+@pytest.mark.parametrize("kind", ["lines", "chunks", "files", "array", "values"])
+def test_inputs_that_are_as_they_were_are_read_again(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"".join(b"line %d\n" % number for number in range(20)))
+
+    def make() -> Inputs:
+        if kind == "lines":
+            return of_lines(path.open("rb"), as_argument=True)
+        if kind == "chunks":
+            return of_chunks(path.open("rb"), 20)
+        if kind == "files":
+            return of_files("*", lambda _: [str(path)])
+        return of_array("3-9:2")[0] if kind == "array" else of_values(["a", "b"])
+
+    inputs = make()
+    assert inputs.words is not None
+    again = inputs_again(inputs.words)
+    assert again is not None
+    assert list(again.items) == list(inputs.items)
+    assert again.words == inputs.words
+    if kind in {"lines", "chunks"}:
+        path.write_bytes(b"something else\n")
+        assert inputs_again(inputs.words) is None
+        path.unlink()
+        assert inputs_again(inputs.words) is None
+
+
+def test_inputs_that_come_from_a_pipe_are_read_once() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb"):
+        inputs = of_lines(file, as_argument=True)
+        assert inputs.words is None
+        assert inputs.blocks
 
 
 async def test_an_input_that_makes_no_task_ends_the_reading(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -18,13 +20,46 @@ _TASKS_MAX = 10_000_000
 def of_values(values: Sequence[str]) -> Inputs:
     """One task for each value, numbered from 1."""
     items = (Item(number, value) for number, value in enumerate(values, 1))
-    return Inputs(items, len(values))
+    return Inputs(items, len(values), words=("values", *values))
 
 
-def inputs_again(words: Sequence[str]) -> Inputs:
-    """Return the inputs that words alone describe: `array`, `0-9`, or `values`, `a`, `b`."""
+def inputs_again(words: Sequence[str]) -> Inputs | None:
+    """Return the inputs again that said so of themselves; None if their file is not as it was."""
     kind, *rest = words
-    return of_array(rest[0])[0] if kind == "array" else of_values(rest)
+    if kind in _OF_WORDS:
+        return _OF_WORDS[kind](rest)
+    how, path, *stamp = rest
+    file = _as_it_was(Path(path), stamp)
+    if file is None:
+        return None
+    if kind == "lines":
+        return of_lines(file, as_argument=how == "argument")
+    return of_chunks(file, int(how))
+
+
+def _as_it_was(path: Path, stamp: Sequence[str]) -> BinaryIO | None:
+    """Open a file, unless it is another one by now."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        return None
+    if _whole_file(file)[1:] == tuple(stamp):
+        return file
+    file.close()
+    return None
+
+
+def _whole_file(file: BinaryIO) -> tuple[str, ...]:
+    """Return path, size and time of a file that is at its beginning; nothing of other streams."""
+    try:
+        about = os.fstat(file.fileno())
+        path = Path(f"/proc/self/fd/{file.fileno()}").readlink()
+        is_it = stat.S_ISREG(about.st_mode) and os.path.samestat(about, path.stat())
+        if not is_it or file.tell():
+            return ()
+    except OSError:
+        return ()
+    return str(path), str(about.st_size), str(about.st_mtime_ns)
 
 
 def of_array(spec: str) -> tuple[Inputs, int | None]:
@@ -39,7 +74,7 @@ def of_array(spec: str) -> tuple[Inputs, int | None]:
         raise ValueError(f"--array {spec} has {total} tasks: {_TASKS_MAX} is the most")
     _check_apart(spans, spec)
     items = (Item(number, str(number)) for span in spans for number in span)
-    return Inputs(items, total), (_count(most, spec) if percent else None)
+    return Inputs(items, total, words=("array", spec)), (_count(most, spec) if percent else None)
 
 
 def _span(text: str, spec: str) -> range:
@@ -80,13 +115,16 @@ def of_lines(file: BinaryIO, *, as_argument: bool) -> Inputs:
     """One task for each line: in place of `{}` without its end, or as standard input with it."""
 
     def items() -> Iterator[Item]:
-        for number, line in enumerate(_lines(file), 1):
-            if as_argument:
-                yield Item(number, _text(line.rstrip(b"\r\n"), number))
-            else:
-                yield Item(number, stdin=line)
+        with file:
+            for number, line in enumerate(_lines(file), 1):
+                if as_argument:
+                    yield Item(number, _text(line.rstrip(b"\r\n"), number))
+                else:
+                    yield Item(number, stdin=line)
 
-    return Inputs(items(), blocks=not file.seekable())
+    whole = _whole_file(file)
+    words = ("lines", "argument" if as_argument else "input", *whole) if whole else None
+    return Inputs(items(), blocks=not file.seekable(), words=words)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -112,26 +150,41 @@ def of_chunks(file: BinaryIO, size: int) -> Inputs:
         raise ValueError(f"--chunk: a chunk has at most {INPUT_SIZE} bytes")
 
     def items() -> Iterator[Item]:
-        number = 0
-        while chunk := file.read(size):
-            rest = b"" if chunk.endswith(b"\n") else file.readline(INPUT_SIZE - size + 1)
-            if len(chunk) + len(rest) > INPUT_SIZE:
-                raise ValueError(f"a chunk has more than {INPUT_SIZE} bytes before its line ends")
-            number += 1
-            yield Item(number, stdin=chunk + rest)
+        with file:
+            number = 0
+            while chunk := file.read(size):
+                rest = b"" if chunk.endswith(b"\n") else file.readline(INPUT_SIZE - size + 1)
+                if len(chunk) + len(rest) > INPUT_SIZE:
+                    raise ValueError(
+                        f"a chunk has more than {INPUT_SIZE} bytes before its line ends"
+                    )
+                number += 1
+                yield Item(number, stdin=chunk + rest)
 
-    return Inputs(items(), blocks=not file.seekable())
+    whole = _whole_file(file)
+    words = ("chunks", str(size), *whole) if whole else None
+    return Inputs(items(), blocks=not file.seekable(), words=words)
 
 
 def of_files(pattern: str, find: Callable[[str], Sequence[str]]) -> Inputs:
     """One task for each file, in the order of their names; raise `ValueError` if there is none."""
     paths = sorted(Path(name) for name in find(pattern))
-    paths = [path for path in paths if path.is_file()]
+    paths = [path.absolute() for path in paths if path.is_file()]
     if not paths:
         raise ValueError(f"--files {pattern}: there is no such file")
+    return _of_paths(paths)
 
+
+def _of_paths(paths: Sequence[Path]) -> Inputs:
     def items() -> Iterator[Item]:
         for number, path in enumerate(paths, 1):
             yield Item(number, path.name, files=((path.name, read_data(path, INPUT_SIZE)),))
 
-    return Inputs(items(), len(paths))
+    return Inputs(items(), len(paths), words=("files", *map(str, paths)))
+
+
+_OF_WORDS: dict[str, Callable[[Sequence[str]], Inputs]] = {
+    "array": lambda words: of_array(words[0])[0],
+    "values": of_values,
+    "files": lambda words: _of_paths([Path(name) for name in words]),
+}

@@ -137,7 +137,6 @@ def map_tasks(
             deadline,
             results,
             folds,
-            origin.words,
             resume,
             as_json,
             Checks(replicas, quorum, verify, attestations).wanted(limits.retries),
@@ -167,13 +166,6 @@ class _Origin:
     lines: str | None
     chunk: str | None
     files: str | None
-
-    @property
-    def words(self) -> tuple[str, ...] | None:
-        """What the inputs can be made of again, if nothing but words is needed."""
-        if self.values is not None:
-            return ("values", *self.values)
-        return ("array", self.array) if self.array is not None else None
 
 
 def _inputs(origin: _Origin, pattern: Pattern) -> tuple[Inputs, int | None]:

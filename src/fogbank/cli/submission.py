@@ -29,10 +29,7 @@ _SUPERSEDED = "the same command with --resume took its place"
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job that is to be. `seconds`: how long it may take in all; `resume`: with its log.
-
-    `words`: where the inputs come from, if that can be read again from the words alone.
-    """
+    """A job that is to be. `seconds`: how long it may take in all; `resume`: with its log."""
 
     kind: str
     program: Program
@@ -41,7 +38,6 @@ class Submission:
     seconds: float | None = None
     results: Results = field(default=Results())
     fold: Program | None = None
-    words: tuple[str, ...] | None = None
     resume: bool = False
     shows_json: bool = False
     wanted: Wanted | None = None
@@ -79,7 +75,7 @@ class Submission:
             None if self.seconds is None else time.time() + self.seconds,
             self.results,
             None if self.fold is None else keep(self.fold, "fold", files),
-            self.words,
+            self.inputs.words,
             None if self.wanted is None else self.wanted.keep(files),
         )
         return store.create(spec.title, spec.dump(), files, log=self.results.log)

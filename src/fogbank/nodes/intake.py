@@ -26,12 +26,14 @@ _PORTION: Final = 1 << 20
 class Inputs:
     """The items, read as they are asked for. `total` is None if it is not known before their end.
 
-    `blocks`: whether asking for one may take long, as reading a pipe does.
+    `blocks`: whether asking for one may take long, as reading a pipe does. `words`: what they can
+    be read from again, by a client that goes on; None if that is not possible.
     """
 
     items: Iterator[Item]
     total: int | None = None
     blocks: bool = False
+    words: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class JobSpec:
     """A job. `at_once`, `retries`: as in `ArrayLimits`. `expires`: seconds since 1970, if ever.
 
     `kind`: `run` or `map`. `inputs`: where its tasks come from, if that can be read again from the
-    words alone: ["array", "0-99"] or ["values", "a", "b"].
+    words: ["array", "0-99"], ["lines", "input", "/a/file", its size and time].
     """
 
     kind: str
