@@ -110,8 +110,11 @@ class Store:
         names = self.database.reader.execute("SELECT id FROM job ORDER BY created, id").fetchall()
         return [self.job(name) for (name,) in names]
 
-    def job(self, name: str) -> JobRecord:
-        """Return one job, by its id or the beginning of it; raise `JobUnknown`."""
+    def job(self, name: str, *, is_left: bool = False) -> JobRecord:
+        """Return one job, by its id or the beginning of it; raise `JobUnknown`.
+
+        `is_left`: as it is once the process that drives it has left it.
+        """
         reader = self.database.reader
         rows = reader.execute(
             "SELECT id, created, title, spec, total, state, reason, code, ended FROM job "
@@ -133,7 +136,9 @@ class Store:
             (key,),
         ).fetchone()
         (_, created, title, spec, total, told, reason, code, ended) = rows[0]
-        state = self._state_of(key, JobState(told), counts)
+        state = JobState.DETACHED if is_left else self._state_of(key, counts)
+        if told != JobState.OPEN:
+            state = JobState(told)
         return JobRecord(
             id=key,
             created=created,
@@ -150,9 +155,7 @@ class Store:
             fuel=fuel or 0,
         )
 
-    def _state_of(self, name: str, state: JobState, counts: Mapping[str, int]) -> JobState:
-        if state is not JobState.OPEN:
-            return state
+    def _state_of(self, name: str, counts: Mapping[str, int]) -> JobState:
         if not self.is_driven(name):
             return JobState.DETACHED
         return JobState.RUNNING if counts.get(Stage.RUNNING) else JobState.QUEUED

@@ -213,6 +213,8 @@ async def test_one_process_at_a_time_drives_a_job(store: Store) -> None:
         with pytest.raises(JobBusy):
             other.remove(name)
         assert other.job(name).state is JobState.QUEUED
+        assert str(os.getpid()) in other.job(name).reason
+        assert other.job(name, is_left=True).state is JobState.DETACHED
         other.close()
     assert store.job(name).state is JobState.DETACHED
 

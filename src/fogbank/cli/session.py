@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import trio
 
@@ -14,7 +13,6 @@ from fogbank.cli.attachment import Attachment
 from fogbank.cli.output import emit, note
 from fogbank.cli.reports import job_report
 from fogbank.client.errors import ClientError
-from fogbank.client.journal.records import JobState
 from fogbank.nodes.home import Home
 from fogbank.nodes.user import User, open_user
 from fogbank.relay.errors import RelayError
@@ -108,12 +106,11 @@ class Session:
         self._attachments[0].say(text)
 
     def _tell_detached(self, each: Attachment) -> None:
-        record = each.store.job(each.job.id)
+        record = each.store.job(each.job.id, is_left=True)
         if record.is_over:
             return
         if self._as_json:
-            # As it is once this process has left it.
-            emit(json.dumps(job_report(replace(record, state=JobState.DETACHED))))
+            emit(json.dumps(job_report(record)))
         held = sum(len(lane.tasks) for lane in each.job.journal().held())
         where = f"workers have {held} of its tasks" if held else "no worker has any of it now"
         whole = "?" if record.total is None else record.total
