@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import trio
 
 from fogbank.client.answers import reason_of, size_of
+from fogbank.client.call_shell import Call, OnState
 from fogbank.client.ends_shell import Ends
 from fogbank.client.journal.words import Journal
 from fogbank.client.lane_shell import Lane
@@ -15,7 +16,6 @@ from fogbank.client.scheduling.scheduler import Scheduler
 from fogbank.client.scheduling.tasks import Answer
 from fogbank.client.scheduling.verdicts import judge
 from fogbank.client.scheduling.words import Verdict
-from fogbank.client.session_shell import Call, OnState
 from fogbank.client.verification.words import Inspection, Inspector
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.kinds import State

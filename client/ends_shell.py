@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from fogbank.client.answers import size_of
+from fogbank.client.call_shell import Call
 from fogbank.client.journal.words import Journal
 from fogbank.client.lane_shell import Lane
 from fogbank.client.scheduling.tasks import TaskEnd
-from fogbank.client.session_shell import Call
 
 UNDELIVERED: Final = 64 << 20
 """Bytes of output that wait for the sink, beyond which answers wait to be counted."""

@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from fogbank.client.session_shell import JobSession, OnState
+from fogbank.client.call_shell import OnState
+from fogbank.client.session_shell import JobSession
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.client_tasks import ClientTasks
 from fogbank.relay.job.limits import Patience

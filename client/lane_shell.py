@@ -9,11 +9,12 @@ from typing import Final
 
 import trio
 
+from fogbank.client.call_shell import Call
 from fogbank.client.errors import ClientError
 from fogbank.client.journal.words import SECRET_SIZE, TICKET_SIZE, HeldLane, Hold, Journal
 from fogbank.client.lines_shell import Lines
 from fogbank.client.modules_shell import Modules
-from fogbank.client.session_shell import Call, Diary, JobSession
+from fogbank.client.session_shell import Diary, JobSession
 from fogbank.client.talk_shell import End
 from fogbank.relay.errors import RelayError
 from fogbank.relay.job.client_tasks import ClientTasks, Keep, TaskResult
