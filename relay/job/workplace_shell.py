@@ -122,9 +122,13 @@ class Workplace:
                     await self._run_next(job)
         except ModuleRefused as refusal:
             known = refusal.outcome if refusal.outcome in REFUSALS else Outcome.HOST_FAILURE
-            work.refuse(Cause.MODULE, refusal.reason, known)
+            self._refuse_module(refusal.reason, known)
         except SandboxUnavailable as error:
-            work.refuse(Cause.MODULE, str(error), Outcome.HOST_FAILURE)
+            self._refuse_module(str(error), Outcome.HOST_FAILURE)
+
+    def _refuse_module(self, reason: str, outcome: Outcome) -> None:
+        """The module cannot be run here, or no more."""
+        self._work.refuse(Cause.MODULE, reason, outcome)
 
     def _stays(self) -> bool:
         """Tell whether the process is to be kept."""

@@ -38,10 +38,15 @@ class FakeRunner:
         self.killed: list[tuple[str, ...]] = []
         self.ran: list[tuple[str, ...]] = []
         self.runtime_is_lost = False
+        self.failures = 0
+        """So many jobs will fail to open."""
 
     @asynccontextmanager
     async def open_job(self, module: bytes | RuntimeId) -> AsyncIterator["FakeJob"]:
         await trio.sleep(1)
+        if self.failures:
+            self.failures -= 1
+            raise ModuleRefused(Outcome.HOST_FAILURE, "the host has no memory")
         if isinstance(module, RuntimeId) and (self.runtime_is_lost or module != RUNTIME):
             raise ModuleRefused(Outcome.UNKNOWN_RUNTIME, "it is not held here")
         for outcome in REFUSALS:

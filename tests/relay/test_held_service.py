@@ -568,6 +568,30 @@ async def test_a_module_that_is_refused_while_nobody_is_there_is_told_later(
         assert settled(node)
 
 
+@pytest.mark.parametrize(("failures", "helps"), [(2, True), (99, False)])
+async def test_a_worker_that_fails_while_nobody_is_there_tries_again(
+    autojump_clock: MockClock, tmp_path: Path, failures: int, helps: bool
+) -> None:
+    async with worker(tmp_path) as (node, nursery):
+        client = await begun(node, nursery, durable=True)
+        await client.say(task(1, "sleep", "5"), task(2, "echo", stdin=b"abc"))
+        await client.hear_until(TaskState, task=2)
+        await client.leave()
+        node.kill()
+        await trio.testing.wait_all_tasks_blocked()
+        await nursery.start(node.run)
+        node.runner.failures = failures
+        await trio.sleep(1000)
+        assert node.service.places.taken == 0
+        client = await back(node, nursery)
+        if helps:
+            assert await results(client, 2) == dict.fromkeys((1, 2), Outcome.COMPLETED)
+            assert client.opened(2) == b"abcsaid"
+        else:
+            told = await client.hear_until(Refused)
+            assert (told.cause, told.outcome) == (Cause.MODULE, Outcome.HOST_FAILURE)
+
+
 async def test_a_parked_session_gets_its_place_and_its_module_anew(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:

@@ -18,6 +18,9 @@ from fogbank.relay.job.workplace_shell import Runner, Talk, Workplace
 from fogbank.sandbox.outcome import Outcome, Result
 from fogbank.sandbox.task import Task, TaskError
 
+AGAIN_SECONDS: Final = 60.0
+"""How long a session waits after a failure of its worker, while its client is away."""
+_FAILURES: Final = 10
 DISK_WORDS: Final = "the worker's disk is full, or failing"
 _T = TypeVar("_T")
 
@@ -209,6 +212,7 @@ class _HeldPlace(Workplace):
         super().__init__(runner, places, keeper.work, keeper)
         self._keeper = keeper
         self._held = keeper.work
+        self._failures = 0
 
     async def run(self) -> None:
         """Work until the session is over."""
@@ -221,8 +225,11 @@ class _HeldPlace(Workplace):
                 work.refuse(Cause.BUSY, f"{self._places.waiting} jobs wait for a place already")
             else:
                 async with self._places.take(self.tell_queued):
+                    before = self._failures
                     await self._use_place()
                 work.park()
+                if self._failures > before:
+                    await trio.sleep(AGAIN_SECONDS)
             keeper.on_news()
             keeper.store()
 
@@ -235,6 +242,15 @@ class _HeldPlace(Workplace):
             self._held.refuse(Cause.MODULE, DISK_WORDS, Outcome.HOST_FAILURE)
         if self._held.module is not None and not self._held.is_over:
             await self._load(self._held.module)
+
+    def _refuse_module(self, reason: str, outcome: Outcome) -> None:
+        """Try again later if it is the worker that failed, and nobody is there to go elsewhere."""
+        again = outcome is Outcome.HOST_FAILURE and self._failures < _FAILURES
+        if again and not self._held.is_attached:
+            self._failures += 1
+            self._held.put_back(trio.current_time())
+        else:
+            super()._refuse_module(reason, outcome)
 
     def _stays(self) -> bool:
         stays = not (self._held.is_idle or self._held.is_over or self._held.is_draining)
