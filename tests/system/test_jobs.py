@@ -48,7 +48,7 @@ class User:
         self.slow = folder / "slow.wat"
         self.slow.write_text(slow(60))
         self.long = folder / "long.wat"
-        self.long.write_text(slow(1500))
+        self.long.write_text(slow(400))
         self.lines = folder / "lines"
         self.lines.write_bytes(LINES)
 
@@ -216,7 +216,7 @@ def test_a_tail_goes_on_where_the_command_that_worked_is_killed(user: User) -> N
 
 
 def test_a_tail_that_is_told_to_end_does_not_end_as_if_all_was_there(user: User) -> None:
-    with user.start("map", user.slow, "--array", "1-9999", "-j", "2") as first:
+    with user.start("map", user.slow, "--array", "1-999", "-j", "2") as first:
         wait_for(lambda: user.has(1), "the first result")
         first.send_signal(signal.SIGINT)
         first.communicate(timeout=PATIENCE)
