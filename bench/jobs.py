@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -57,6 +58,7 @@ KERNEL = "nbody"
 STEPS = "20000000"
 """So that a task computes for some seconds, and the array's beginning and end weigh little."""
 ROUNDS = 3
+RUNS = 5
 _LIMITS = Limits(fuel=1 << 40, memory=1 << 28, wall_seconds=120.0)
 _UP_SECONDS = 120.0
 
@@ -66,6 +68,8 @@ GOALS = {
     "cold_ms": Goal("a null job, circuit to be built: median", "ms"),
     "cold_p90_ms": Goal("the same, p90", "ms"),
     "tasks_per_s": Goal("null tasks of an array", "/s", least=1000),
+    "map_tasks_per_s": Goal("the same by `fog map`, journal and start included", "/s"),
+    "run_ms": Goal("`fog run` of a null job, from start to end", "ms"),
     "jobs_per_s": Goal(f"separate jobs, circuits there, {AT_ONCE} at once", "/s", least=200),
     "cold_jobs_per_s": Goal(f"separate jobs, a circuit for each, {AT_ONCE} at once", "/s"),
     "of_bare": Goal(f"an array that computes, {WORKERS} workers, of bare", "", least=0.95),
@@ -187,6 +191,35 @@ async def array(user: User, module: bytes, task: Task, count: int) -> float:
     return time.perf_counter() - begin
 
 
+def command(home: Path, *words: str) -> float:
+    """Run the `fog` command, as users do; return the seconds."""
+    begin = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "fogbank", *words],
+        env={**os.environ, "FOGBANK_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=True,
+    )
+    return time.perf_counter() - begin
+
+
+async def commands(folder: Path, module: bytes, tasks: int, result: dict[str, Any]) -> None:
+    """Measure the command itself, with the journal that it keeps."""
+    program = folder / "null.wasm"
+    await trio.Path(program).write_bytes(module)
+    home = client_home(folder / "network")
+
+    def measured() -> None:
+        words = "map", "--json", str(program), "--array", f"1-{tasks}"
+        result["map_tasks_per_s"] = tasks / command(home, *words)
+        times = [command(home, "run", str(program)) for _ in range(RUNS)]
+        result["run_ms"] = statistics.median(times) * 1000
+
+    await trio.to_thread.run_sync(measured)
+
+
 def bare(module: Path, tasks: int) -> float:
     """Run the same tasks in bare wasmtime, a process on each core; return the seconds."""
     command = [sys.executable, str(Path(__file__).with_name("bare_wasmtime.py"))]
@@ -204,8 +237,10 @@ def bare(module: Path, tasks: int) -> float:
     for runner in runners:
         if runner.stdout is None or len(runner.stdout.readlines()) != tasks // WORKERS:
             raise RuntimeError("bare wasmtime did not run what it was told")
+    seconds = time.perf_counter() - begin
+    for runner in runners:
         runner.wait()
-    return time.perf_counter() - begin
+    return seconds
 
 
 async def computing(user: User, folder: Path, tasks: int) -> float:
@@ -257,6 +292,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "a task of an array", tasks, lambda: array(user, module, task, tasks)
         )
         result["tasks_per_s"] = tasks / seconds
+        await commands(folder, module, tasks, result)
         try:
             result["of_bare"] = await computing(user, folder, options.computing)
         except Wanting as error:
