@@ -16,7 +16,6 @@ from fogbank.client.journal.store_shell import Store
 from fogbank.nodes.job_spec import JobSpec
 
 PATIENCE = 60.0
-_TURNS = 40_000_000
 _PROGRAM = """
 (module
   (import "wasi_snapshot_preview1" "args_sizes_get"
@@ -41,9 +40,12 @@ _PROGRAM = """
 
 
 class Array:
-    """An array of `count` tasks: its folder, its journal, and the client that is at work on it."""
+    """An array of `count` tasks: its folder, its journal, and the client that is at work on it.
 
-    def __init__(self, home: Path, folder: Path, count: int, *, leave: bool) -> None:
+    `turns` of a loop are what each task takes. `leave`: the first client hands all over at once.
+    """
+
+    def __init__(self, home: Path, folder: Path, count: int, turns: int, *, leave: bool) -> None:
         folder.mkdir()
         self._home = home
         self._count = count
@@ -54,7 +56,7 @@ class Array:
         self._seen: dict[int, tuple[int, int]] = {}
         self._id: str | None = None
         program = folder / "program.wat"
-        program.write_text(_PROGRAM % _TURNS)
+        program.write_text(_PROGRAM % turns)
         more = ("-d",) if leave else ()
         # Inputs that words describe: a client that is killed before it has read them loses none.
         self._begin = (

@@ -20,9 +20,11 @@ from tests.kills.nodes import Nodes
 
 CLIENT, WORKER, RELAY = "client", "worker", "relay"
 _VICTIMS = (CLIENT, CLIENT, WORKER, WORKER, RELAY)
+_KINDS = ((4_000_000, 4), (1_000, 20), (40_000_000, 1))
+"""How long tasks take, in turns of a loop, and how many times as many there are then."""
 _DETACHED = 0.1
 """How often the client detaches, in place of a kill."""
-_PAUSES = (0.1, 1.6)
+_PAUSES = (0.1, 2.0)
 """Seconds between two kills."""
 _ABSENCES = (0.0, 1.2)
 """Seconds for which a node that was killed stays away."""
@@ -66,11 +68,13 @@ class Run:
     def _one(self, kills: int, tasks: int) -> None:
         """Run one array, whatever is killed meanwhile."""
         report = self.report
+        turns, times = _KINDS[report.arrays % len(_KINDS)]
         report.arrays += 1
         array = Array(
             self._network / "client",
             self._folder / f"array-{report.arrays}",
-            tasks,
+            tasks * times,
+            turns,
             leave=self._random.random() < 0.3,
         )
         array.start()
@@ -81,7 +85,7 @@ class Run:
                     self._let_finish(array)
                     break
                 if time.monotonic() - begun > _LOST_SECONDS:
-                    report.faults.append(f"an array of {tasks} tasks took {_LOST_SECONDS:g} s")
+                    report.faults.append(f"an array took {_LOST_SECONDS:g} s")
                     break
                 pause = self._random.uniform(*_PAUSES)
                 self._wait(pause, lambda: array.poll() is not None)

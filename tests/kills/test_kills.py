@@ -17,7 +17,7 @@ def test_arrays_outlive_whoever_is_killed(tmp_path: Path) -> None:
     network = start_network(tmp_path / "network")
     said: list[str] = []
     try:
-        report = Run(network.folder, tmp_path, 7, said.append).run(kills=6, tasks=16)
+        report = Run(network.folder, tmp_path, 7, said.append).run(kills=6, tasks=8)
     finally:
         stop_network(network)
     assert not report.faults, "\n".join(report.faults + said)
@@ -27,7 +27,7 @@ def test_arrays_outlive_whoever_is_killed(tmp_path: Path) -> None:
 
 def test_what_was_noted_is_judged(tmp_path: Path) -> None:
     """The test itself sees what it looks for."""
-    array = Array(tmp_path, tmp_path / "array", 3, leave=False)
+    array = Array(tmp_path, tmp_path / "array", 3, 1, leave=False)
     notes = tmp_path / "array" / "notes"
     notes.write_text("way a b c\nsent 1\nsent 2\nsent 1\nended 1\nended 2\n")
     assert array.ways() == [["a", "b", "c"]]
