@@ -19,13 +19,13 @@ from tests.kills.arrays import Array
 from tests.kills.nodes import Nodes
 
 CLIENT, WORKER, RELAY = "client", "worker", "relay"
-_VICTIMS = (CLIENT, CLIENT, WORKER, WORKER, RELAY)
+_VICTIMS = (CLIENT, CLIENT, WORKER, WORKER, WORKER, RELAY, RELAY)
 _KINDS = ((4_000_000, 4), (1_000, 20), (40_000_000, 1))
 """How long tasks take, in turns of a loop, and how many times as many there are then."""
 _DETACHED = 0.1
 """How often the client detaches, in place of a kill."""
-_PAUSES = (0.1, 2.0)
-"""Seconds between two kills."""
+_PAUSE = 3.0
+"""Seconds between two kills, at most."""
 _ABSENCES = (0.0, 1.2)
 """Seconds for which a node that was killed stays away."""
 _REST_SECONDS = 120.0
@@ -49,11 +49,19 @@ class Report:
 class Run:
     """Arrays in a row on one network, until so many processes were killed."""
 
-    def __init__(self, network: Path, folder: Path, seed: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        network: Path,
+        folder: Path,
+        seed: int,
+        say: Callable[[str], None],
+        pause: float = _PAUSE,
+    ) -> None:
         self._network = network
         self._folder = folder
         self._random = random.Random(seed)
         self._say = say
+        self._pause = pause
         self._nodes = Nodes(network)
         self._deck: list[str] = []
         self._away: dict[str, float] = {}
@@ -87,7 +95,7 @@ class Run:
                 if time.monotonic() - begun > _LOST_SECONDS:
                     report.faults.append(f"an array took {_LOST_SECONDS:g} s")
                     break
-                pause = self._random.uniform(*_PAUSES)
+                pause = self._random.uniform(0.1, self._pause)
                 self._wait(pause, lambda: array.poll() is not None)
                 self._kill(array)
         finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.kills.arrays import Array
-from tests.kills.run import CLIENT, RELAY, WORKER, Run
+from tests.kills.run import CLIENT, WORKER, Run
 from tests.system.networks import start_network, stop_network
 
 
@@ -17,12 +17,12 @@ def test_arrays_outlive_whoever_is_killed(tmp_path: Path) -> None:
     network = start_network(tmp_path / "network")
     said: list[str] = []
     try:
-        report = Run(network.folder, tmp_path, 7, said.append).run(kills=6, tasks=8)
+        report = Run(network.folder, tmp_path, 7, said.append, 1.0).run(kills=6, tasks=8)
     finally:
         stop_network(network)
     assert not report.faults, "\n".join(report.faults + said)
     assert report.kills.total() >= 6
-    assert set(report.kills) == {CLIENT, WORKER, RELAY}
+    assert {CLIENT, WORKER} <= set(report.kills)
 
 
 def test_what_was_noted_is_judged(tmp_path: Path) -> None:
