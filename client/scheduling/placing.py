@@ -47,6 +47,10 @@ class Placing:
         """Give waiting tasks to lanes that have room; lanes that suit none are passed by."""
         waiting = self._work.waiting
         while waiting and (lane := self._lanes.next_with_room()) is not None:
+            late = self._tail.rescue(lane, now) if self._work.closed else None
+            if late is not None:
+                self._lanes.start(late, lane, now)
+                continue
             slow = self._is_too_slow(lane.worker)
             task = None if slow else waiting.take(self._fits(lane.worker))
             if task is None:
@@ -62,7 +66,7 @@ class Placing:
         most = self._most(now)
         while (
             len(self._work.waiting) + self._tail.late > lanes.opening
-            and lanes.opening < self._limits.opening + lanes.open / 4
+            and lanes.opening < self._limits.opening + lanes.open / 2
             and len(lanes) < most
             and self._budget.allows(lanes.opening)
         ):

@@ -13,7 +13,8 @@ class Worker:
     """What is known of a worker.
 
     `mean`: seconds that its tasks take. `rate`: the fuel per second that was seen of it.
-    `is_sound`: it has run a part of a task at least. `most`: how many lanes it may have.
+    `is_sound`: it has run a part of a task at least; `is_well`: since it failed last, too. `most`:
+    how many lanes it may have.
     """
 
     candidate: Candidate
@@ -24,6 +25,7 @@ class Worker:
     mean: float | None = None
     rate: float | None = None
     is_sound: bool = False
+    is_well: bool = True
     failures: int = 0
     rests_until: float = -math.inf
 

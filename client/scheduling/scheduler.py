@@ -212,6 +212,8 @@ class Scheduler:
         found = self._lanes.attempt(attempt)
         if found is not None:
             self._speeds.progress(found, fuel, now)
+            if self._workers.runs(found.lane.worker):
+                self._step(now)
 
     def answered(
         self, attempt: int, verdict: Verdict, answer: object, now: float, fuel: float = 0.0

@@ -111,7 +111,6 @@ class Speeds:
     def progress(self, attempt: Attempt, fuel: float, now: float) -> None:
         """Learn from what a worker says that a run has used."""
         self._tells = True
-        attempt.lane.worker.is_sound = True
         attempt.fuel, attempt.heard_at = fuel, now
 
     def usual(self) -> float:

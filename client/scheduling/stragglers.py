@@ -92,6 +92,13 @@ def overdue(busy: Iterable[Lane], limits: ArrayLimits, now: float, speeds: Speed
     return count
 
 
+def may_have_copy(attempt: Attempt, limits: ArrayLimits) -> bool:
+    """Tell whether an attempt still runs, and its task may run once more."""
+    if attempt not in attempt.lane.attempts:
+        return False
+    return len(attempt.task.attempts) < _most(attempt.task, limits)
+
+
 def _runs(busy: Iterable[Lane], speeds: Speeds, now: float) -> dict[Unfinished, list[_Run]]:
     runs: dict[Unfinished, list[_Run]] = {}
     for lane in busy:

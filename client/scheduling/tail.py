@@ -7,9 +7,9 @@ from math import inf
 
 from fogbank.client.scheduling.lanes import Lanes
 from fogbank.client.scheduling.limits import ArrayLimits
-from fogbank.client.scheduling.records import Lane, Unfinished, Worker
+from fogbank.client.scheduling.records import Attempt, Lane, Unfinished, Worker
 from fogbank.client.scheduling.speeds import Speeds
-from fogbank.client.scheduling.stragglers import copies, overdue
+from fogbank.client.scheduling.stragglers import copies, may_have_copy, overdue
 
 TICKS = 0.1, 1.0
 """The least and the longest time between two looks at the stragglers."""
@@ -19,7 +19,7 @@ _SHARE = 25
 _STEPS = 12
 _DOUBT = 0.25
 """What a run is expected to need beyond what is expected, in tasks."""
-_UNPROVEN = 3.0
+_UNPROVEN = 2.0
 """A worker that has never answered gets a task only if so many would be done before the end."""
 
 
@@ -43,6 +43,7 @@ class Tail:
         self._end = inf
         self._measure_at = -inf
         self._now = 0.0
+        self._rescues: list[tuple[float, Attempt]] = []
         self.is_off = False
         """Whether workers are given whatever there is: there is no end then."""
         self.late = 0
@@ -62,6 +63,7 @@ class Tail:
             # Those that will not have ended by then are to be copied by others: more to do.
             seconds = level(waiting + late, paces, margin)
         self._end = now + seconds
+        self._rescues = self._late_runs(now) if waiting < self._lanes.open else []
         self._measure_at = now + max(_MEASURES[0], min(_MEASURES[1], seconds / _SHARE))
 
     def _pace(self, lane: Lane, now: float) -> tuple[float, float] | None:
@@ -75,6 +77,33 @@ class Tail:
         left = (each if head is None else head) + each * (len(lane.attempts) - 1)
         # Runs end later than expected, more often than earlier: a lane that is free now is better.
         return left + _DOUBT * each, each
+
+    def _late_runs(self, now: float) -> list[tuple[float, Attempt]]:
+        """Return what runs and will not have ended in time, with when it will; the latest last."""
+        runs = []
+        for lane in self._lanes.busy():
+            left = self._speeds.left(lane.attempts[0], lane.head_since, now)
+            if left is not None and now + left > self._end:
+                runs.append((now + left, lane.attempts[0]))
+        return sorted(runs, key=lambda run: run[0])
+
+    def rescue(self, lane: Lane, now: float) -> Unfinished | None:
+        """Return a task that runs elsewhere and will be late, and that `lane` ends in time.
+
+        It comes before what waits, for which there is more time, or at more workers.
+        """
+        for place in range(len(self._rescues) - 1, -1, -1):
+            end, attempt = self._rescues[place]
+            if not may_have_copy(attempt, self._limits):
+                del self._rescues[place]
+                continue
+            anew = self._speeds.anew(attempt, lane.worker)
+            if anew is None or now + anew > self._end or not self._apart(attempt.task, lane.worker):
+                continue
+            if anew + self._limits.start < self._limits.gain * (end - now):
+                del self._rescues[place]
+                return attempt.task
+        return None
 
     def is_too_slow(self, worker: Worker) -> bool:
         """Tell whether others will have run all that waits before this one has run a task."""

@@ -84,7 +84,7 @@ class Workers:
 
     def note(self, worker: Worker) -> None:
         """Keep in mind whether the worker has room for another lane."""
-        fit = worker.listed and not worker.barred and not worker.failures
+        fit = worker.listed and not worker.barred and worker.is_well
         if fit and 0 < len(worker.lanes) < worker.most:
             self.spare[worker.candidate.identity] = worker
         else:
@@ -101,6 +101,7 @@ class Workers:
         if worker.is_sound:
             longest = self._limits.sound_rest
         worker.failures += 1
+        worker.is_well = False
         seconds = min(longest, first * 2.0 ** min(worker.failures - 1, 32)) * jitter(self._chooser)
         worker.rests_until = max(worker.rests_until, now + seconds)
         self.note(worker)
@@ -115,9 +116,19 @@ class Workers:
         worker.barred = True
         self.note(worker)
 
+    def runs(self, worker: Worker) -> bool:
+        """Hear that a worker is at work on a task; tell whether it may have lanes more for that."""
+        if worker.is_well:
+            worker.is_sound = True
+            return False
+        worker.is_sound = worker.is_well = True
+        self.note(worker)
+        return True
+
     def answered(self, worker: Worker, seconds: float) -> None:
         """Learn from an answer that the worker is sound, and how long its tasks take."""
-        worker.failures, worker.is_sound = 0, True
+        worker.failures = 0
+        worker.is_sound = worker.is_well = True
         seconds = max(seconds, 1e-6)
         mean = worker.mean
         worker.mean = seconds if mean is None else mean + _NEWEST * (seconds - mean)
