@@ -17,7 +17,7 @@ class ArrayLimits:
     retries: int = 5
 
     opening: int = 64
-    """Sessions that are being opened at once, and one more for each four that are open."""
+    """Sessions that are being opened at once, and one more for each two that are open."""
     lanes_per_worker: int = 16
     depth: int = 24
     """Tasks that a session holds at once, if they are short."""

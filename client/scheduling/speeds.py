@@ -27,7 +27,7 @@ _GROWTH = 0.25
 """What is longer than all that were seen needs this much more, of what it had already."""
 _TRUST_SECONDS = 5.0
 """How long a worker's own earlier speed counts for, against what is seen of a run."""
-_SILENCE = 10.0
+_SILENCE = 7.0
 """A run of which nothing was heard for so long is not believed to go on."""
 
 

@@ -63,7 +63,7 @@ class Tail:
             # Those that will not have ended by then are to be copied by others: more to do.
             seconds = level(waiting + late, paces, margin)
         self._end = now + seconds
-        self._rescues = self._late_runs(now) if waiting < self._lanes.open else []
+        self._rescues = self._late_runs(now) if waiting < 2 * self._lanes.open else []
         self._measure_at = now + max(_MEASURES[0], min(_MEASURES[1], seconds / _SHARE))
 
     def _pace(self, lane: Lane, now: float) -> tuple[float, float] | None:

@@ -53,11 +53,11 @@ class Workers:
 
         One that `refuse` names is not taken. None is final for a second.
         """
-        if now < self._none_until:
-            return None
         for worker in self.spare.values():
             if not refuse(worker):
                 return worker
+        if now < self._none_until:
+            return None
         drawn = self._draw.draw_where(
             lambda each: each.is_free(now) and not refuse(each), self._chooser
         )

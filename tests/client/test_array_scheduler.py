@@ -286,6 +286,21 @@ def test_a_run_that_tells_nothing_any_more_is_copied_before_it_is_overdue() -> N
     model.finish_honestly()
 
 
+def test_who_is_back_and_at_work_gets_all_its_lanes_again() -> None:
+    model = Model()
+    model.scheduler.workers(candidates(1, places=4), 0.0)
+    model.add(20)
+    model.opened(min(model.opening), Terms(free=4, tasks=32))
+    model.failed(min(model.open))
+    while not model.opening:
+        assert model.wait()
+    model.opened(min(model.opening), Terms(free=4, tasks=32))
+    assert not model.opening
+    model.scheduler.progress(model.running()[0], 5, model.now)
+    model.act()
+    assert len(model.opening) == 3
+
+
 def handed_over(count: int, workers: int, terms: Terms) -> Model:
     """An array whose client leaves at once, until all is placed that can be."""
     model = started(count, workers, limits=replace(LIMITS, concurrent=8))
