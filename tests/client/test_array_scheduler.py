@@ -291,7 +291,9 @@ def test_who_is_back_and_at_work_gets_all_its_lanes_again() -> None:
     model.scheduler.workers(candidates(1, places=4), 0.0)
     model.add(20)
     model.opened(min(model.opening), Terms(free=4, tasks=32))
-    model.failed(min(model.open))
+    assert len(model.opening) == 3
+    while model.open | model.opening:
+        model.failed(min(model.open | model.opening))
     while not model.opening:
         assert model.wait()
     model.opened(min(model.opening), Terms(free=4, tasks=32))
