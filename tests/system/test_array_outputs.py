@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from fogbank.cli import array_outputs
-from fogbank.cli.array_outputs import AsJson, InOrder, OfRun, ToFolder
+from fogbank.cli.array_outputs import AsJson, InOrder, Logged, OfRun, ToFolder
+from fogbank.cli.joblog import JobLog, Recorded
 from fogbank.client.journal.job_shell import Job
 from fogbank.client.journal.records import Kept, Origin
 from fogbank.client.journal.store_shell import Store
@@ -142,6 +143,9 @@ class Recording:
     def __init__(self, events: list[str]) -> None:
         self._events = events
 
+    def has(self, task: Kept) -> bool:
+        return task.number < 0
+
     def record(self, task: Kept, began: float) -> None:
         del began
         self._events.append(f"line {task.number}")
@@ -189,6 +193,19 @@ async def test_what_was_delivered_is_marked_and_the_rest_is_not(tmp_path: Path) 
         out = tmp_path / "out"
         await deliver(job, ToFolder(out, PATTERN), [])
         assert sorted(path.name for path in out.iterdir()) == ["3", "4", "5"]
+        # What the log of a client that was killed has is where it belongs.
+        await job.take_in([Kept(Origin(6, "a"), 5, digest="d6"), Kept(Origin(7, "a"), 6)])
+        await job.journal().ended([end_of(6, code=4), end_of(7)])
+        log = JobLog.open(tmp_path / "log", resume=False)
+        log.recorded |= {6: Recorded(4, "d6"), 7: Recorded(9, "")}
+        delivery = Delivery(job, ToFolder(out, PATTERN), Logged(log, PATTERN))
+        delivery.finish()
+        await delivery.run()
+        log.close()
+        assert sorted(path.name for path in out.iterdir()) == ["3", "4", "5", "7"]
+        lines = (tmp_path / "log").read_text().splitlines()[1:]
+        assert [line.split("\t")[0] for line in lines] == ["7"]
+        assert not list(job.undelivered())
         # All can be had again, at any time.
         await deliver_all(job, ToFolder(out, PATTERN))
-        assert len(list(out.iterdir())) == 5
+        assert len(list(out.iterdir())) == 7

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fogbank.cli.joblog import Entry, JobLog
+from fogbank.cli.joblog import Entry, JobLog, Recorded
 from fogbank.cli.output import as_text, emit, emit_errors, note
 from fogbank.client.journal.records import Kept, Stage
 from fogbank.client.patterns import Pattern, command_of
@@ -178,9 +178,14 @@ class Logged:
         self._pattern = pattern
         self._common = sum(len(data) for _, data in pattern.files)
 
+    def has(self, task: Kept) -> bool:
+        """Whether the log has a line of this very end."""
+        recorded = self._log.recorded.get(task.number)
+        return recorded == Recorded(task.code, task.digest)
+
     def record(self, task: Kept, began: float) -> None:
         """Write it: of a task that is done, and that the log has no line of."""
-        if task.stage is not Stage.DONE or task.number in self._log.recorded:
+        if task.stage is not Stage.DONE or self.has(task):
             return
         arguments = self._pattern.arguments_of(task.number, task.origin.value)
         sent, received = self._common + task.origin.size, task.output_size

@@ -35,6 +35,9 @@ class Output(Protocol):
 class Record(Protocol):
     """Records what was delivered."""
 
+    def has(self, task: Kept) -> bool:
+        """Whether it is recorded, by a client that was killed before it could mark it."""
+
     def record(self, task: Kept, began: float) -> None:
         """Hear of a task that is where it belongs; raise `OSError`."""
 
@@ -115,7 +118,8 @@ class Delivery:
         put: list[Kept] = []
         try:
             for task in tasks:
-                self._output.put(task, read(task.stdout), read(task.stderr))
+                if self._log is None or not self._log.has(task):
+                    self._output.put(task, read(task.stdout), read(task.stderr))
                 put.append(task)
         finally:
             self._output.settle()
