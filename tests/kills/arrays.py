@@ -110,11 +110,24 @@ class Array:
         return sum(words[0] == "sent" for words in self._noted())
 
     def look(self) -> int:
-        """Remember what was delivered so far; return how many results."""
-        for path in self._results.glob("[0-9]*"):
-            about = path.stat()
-            self._seen.setdefault(int(path.name), (about.st_ino, about.st_mtime_ns))
+        """Remember what is marked as delivered while no client is there; return how many results.
+
+        What a client was killed over between the two comes again, to the same place (spec/13 §3).
+        """
+        for number in self._delivered():
+            about = (self._results / str(number)).stat()
+            self._seen.setdefault(number, (about.st_ino, about.st_mtime_ns))
         return len(self._seen)
+
+    def _delivered(self) -> list[int]:
+        store = Store(self._home / "jobs")
+        try:
+            rows = store.database.reader.execute(
+                "SELECT number FROM task WHERE job = ? AND level = 0 AND delivered", (self._job(),)
+            )
+            return [number for (number,) in rows]
+        finally:
+            store.close()
 
     def faults(self) -> list[str]:
         """Say what of the array that is over is not as it should be."""
