@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="how many processes are killed")
     parser.add_argument("--seed", type=int, default=1, help="whom, and when")
-    parser.add_argument("--tasks", type=int, default=20, help="tasks of an array")
+    parser.add_argument("--tasks", type=int, default=60, help="tasks of an array")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fogbank-kills-"))
     network = start_network(folder / "network", "--relays", "6", "--workers", "3")

@@ -24,7 +24,7 @@ _KINDS = ((4_000_000, 4), (1_000, 20), (40_000_000, 1))
 """How long tasks take, in turns of a loop, and how many times as many there are then."""
 _DETACHED = 0.1
 """How often the client detaches, in place of a kill."""
-_PAUSE = 3.0
+_PAUSE = 1.5
 """Seconds between two kills, at most."""
 _ABSENCES = (0.0, 1.2)
 """Seconds for which a node that was killed stays away."""
