@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -137,7 +138,9 @@ def cpu_time(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def test_progress_is_told_and_ctrl_c_ends_the_program(network: Network, tmp_path: Path) -> None:
+def test_progress_is_told_and_cancel_ends_what_ctrl_c_left(
+    network: Network, tmp_path: Path
+) -> None:
     path = program(tmp_path, programs.FOREVER)
     with subprocess.Popen(
         command(["run", "-v", "--fuel", "15T", path]),
@@ -151,8 +154,12 @@ def test_progress_is_told_and_ctrl_c_ends_the_program(network: Network, tmp_path
         workers = [node["pid"] for node in network.nodes() if node["role"] == "worker"]
         busiest = max((pid for worker in workers for pid in descendants(worker)), key=cpu_time)
         running.send_signal(signal.SIGINT)
-        running.stderr.read()
+        said = running.stderr.read()
     assert running.returncode == 130
+    left = re.search(rb"job (\w+) is detached", said)
+    assert left is not None, said
+    assert cpu_time(busiest)
+    assert network.fog("cancel", left[1].decode()).returncode == 0
     wait_for(lambda: cpu_time(busiest) == 0, "the end of the program at the worker")
 
 
