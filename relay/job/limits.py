@@ -109,6 +109,11 @@ class Share:
         self._is_closed = False
 
     @property
+    def taken(self) -> int:
+        """How much it has."""
+        return self._taken
+
+    @property
     def left(self) -> int:
         """How much may still be taken."""
         return 0 if self._is_closed else self._budget.left

@@ -357,6 +357,11 @@ class Work:
         """Take so much of the worker's memory, if it is there."""
         return self._budget.take(size)
 
+    @property
+    def memory(self) -> int:
+        """The bytes of the worker's budget that it has."""
+        return self._budget.taken
+
     def give_back(self, size: int) -> None:
         """Give back so much of the worker's memory."""
         self._budget.give_back(size)

@@ -149,8 +149,12 @@ class Leaks:
             if worker.worker is not None:
                 jobs = worker.worker.jobs
                 used = jobs.sessions, jobs.load.taken, jobs.load.waiting
-                if any(used) or jobs.budget.left != jobs.limits.held:
-                    fail(f"{worker} has sessions, places, waiting {used}, {jobs.budget.left} left")
+                # Sessions that clients have not come back to yet are held on.
+                keepers = () if jobs.held is None else jobs.held.keepers
+                held = sum(keeper.work.memory for keeper in keepers)
+                if any(used) or jobs.budget.left + held != jobs.limits.held:
+                    left = f"{jobs.budget.left} left and {held} held"
+                    fail(f"{worker} has sessions, places, waiting {used}, {left}")
 
     def _check_node(self, actor: Actor, node: Node) -> None:
         fail = partial(self._world.trace.fail, "nothing leaks")
