@@ -8,7 +8,6 @@ from typing import Final, Protocol
 from fogbank.client.scheduling.words import Replicas, Verdict
 from fogbank.relay.job.attestation import Leaf, Proof
 from fogbank.relay.job.client_tasks import TaskResult
-from fogbank.relay.job.statement import read_leaf
 from fogbank.relay.keys import NodeId
 from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.task import Task
@@ -62,10 +61,3 @@ class Verification:
 
     replicas: Replicas
     inspector: Inspector
-
-
-def engine_of(proof: Proof) -> str:
-    """Return the engine class that a proof shows, or an empty text."""
-    if Leaf.ENGINE not in proof.shown:
-        return ""
-    return str(read_leaf(Leaf.ENGINE, proof.shown[Leaf.ENGINE][1]))
