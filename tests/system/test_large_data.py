@@ -92,6 +92,7 @@ class Run:
         self._pids = {node["nickname"]: int(node["pid"]) for node in network.nodes()}
         self._process = process
         self._words = words
+        self._before: set[int] = set()
         self._deadline = time.monotonic() + PATIENCE
         self.memory = Memory({**self._pids, "client": process.pid})
         self.client, self.worker = process.pid, self._pids["worker1"]
@@ -110,7 +111,7 @@ class Run:
 
     def interrupted(self, pid: int, what: str) -> int:
         """Break the way once a quarter of a transfer is there; return the file that it goes to."""
-        known = set(arriving(pid))
+        known = self._before = set(arriving(pid))
 
         def largest() -> tuple[int, int]:
             new = [(size, inode) for inode, size in arriving(pid).items() if inode not in known]
@@ -127,12 +128,15 @@ class Run:
         self.until(lambda: arriving(pid).get(inode, 0) >= SIZE, what)
 
     def end(self) -> set[int]:
-        """Wait for the end; return the files that large data came to at the client meanwhile."""
+        """Wait for the end; return the files that large data came to at the client meanwhile.
+
+        What it had open before it began to get anything, its own input for one, is not among them.
+        """
         found: set[int] = set()
         while self._process.poll() is None:
             self.memory.look()
-            sizes = arriving(self.client)
-            found |= {inode for inode, size in sizes.items() if size >= SIZE // 4}
+            new = arriving(self.client).items()
+            found |= {inode for inode, size in new if size >= SIZE // 4} - self._before
             assert time.monotonic() < self._deadline, "waited in vain for the end"
             time.sleep(0.005)
         return found
