@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from fogbank.sandbox.limits import Limits
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
 from fogbank.sandbox.task import Task
 from tests.relay.test_job_sessions import head, result_head
+from tests.vectors import run_generator
 
 MODULE = b"\0asm of a test"
 SECRET = PrivateKey(b"s" * 32)
@@ -184,7 +184,7 @@ def test_after_a_failure_the_folder_is_as_before(
 
 SPEC = Path(__file__).resolve().parents[2] / "spec" / "vectors"
 SEALING = json.loads((SPEC / "08-jobs.json").read_text())["sealing"]
-_GENERATED = runpy.run_path(str(SPEC / "generate" / "jobs.py"))
+_GENERATED = run_generator("jobs")
 
 
 @pytest.mark.parametrize("vector", SEALING["outputs"], ids=lambda one: f"{one['length']} bytes")

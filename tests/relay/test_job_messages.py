@@ -1,7 +1,6 @@
 """A job's messages and frames (spec/08 §1, §2): vectors, round trips, and bytes that are none."""
 
 import json
-import runpy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.sandbox.limits import CEILINGS, MODULE_SIZE, PAGE, Limits
 from fogbank.sandbox.outcome import REFUSALS, Outcome
+from tests.vectors import generated
 
 SPEC = Path(__file__).resolve().parents[2] / "spec" / "vectors"
 VECTORS: dict[str, Any] = json.loads((SPEC / "08-jobs.json").read_text())
@@ -168,8 +168,7 @@ from_worker = st.one_of(
 
 
 def test_the_vectors_are_what_their_generator_writes() -> None:
-    made = runpy.run_path(str(SPEC / "generate" / "jobs.py"))["vectors"]()
-    assert made == VECTORS
+    assert generated("jobs") == VECTORS
 
 
 @pytest.mark.parametrize("side", ["client", "worker"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from plain_cbor import cbor
 
 VECTORS = Path(__file__).resolve().parents[1]
 NOW = 1_800_000_059
@@ -37,35 +38,6 @@ def key(name: str) -> Ed25519PrivateKey:
 def public(secret: Ed25519PrivateKey) -> bytes:
     """Its public key."""
     return secret.public_key().public_bytes_raw()
-
-
-def head(major: int, number: int) -> bytes:
-    """CBOR's first bytes: a major type and a number, as short as can be."""
-    if number < 24:
-        return bytes([major << 5 | number])
-    for code, size in ((24, 1), (25, 2), (26, 4), (27, 8)):
-        if number < 1 << 8 * size:
-            return bytes([major << 5 | code]) + number.to_bytes(size, "big")
-    raise ValueError(number)
-
-
-def cbor(value: Any) -> bytes:
-    """Canonical CBOR; all keys here are below 24, so their order is that of the numbers."""
-    match value:
-        case None:
-            return b"\xf6"
-        case int():
-            return head(0, value)
-        case bytes():
-            return head(2, len(value)) + value
-        case str():
-            return head(3, len(value.encode())) + value.encode()
-        case list():
-            return head(4, len(value)) + b"".join(map(cbor, value))
-        case dict():
-            pairs = (cbor(each) + cbor(value[each]) for each in sorted(value))
-            return head(5, len(value)) + b"".join(pairs)
-    raise TypeError(value)
 
 
 def certificate(issuer: Ed25519PrivateKey, subject: bytes, use: int = 1) -> list[bytes]:

@@ -11,36 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from plain_cbor import cbor
 
 VECTORS = Path(__file__).resolve().parents[1]
 NOW = 1_800_000_000
 DAY = 86_400
 VALID_AFTER = NOW + 3
-
-
-def cbor(value: Any) -> bytes:
-    """Canonical CBOR of integers, byte strings, text, arrays, and maps with integer keys."""
-    if isinstance(value, bool):
-        return b"\xf5" if value else b"\xf4"
-    if isinstance(value, int):
-        return head(0, value)
-    if isinstance(value, bytes):
-        return head(2, len(value)) + value
-    if isinstance(value, str):
-        return head(3, len(value.encode())) + value.encode()
-    if isinstance(value, list):
-        return head(4, len(value)) + b"".join(map(cbor, value))
-    return head(5, len(value)) + b"".join(cbor(k) + cbor(value[k]) for k in sorted(value))
-
-
-def head(major: int, number: int) -> bytes:
-    """A CBOR head in its shortest form."""
-    if number < 24:
-        return bytes([major << 5 | number])
-    for code, width in ((24, 1), (25, 2), (26, 4), (27, 8)):
-        if number < 1 << 8 * width:
-            return bytes([major << 5 | code]) + number.to_bytes(width, "big")
-    raise ValueError(number)
 
 
 def key(name: str) -> Ed25519PrivateKey:

@@ -191,11 +191,6 @@ class Home:
         self._write = write
 
     @property
-    def consensus_file(self) -> Path:
-        """Where the last consensus is kept."""
-        return self.folder / "consensus"
-
-    @property
     def database(self) -> Path:
         """Where an authority keeps its journal."""
         return self.folder / "authority.db"
