@@ -17,6 +17,8 @@ from fogbank.directory.entries import (
     entry_from_value,
     is_nickname,
 )
+from fogbank.directory.mint.state import MintState
+from fogbank.directory.mint.state import state_from_value as mint_from_value
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.runtimes import Runtimes, runtimes_from_value, runtimes_value
 from fogbank.directory.shared_random import RandomState, Seed, state_from_value
@@ -71,6 +73,8 @@ RANDOM_METHOD = 2
 """From this method on a consensus holds the shared randomness (spec/05 §6.3)."""
 RUNTIMES_METHOD = 3
 """From this method on a consensus says which runtimes are accepted (spec/05 §3.3)."""
+MINT_METHOD = 4
+"""From this method on a consensus holds the state of the mint (spec/09 §4.3)."""
 
 _PARTS = 2
 
@@ -83,8 +87,8 @@ class Consensus:
     """What q authorities agreed on for one interval; times in seconds (spec/05 §5.1).
 
     `entries` are in the order of their identities; `random` is there from method 2 on, `runtimes`
-    from method 3 on. `digest` is the SHA-256 of the body that it
-    was read from, and does not count in comparisons.
+    from method 3 on, `mint` from method 4 on. `digest` is the SHA-256 of the body that it was read
+    from, and does not count in comparisons.
     """
 
     method: int
@@ -102,6 +106,7 @@ class Consensus:
     entries: tuple[Entry, ...]
     random: RandomState | None = None
     runtimes: Runtimes | None = None
+    mint: MintState | None = None
     digest: bytes = field(default=b"", compare=False)
     _index: Mapping[NodeId, Entry] = field(init=False, repr=False, compare=False)
     _by_role: tuple[tuple[Entry, ...], ...] = field(init=False, repr=False, compare=False)
@@ -155,6 +160,8 @@ class Consensus:
             fields[14] = self.random.value()
         if self.runtimes is not None:
             fields[15] = runtimes_value(self.runtimes)
+        if self.mint is not None:
+            fields[16] = self.mint.value()
         return encode(fields)
 
 
@@ -310,6 +317,7 @@ def _open_fields(record: Record, network_id: bytes, head: _Head, digest: bytes) 
         entries=record.array(13, MAX_ENTRIES, entry_from_value),
         random=_open_random(record) if head.method >= RANDOM_METHOD else None,
         runtimes=_open_runtimes(record) if head.method >= RUNTIMES_METHOD else None,
+        mint=mint_from_value(record.value(16)) if head.method >= MINT_METHOD else None,
         digest=digest,
     )
     record.done()

@@ -207,6 +207,10 @@ class Record:
         self._bounded(key, len(value) <= maximum)
         return tuple(item(element) for element in value)
 
+    def value(self, key: int) -> Any:
+        """Take a field of any kind, whose reader checks it; None if it is absent."""
+        return self._fields.pop(key, None)
+
     def record(self, key: int) -> Record:
         """Take a nested map."""
         return Record(self._take(key, dict), self._what)

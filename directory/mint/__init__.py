@@ -1,0 +1,1 @@
+"""Credit's side of the authorities: keys, series, locks (spec/09)."""
