@@ -1,0 +1,172 @@
+"""What the mint computes for many requests at once: signatures, points, pairings, shares. Pure.
+
+A batch of tasks costs one pairing equation for each series whose tokens are in it, and if one is
+wrong, what it takes to find it (spec/09 §1). The checks of a task are made the cheap ones first,
+and a task that fails one is not looked into any further.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from fogbank.directory.mint.points import (
+    G1,
+    G2,
+    decode_g1,
+    decode_g2,
+    encode_point,
+    hash_token,
+    sign_share,
+    wrong_signatures,
+)
+from fogbank.relay.codec import Value, decode, encode
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.keys import verify
+
+MESSAGE_LIMIT: Final = 32 << 20
+"""Bytes of a batch, or of its results, between two processes of one authority."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A body that was signed under a label: pairs of a key and its signature."""
+
+    label: str
+    body: bytes
+    signatures: tuple[tuple[bytes, bytes], ...]
+
+    def value(self) -> Value:
+        """Return the CBOR array."""
+        return [self.label, self.body, [list(each) for each in self.signatures]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What has to hold of a request, and what is wanted of it.
+
+    `statements` are what Ed25519 keys signed; `tokens` are serials and signatures by the key of the
+    series; `outputs` are points, of which `wants_shares` says that they be signed.
+    """
+
+    series: int
+    statements: tuple[Statement, ...]
+    outputs: tuple[bytes, ...]
+    tokens: tuple[tuple[bytes, bytes], ...] = ()
+    wants_shares: bool = False
+
+    @property
+    def weight(self) -> int:
+        """What it costs, roughly, in multiplications of points."""
+        return 1 + 2 * len(self.tokens) + len(self.outputs)
+
+    def value(self) -> Value:
+        """Return the CBOR array."""
+        return [
+            self.series,
+            [each.value() for each in self.statements],
+            list(self.outputs),
+            [list(each) for each in self.tokens],
+            self.wants_shares,
+        ]
+
+
+Outcome: TypeAlias = "tuple[bytes, ...] | str"
+"""The shares of a task that holds, none if none were wanted; or why it does not hold."""
+
+
+class Cruncher:
+    """Computes batches. It knows the network and, of each series, the key and its own share."""
+
+    def __init__(self, network_id: bytes) -> None:
+        self._network_id = network_id
+        self._keys: dict[int, G2] = {}
+        self._shares: dict[int, int] = {}
+
+    def learn(self, series: int, key: bytes, share: int) -> None:
+        """Take a series' key X and this authority's share of it."""
+        self._keys[series] = decode_g2(key)
+        self._shares[series] = share
+
+    def forget(self, series: int) -> None:
+        """Drop a series that is over."""
+        self._keys.pop(series, None)
+        self._shares.pop(series, None)
+
+    def run(self, tasks: Sequence[Task], random: bytes) -> list[Outcome]:
+        """Return what becomes of each task; `random` are 32 fresh random bytes."""
+        outcomes: list[Outcome] = [()] * len(tasks)
+        points: dict[int, list[G1]] = {}
+        tokens: dict[int, list[tuple[int, G1, G1]]] = defaultdict(list)
+        for at, task in enumerate(tasks):
+            try:
+                points[at], signed = self._open(task)
+            except ProtocolError as error:
+                outcomes[at] = str(error)
+                continue
+            tokens[task.series] += [(at, message, signature) for message, signature in signed]
+        for series, each in tokens.items():
+            for at in self._wrong(series, each, random):
+                outcomes[at] = "a token is not signed by its series' key"
+        for at, outputs in points.items():
+            if tasks[at].wants_shares and outcomes[at] == ():
+                share = self._shares[tasks[at].series]
+                outcomes[at] = tuple(encode_point(sign_share(share, each)) for each in outputs)
+        return outcomes
+
+    def _open(self, task: Task) -> tuple[list[G1], list[tuple[G1, G1]]]:
+        """Return a task's outputs, and its tokens' messages and signatures; or raise."""
+        if task.series not in self._keys:
+            raise ProtocolError("this authority has no key of that series")
+        for statement in task.statements:
+            for public, signature in statement.signatures:
+                verify(public, statement.label, statement.body, signature)
+        outputs = [decode_g1(each) for each in task.outputs]
+        signatures = [decode_g1(signature) for _, signature in task.tokens]
+        messages = [hash_token(self._network_id, serial) for serial, _ in task.tokens]
+        return outputs, list(zip(messages, signatures, strict=True))
+
+    def _wrong(self, series: int, tokens: Sequence[tuple[int, G1, G1]], random: bytes) -> set[int]:
+        signed = [(message, signature) for _, message, signature in tokens]
+        wrong = wrong_signatures(signed, self._keys[series], random) if signed else ()
+        return {tokens[each][0] for each in wrong}
+
+
+# Between the processes of one authority.
+
+
+def pack_batch(tasks: Sequence[Task]) -> bytes:
+    """Return the bytes of a batch."""
+    return encode([task.value() for task in tasks])
+
+
+def unpack_batch(data: bytes) -> list[Task]:
+    """Undo `pack_batch`."""
+    return [_task(each) for each in decode(data, MESSAGE_LIMIT)]
+
+
+def _task(value: Any) -> Task:
+    series, statements, outputs, tokens, wants_shares = value
+    return Task(
+        series,
+        tuple(Statement(label, body, _pairs(pairs)) for label, body, pairs in statements),
+        tuple(outputs),
+        _pairs(tokens),
+        wants_shares,
+    )
+
+
+def _pairs(value: Any) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((first, second) for first, second in value)
+
+
+def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
+    """Return the bytes of a batch's outcomes."""
+    return encode([each if isinstance(each, str) else list(each) for each in outcomes])
+
+
+def unpack_outcomes(data: bytes) -> list[Outcome]:
+    """Undo `pack_outcomes`."""
+    return [each if isinstance(each, str) else tuple(each) for each in decode(data, MESSAGE_LIMIT)]
