@@ -90,6 +90,12 @@ def open_certificate(
     return cert
 
 
+def issued_at(signed: Signed) -> int:
+    """Return from when on a certificate says that it is in force; nothing is verified."""
+    record = decode_record(signed.body, CERT_LIMIT, "certificate")
+    return record.uint(4)
+
+
 @dataclass(frozen=True, slots=True)
 class ChainKeys:
     """What a verified chain proves: an identity and the keys it uses now."""

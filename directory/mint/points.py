@@ -185,12 +185,17 @@ def combine_unblind(shares: Mapping[int, G1], factor: int) -> G1:
 
 def is_right(message: G1, signature: G1, key: G2) -> bool:
     """Tell whether e(signature, g2) = e(message, key): a token, a share or a proof."""
-    return final_verify(miller_loop(signature, GENERATOR_2), miller_loop(message, key))
+    return pairings_agree((signature, GENERATOR_2), (message, key))
+
+
+def pairings_agree(first: tuple[G1, G2], second: tuple[G1, G2]) -> bool:
+    """Tell whether two pairings are equal."""
+    return final_verify(miller_loop(*first), miller_loop(*second))
 
 
 def same_exponent(first: G1, second: G2) -> bool:
     """Tell whether y·g1 and y·g2 are of one y."""
-    return final_verify(miller_loop(first, GENERATOR_2), miller_loop(GENERATOR_1, second))
+    return pairings_agree((first, GENERATOR_2), (GENERATOR_1, second))
 
 
 def verify_token(message: G1, signature: G1, key: G2) -> None:

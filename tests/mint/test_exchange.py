@@ -1,0 +1,178 @@
+"""Messages of the mint and its answers (spec/09 §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fogbank.directory.mint import bodies
+from fogbank.directory.mint.bodies import Held, Page
+from fogbank.directory.mint.exchange import (
+    BODY_LIMIT,
+    MESSAGE_LIMIT,
+    REPLY_LIMIT,
+    GetDealings,
+    GetEvidence,
+    GetLedger,
+    GetOutputs,
+    GetRequest,
+    GetSerials,
+    Issue,
+    Kind,
+    Lock,
+    Message,
+    Reply,
+    Status,
+    decode_message,
+    decode_reply,
+)
+from fogbank.relay.codec import encode
+from fogbank.relay.errors import ProtocolError
+from tests.mint.deals import Series, key_of, outputs_of
+
+SERIES = Series()
+SWAP = SERIES.swap(2)
+VOTES = tuple(SERIES.vote(i, SWAP.request) for i in range(1, 4))
+MESSAGES: list[Message] = [
+    Lock(SWAP),
+    Lock(SERIES.withdrawal(64), 2**64 - 1),
+    Issue(SERIES.certificate(SWAP)),
+    GetOutputs(3, 2, 3, outputs_of(1, "x")[0]),
+    GetOutputs(3),
+    GetSerials(3, 32, 2**32 - 1, key_of("x").public),
+    GetRequest(3, bytes(32)),
+    GetEvidence(3),
+    GetDealings(3),
+    GetLedger(3, bytes(32)),
+    GetLedger(3),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda each: type(each).__name__)
+def test_a_message_travels_whole(message: Message) -> None:
+    assert decode_message(message.encode()) == message
+
+
+def test_every_kind_of_message_is_tried() -> None:
+    kinds = {type(message) for message in MESSAGES}
+    assert len(kinds) == len(Kind)
+
+
+def test_the_largest_message_fits() -> None:
+    series = Series(22, 32)
+    largest = Issue(series.certificate(series.withdrawal(64, first=2**32 - 64)))
+    assert len(largest.encode()) < MESSAGE_LIMIT
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {1: 0, 2: 3},
+        {1: 9, 2: 3},
+        {1: 6},
+        {1: 6, 2: -1},
+        {1: 6, 2: 3, 3: 0},
+        {1: 1, 2: SWAP.encode(), 3: -1},
+        {1: 1, 2: b""},
+        {1: 2, 2: SWAP.encode()},
+        {1: 3, 2: 3, 3: 33, 4: 0, 5: b""},
+        {1: 3, 2: 3, 3: 2, 4: 4, 5: b""},
+        {1: 3, 2: 3, 3: 0, 4: 1, 5: b""},
+        {1: 3, 2: 3, 3: 2, 4: 3, 5: bytes(32)},
+        {1: 4, 2: 3, 3: 2, 4: 3, 5: bytes(48)},
+        {1: 5, 2: 3, 3: bytes(31)},
+        {1: 8, 2: 3, 3: bytes(31)},
+    ],
+)
+def test_a_message_of_a_wrong_shape_is_refused(fields: dict[int, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        decode_message(encode(fields))
+
+
+def test_replies_travel_whole_and_are_bounded() -> None:
+    for reply in (
+        Reply(Status.DONE, bytes(64)),
+        Reply(Status.REFUSED, reason="ü" * 512),
+        Reply(Status.DONE, bytes(BODY_LIMIT), "x" * 512),
+    ):
+        assert decode_reply(reply.encode()) == reply
+        assert len(reply.encode()) <= REPLY_LIMIT
+    assert len(decode_reply(Reply(Status.REFUSED, reason="x" * 600).encode()).reason) == 512
+    wrong: list[dict[int, Any]] = [
+        {1: 5, 2: b"", 3: ""},
+        {1: 0, 2: bytes(BODY_LIMIT + 1), 3: ""},
+        {1: 0, 2: b"", 3: "x" * 513},
+        {1: 0, 2: b"", 3: "two\nlines"},
+        {1: 0, 2: b""},
+    ]
+    for fields in wrong:
+        with pytest.raises(ProtocolError):
+            decode_reply(encode(fields))
+
+
+def test_shares_are_as_many_as_the_outputs() -> None:
+    shares = outputs_of(2, "shares")
+    assert bodies.unpack_shares(bodies.pack_shares(shares), 2) == shares
+    for wrong in (1, 3):
+        with pytest.raises(ProtocolError):
+            bodies.unpack_shares(bodies.pack_shares(shares), wrong)
+    with pytest.raises(ProtocolError):
+        bodies.unpack_shares(bodies.pack_shares([shares[0] + b"x"]), 1)
+
+
+def test_pages_travel_whole() -> None:
+    points = outputs_of(4, "page")
+    page = Page(900, ((points[0], points[1]), (points[2], points[3])))
+    assert bodies.unpack_outputs(bodies.pack_page(page)) == page
+    entries = tuple((bytes((k,)) * 32, bytes(32)) for k in range(3))
+    assert bodies.unpack_serials(bodies.pack_page(Page(3, entries))) == Page(3, entries)
+    with pytest.raises(ProtocolError, match="out of order"):
+        bodies.unpack_serials(bodies.pack_page(Page(3, entries[::-1])))
+    full = tuple((k.to_bytes(48, "big"), bytes(48)) for k in range(bodies.MAX_ISSUED))
+    assert len(bodies.pack_page(Page(2**64 - 1, full))) < BODY_LIMIT
+    assert len(bodies.unpack_outputs(bodies.pack_page(Page(5000, full))).entries) == len(full)
+    with pytest.raises(ProtocolError):
+        bodies.unpack_outputs(bodies.pack_page(Page(5000, (*full, full[0]))))
+
+
+def test_requests_conflicts_and_ledgers_travel_whole() -> None:
+    held = Held(SWAP, VOTES)
+    assert bodies.unpack_held(held.encode()) == held
+    assert bodies.unpack_conflict(bodies.pack_conflict(SWAP, VOTES[1])) == (SWAP, VOTES[1])
+    other = Held(SERIES.withdrawal(64), VOTES[:1])
+    entries = tuple(sorted((held, other), key=lambda each: each.signed.request.digest()))
+    assert bodies.unpack_ledger(bodies.pack_ledger(entries)) == entries
+    for wrong in (entries[::-1], entries[:1] * 2):
+        with pytest.raises(ProtocolError, match="out of order"):
+            bodies.unpack_ledger(bodies.pack_ledger(wrong))
+
+
+def test_evidence_and_dealings_travel_whole() -> None:
+    proofs = (b"one", bytes(bodies.EVIDENCE_LIMIT))
+    assert bodies.unpack_evidence(bodies.pack_evidence(proofs)) == proofs
+    full = (bytes(bodies.EVIDENCE_LIMIT),) * 20
+    assert len(bodies.unpack_evidence(bodies.pack_evidence(full))) == 16
+    dealings = ((key_of("a").public, b"dealing"), (key_of("b").public, b""))
+    assert bodies.unpack_dealings(bodies.pack_dealings(dealings)) == dealings
+
+
+@pytest.mark.parametrize(
+    "unpack",
+    [
+        lambda data: bodies.unpack_shares(data, 1),
+        bodies.unpack_outputs,
+        bodies.unpack_serials,
+        bodies.unpack_held,
+        bodies.unpack_conflict,
+        bodies.unpack_evidence,
+        bodies.unpack_dealings,
+        bodies.unpack_ledger,
+    ],
+)
+def test_bodies_of_a_wrong_shape_are_refused(unpack: Callable[[bytes], object]) -> None:
+    values: list[Any] = [0, b"", [[]], [0], [0, [0]], [1, [[b"", b""]]], {1: 1}, [True], [True, []]]
+    for value in (*values, [SWAP.value()], [SWAP.value(), [[]]], [[b"x" * 32, 1]]):
+        with pytest.raises(ProtocolError):
+            unpack(encode(value))
