@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from fogbank.directory.mint import ledger
 from fogbank.directory.mint.ledger import Entry, Held, Holder, Issued, Locked, Vote, Votes
+from fogbank.relay.codec import encode
 
 Lives: TypeAlias = dict[int, int]
 
@@ -89,7 +90,7 @@ def request(name: str, *serials: int) -> Entry:
     """Return a request for some serials, with outputs of its own."""
     digest = name.encode().ljust(32, b".")
     names = tuple(b"serial%d" % each for each in serials)
-    return Entry(digest, b"signed " + digest, names, tuple(name.encode() + each for each in names))
+    return Entry(digest, encode([digest]), names, tuple(name.encode() + each for each in names))
 
 
 @dataclass
