@@ -27,6 +27,7 @@ from fogbank.directory.effects import (
     SendVote,
     SignatureMessage,
 )
+from fogbank.directory.mint.contributor import HeldState
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
 from fogbank.directory.signatures import AuthoritySignature, Credentials
@@ -73,6 +74,8 @@ class Agreement:
         self._late: set[NodeId] = set()
         self._faults: dict[NodeId, str] = {}
         self._unsigned = ""
+        self.method = 0
+        """The method of the consensus that was computed; 0 if none was, or it was journaled."""
         self._body = b""
         self._signatures: dict[NodeId, AuthoritySignature] = {}
 
@@ -120,8 +123,10 @@ class Agreement:
         pin = self._network.pin(identity)
         return pin.nickname if pin else "unknown"
 
-    def conclude(self) -> list[Effect]:
+    def conclude(self, held: HeldState | None = None) -> list[Effect]:
         """End the broadcast: compute the consensus from the agreed votes, and sign it.
+
+        `held` is the newest state of the mint that this authority holds.
 
         Who did not take part from phase 1 on may hold another set, and signs nothing new; nor
         does anyone who has signed another consensus for this round.
@@ -141,7 +146,8 @@ class Agreement:
             return [*effects, Log("joined this round too late to sign in it")]
         else:
             try:
-                body = compute(self._votes, self._network, self.round).encode_body()
+                consensus = compute(self._votes, self._network, self.round, held)
+                body, self.method = consensus.encode_body(), consensus.method
             except ProtocolError as error:
                 self._unsigned = str(error)
                 return [*effects, Log(f"no consensus computed: {error}", trouble=True)]

@@ -7,12 +7,19 @@ Whatever another authority sends, at worst one logged line names it (spec/05 §4
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from fogbank.directory.agreement import Agreement, Journal
 from fogbank.directory.broadcast import Answer, Body, Chain
-from fogbank.directory.consensus import MAX_REVOKED, Consensus, open_consensus, reopen_consensus
+from fogbank.directory.consensus import (
+    MAX_REVOKED,
+    MINT_METHOD,
+    Consensus,
+    open_consensus,
+    reopen_consensus,
+)
 from fogbank.directory.descriptor import Descriptor, DescriptorCache
 from fogbank.directory.effects import (
     Adopted,
@@ -21,11 +28,16 @@ from fogbank.directory.effects import (
     JournalConsensus,
     JournalSignature,
     JournalVote,
+    KeepDealings,
+    KeepMint,
     Log,
     NodeRecord,
     Probe,
     SignatureMessage,
 )
+from fogbank.directory.mint.ballot import GRANTS_EXTENSION, MINT_EXTENSION, Grants, encode_grants
+from fogbank.directory.mint.contributor import MintContributor
+from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.nodes import NodeTable
 from fogbank.directory.rules import EVERYONE, Rules
@@ -35,7 +47,7 @@ from fogbank.directory.signatures import Credentials
 from fogbank.directory.vote import Policy, Vote
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.extend import Address
-from fogbank.relay.keys import NodeId
+from fogbank.relay.keys import NodeId, show_id
 
 MAX_FETCH_GAP = 10.0
 """Seconds between two tries to fetch a consensus that was missed."""
@@ -43,11 +55,17 @@ MAX_FETCH_GAP = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What the store held at start: journals by `valid_after`, nodes, the newest consensus."""
+    """What the store held at start: journals by `valid_after`, nodes, the newest consensus.
+
+    `mint` is the consensus with the newest state of the mint, often the same; `dealings` are those
+    of series that live.
+    """
 
     journals: dict[int, Journal] = field(default_factory=dict)
     nodes: tuple[NodeRecord, ...] = ()
     consensus: bytes = b""
+    mint: bytes = b""
+    dealings: tuple[tuple[int, bytes], ...] = ()
 
 
 class Authority:
@@ -60,6 +78,7 @@ class Authority:
         restored: Restored,
         now: float,
         policy: Policy | None = None,
+        mint: MintSecret | None = None,
     ) -> None:
         self.network = network
         self.credentials = credentials
@@ -80,17 +99,35 @@ class Authority:
         self._fetch_ready = now
         self._fetch_turn = 0
         self._randomness = Contributor(network, credentials.identity)
-        self._greeting = self._resume(restored.consensus, now) if restored.consensus else []
+        self.mint = MintContributor(
+            network.network_id, credentials.identity, mint, restored.dealings
+        )
+        """Its part in key generation, and its shares."""
+        self._granted: Grants = ()
+        self._greeting = self._resume(restored, now)
         self._enter(round_at(network, now), now, up=False)
 
-    def _resume(self, document: bytes, now: float) -> list[Effect]:
-        """Take up the newest consensus on disk; of an expired one the seeds at least."""
-        effects = self._adopt(document, now)
-        if self.consensus is None:
-            with suppress(ProtocolError):
-                last = reopen_consensus(document, self.network)
-                self._randomness.learn(last.valid_after, last.random)
+    def _resume(self, restored: Restored, now: float) -> list[Effect]:
+        """Take up the newest consensus on disk; of expired ones the seeds and the mint at least."""
+        effects: list[Effect] = []
+        signed = max((k for k, v in restored.journals.items() if v.consensus), default=0)
+        if restored.mint != restored.consensus:
+            # What it held before it signed; what came after is judged by what it signed.
+            effects += self._reopen(restored.mint, now) if restored.mint else []
+            self.mint.sign(signed)
+        if restored.consensus:
+            effects += self._adopt(restored.consensus, now)
+            if self.consensus is None:
+                effects += self._reopen(restored.consensus, now)
+        self.mint.sign(signed)
         return effects
+
+    def _reopen(self, document: bytes, now: float) -> list[Effect]:
+        with suppress(ProtocolError):
+            last = reopen_consensus(document, self.network)
+            self._randomness.learn(last.valid_after, last.random)
+            return self._learn_mint(document, last, now)
+        return []
 
     def go_over(self, network: NetworkDocument, now: float) -> None:
         """Go by a later version of the network document from now on; it must be verified."""
@@ -157,9 +194,12 @@ class Authority:
             # A vote that leaves after the middle of phase 1 might count for some and not others.
             if now >= due + self._round.phase / 2:
                 return []
-            return self._agreement.start(lambda: self._make_vote(now), complete=self._complete)
+            effects = self._agreement.start(lambda: self._make_vote(now), complete=self._complete)
+            return self._tell_of_grants() + effects
         if due == self._round.concludes:
-            effects = self._agreement.conclude()
+            effects = self._agreement.conclude(self.mint.held)
+            if self._agreement.method >= MINT_METHOD:
+                self.mint.sign(self._round.valid_after)
             for descriptor in self._agreement.descriptors():
                 with suppress(ProtocolError):
                     effects += self.nodes.accept(descriptor, now, agreed=True)
@@ -180,9 +220,30 @@ class Authority:
             self.consensus.digest if self.consensus else b"",
             own.data if own else b"",
             self.nodes.listings(valid_after, now, self.consensus, self.rules),
-            ((EXTENSION, self._randomness.share(self._round, self.credentials.key)),),
+            self._extensions(),
         )
         return vote.sign(self.network.network_id, self.credentials)
+
+    def _extensions(self) -> tuple[tuple[int, bytes], ...]:
+        this = self._round
+        ballot = self.mint.ballot(self._governing(this), this.valid_after)
+        extensions = [
+            (EXTENSION, self._randomness.share(this, self.credentials.key)),
+            (MINT_EXTENSION, ballot.encode()),
+        ]
+        if self.policy.grants and self.network.test:
+            extensions.append((GRANTS_EXTENSION, encode_grants(self.policy.grants)))
+        return tuple(extensions)
+
+    def _tell_of_grants(self) -> list[Effect]:
+        """Say what this authority grants by its own word, whenever that has changed."""
+        if self.policy.grants == self._granted:
+            return []
+        self._granted = self.policy.grants
+        if not self.network.test:
+            return [Log("[grant] in the policy is passed over: only a test network has grants")]
+        granted = ", ".join(f"{show_id(node)} {amount}" for node, amount in self._granted)
+        return [Log(f"grants tokens of each series: {granted or 'no more'}")]
 
     def _votable_policy(self) -> Policy:
         """Return the policy with everyone in it whom the rules reject."""
@@ -237,7 +298,23 @@ class Authority:
             return [Log(f"a consensus was not taken: {error}")]
         self.consensus = consensus
         self._randomness.learn(consensus.valid_after, consensus.random)
-        return [JournalConsensus(consensus.valid_after, document), Adopted(document, consensus)]
+        journal = JournalConsensus(consensus.valid_after, document)
+        learned = self._learn_mint(document, consensus, now)
+        return [journal, *learned, Adopted(document, consensus)]
+
+    def _learn_mint(self, document: bytes, consensus: Consensus, now: float) -> list[Effect]:
+        """Take a newer state of the mint, and keep what belongs to it."""
+        state = consensus.mint
+        if state is None or not self.mint.learn(consensus.valid_after, state, now):
+            return []
+        dealings = self.mint.keep()
+        kept: list[Effect] = [KeepDealings(dealings)] if dealings is not None else []
+        return [*kept, KeepMint(consensus.valid_after, document)]
+
+    def take_dealings(self, series: int, dealings: Iterable[tuple[NodeId, bytes]]) -> list[Effect]:
+        """Take dealings that it lacked, from another member of a series."""
+        kept = self.mint.take_dealings(series, dealings)
+        return [KeepDealings(kept)] if kept is not None else []
 
     def _due_consensus(self) -> tuple[int, float]:
         """Return the `valid_after` of the next consensus to be missed, and when it is missed.

@@ -8,7 +8,7 @@ a node, and `connect` and `probe` are handed in.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import trio
@@ -24,7 +24,9 @@ from fogbank.directory.effects import (
     JournalConsensus,
     JournalSignature,
     JournalVote,
+    KeepDealings,
     KeepEvidence,
+    KeepMint,
     KeepNode,
     Log,
     NodeRecord,
@@ -52,6 +54,7 @@ from fogbank.directory.exchange_shell import (
     fetch_consensus,
     fetch_links,
 )
+from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.network import NetworkDocument, SignedNetwork
 from fogbank.directory.peer_shell import FAILURES, Connect, Peer, why
 from fogbank.directory.rules import Rules
@@ -98,6 +101,7 @@ class AuthorityShell:
         probe: Prober,
         clock: Callable[[], float],
         policy: Callable[[], tuple[Policy, Rules]] | None = None,
+        mint: MintSecret | None = None,
     ) -> None:
         self._credentials = credentials
         self._connect = connect
@@ -117,7 +121,7 @@ class AuthorityShell:
         self.on_adopted: Callable[[bytes, Consensus], None] | None = None
         self.on_version: Callable[[SignedNetwork, NetworkDocument], None] | None = None
         self._policy = policy
-        self.core = Authority(network, credentials, store.restore(), clock())
+        self.core = Authority(network, credentials, store.restore(), clock(), mint=mint)
         self.service = DirService(network, self, clock, store.folder)
 
     @property
@@ -162,6 +166,10 @@ class AuthorityShell:
     def publish_own(self, descriptor: bytes) -> None:
         """Take this authority's own descriptor; raise `ProtocolError` if it does not hold."""
         self.core.publish_own(descriptor, self._clock())
+
+    def take_dealings(self, series: int, dealings: Iterable[tuple[NodeId, bytes]]) -> None:
+        """Take dealings of a series that `core.mint` was missing, from another of its members."""
+        self._carry_out(self.core.take_dealings(series, dealings))
 
     def renew(self, credentials: Credentials) -> None:
         """Sign with a new signing key from the next round on."""
@@ -222,6 +230,10 @@ class AuthorityShell:
                 self._store.journal_signature(valid_after, body)
             case JournalConsensus(valid_after, document):
                 self._store.keep_consensus(valid_after, document)
+            case KeepMint(valid_after, document):
+                self._store.keep_mint(valid_after, document)
+            case KeepDealings(dealings):
+                self._store.keep_dealings(dealings)
             case KeepEvidence(valid_after, authority, evidence):
                 self._store.keep_evidence(valid_after, authority, evidence)
             case KeepNode(record):

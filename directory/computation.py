@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from fogbank.directory.consensus import (
     MAX_ENTRIES,
+    MINT_METHOD,
     RANDOM_METHOD,
     RUNTIMES_METHOD,
     SUPPORTED_METHODS,
@@ -24,6 +25,10 @@ from fogbank.directory.consensus import (
 )
 from fogbank.directory.descriptor import Descriptor, Role
 from fogbank.directory.entries import Entry, Flag
+from fogbank.directory.mint.ballot import StateName, ballot_of, grants_of
+from fogbank.directory.mint.contributor import HeldState
+from fogbank.directory.mint.generation import Given, agreed_state, next_state
+from fogbank.directory.mint.state import MintState
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.runtimes import Runtimes, agreed
 from fogbank.directory.schedule import Round
@@ -59,10 +64,16 @@ def capped(measured: int, previous: int, floor: int) -> int:
     return min(measured, 2 * max(previous, floor))
 
 
-def compute(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) -> Consensus:
+def compute(
+    votes: Sequence[OpenVote],
+    network: NetworkDocument,
+    this: Round,
+    held: HeldState | None = None,
+) -> Consensus:
     """Return the consensus that the agreed votes give; raise `ProtocolError` if they give none.
 
-    `votes` are the valid ones of the agreed set, one per authority, in any order.
+    `votes` are the valid ones of the agreed set, one per authority, in any order. `held` is the
+    newest state of the mint that this authority holds, None if it holds none.
     """
     if len(votes) < network.quorum:
         raise ProtocolError(f"only {len(votes)} votes were agreed on; {network.quorum} are needed")
@@ -72,7 +83,9 @@ def compute(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) ->
     required = _majority(policy.required_protocols for policy in policies)
     revoked = _majority(policy.revoked for policy in policies)
     entries = _authorities(votes, this) + _nodes(votes, network, this)
-    method = _method(votes, network)
+    given = [_given(vote) for vote in votes]
+    known = agreed_state(given, network.quorum)
+    method = _method(votes, network, known)
     runtimes = None
     if method >= RUNTIMES_METHOD:
         runtimes = agreed((policy.runtimes for policy in policies), network.quorum)
@@ -93,12 +106,37 @@ def compute(votes: Sequence[OpenVote], network: NetworkDocument, this: Round) ->
         entries=_admitted(entries, required, engines, revoked),
         random=_random(votes, network, this) if method >= RANDOM_METHOD else None,
         runtimes=runtimes,
+        mint=_mint(given, network, this, known, held) if method >= MINT_METHOD else None,
     )
 
 
-def _method(votes: Sequence[OpenVote], network: NetworkDocument) -> int:
+def _given(vote: OpenVote) -> Given:
+    return Given(vote.authority, ballot_of(vote.extensions), grants_of(vote.extensions))
+
+
+def _mint(
+    given: Sequence[Given],
+    network: NetworkDocument,
+    this: Round,
+    known: StateName | None,
+    held: HeldState | None,
+) -> MintState:
+    """Return the state of the mint after this round, made of the one that q votes name."""
+    held = held or HeldState()
+    if known != held.name:
+        raise ProtocolError(
+            "the other authorities go by another state of the mint: this one fetches theirs"
+        )
+    return next_state(held.state, given, network, this.valid_after)
+
+
+def _method(votes: Sequence[OpenVote], network: NetworkDocument, known: StateName | None) -> int:
+    """Return the highest method that q votes offer; without a `known` state, of those before it."""
     counts = Counter(method for vote in votes for method in set(vote.policy.methods))
-    method = max((m for m, count in counts.items() if count >= network.quorum), default=0)
+    offered = [m for m, count in counts.items() if count >= network.quorum]
+    if known is None and any(method < MINT_METHOD for method in offered):
+        offered = [method for method in offered if method < MINT_METHOD]
+    method = max(offered, default=0)
     if method not in SUPPORTED_METHODS:
         raise ProtocolError(f"the votes call for consensus method {method}: update this authority")
     return method

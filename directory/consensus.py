@@ -68,7 +68,7 @@ MAX_ENTRIES = 100_000
 VALIDITY = 86_400
 """Seconds for which a consensus may be used (spec/05 §5.2)."""
 DIGEST_LENGTH = 32
-SUPPORTED_METHODS = (1, 2, 3)
+SUPPORTED_METHODS = (1, 2, 3, 4)
 RANDOM_METHOD = 2
 """From this method on a consensus holds the shared randomness (spec/05 §6.3)."""
 RUNTIMES_METHOD = 3

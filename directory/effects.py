@@ -40,6 +40,21 @@ class JournalConsensus:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepMint:
+    """Keep this consensus for its state of the mint, however old it gets, in place of the last."""
+
+    valid_after: int
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeepDealings:
+    """Keep these dealings, each with its series, in place of all others."""
+
+    dealings: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KeepEvidence:
     """Keep the proof that an authority sent two votes in one round."""
 
@@ -134,6 +149,8 @@ Effect: TypeAlias = (
     JournalVote
     | JournalSignature
     | JournalConsensus
+    | KeepMint
+    | KeepDealings
     | KeepEvidence
     | KeepNode
     | ForgetNode

@@ -20,6 +20,7 @@ from fogbank.directory.entries import (
     REQUIRED_PROTOCOLS,
     SUPPORTED_PROTOCOLS,
 )
+from fogbank.directory.mint.ballot import MAX_AMOUNT, MAX_GRANTS, Grants
 from fogbank.directory.runtimes import KNOWN, Runtime, Runtimes, is_runtime
 from fogbank.directory.vote import Policy
 from fogbank.relay.keys import NodeId, parse_id
@@ -94,6 +95,7 @@ def parse_policy(
         engines=tuple(sorted(_take(table, "engines", MAX_ENGINES, _engine))),
         revoked=tuple(sorted(set(_take(table, "revoked", MAX_REVOKED, _identity)))),
         runtimes=_runtimes(table) if "runtimes" in table else KNOWN,
+        grants=_grants(table.pop("grant", {})),
     )
     if not policy.methods:
         raise PolicyError("methods is empty: name at least one that this program knows")
@@ -179,6 +181,18 @@ def _runtime(value: Any, name: str) -> Runtimes:
         f"{name} holds {_shown(value)}, which is no runtime: write a name, or a table of name, "
         "digest (64 hexadecimal digits) and size"
     )
+
+
+def _grants(table: Any) -> Grants:
+    """Return who may withdraw how many tokens of each series in a test network."""
+    if not isinstance(table, dict) or len(table) > MAX_GRANTS:
+        raise PolicyError(f"write [grant] as a table of at most {MAX_GRANTS} nodes")
+    for name, amount in table.items():
+        if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
+            raise PolicyError(
+                f"[grant] gives {name} {_shown(amount)}: write 0 to {MAX_AMOUNT} tokens"
+            )
+    return tuple(sorted((_identity(name, "[grant]"), amount) for name, amount in table.items()))
 
 
 def _identity(value: Any, name: str) -> NodeId:

@@ -19,7 +19,7 @@ from fogbank.directory.exchange import MAX_EVIDENCE
 from fogbank.relay.errors import RelayError
 from fogbank.relay.keys import NodeId
 
-_VERSION = 1
+_VERSION = 2
 _BUSY_SECONDS = 5
 _KEPT_CONSENSUSES = 48
 _KEPT_EVIDENCE = 1024
@@ -35,6 +35,11 @@ CREATE TABLE evidence (
     PRIMARY KEY (valid_after, authority)
 ) STRICT;
 """
+_SCHEMA_2 = """
+CREATE TABLE mint (one INTEGER PRIMARY KEY CHECK (one=1), valid_after INTEGER NOT NULL) STRICT;
+CREATE TABLE dealing (series INTEGER NOT NULL, dealing BLOB NOT NULL) STRICT;
+"""
+"""What version 2 adds."""
 
 
 class StoreError(RelayError):
@@ -61,11 +66,12 @@ class Store:
         self._db.execute("PRAGMA synchronous=FULL")
         with self._transaction():
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
+            added = {0: _SCHEMA + _SCHEMA_2, 1: _SCHEMA_2}.get(version, "")
+            if added:
+                for statement in added.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={_VERSION}")
-        if version not in {0, _VERSION}:
+        if version > _VERSION:
             self._db.close()
             raise StoreError(f"{self._path} was written by another version of Fogbank")
 
@@ -109,7 +115,10 @@ class Store:
             newest = self._db.execute(
                 "SELECT document FROM consensus ORDER BY valid_after DESC LIMIT 1"
             ).fetchone()
-        return Restored(journals, nodes, newest[0] if newest else b"")
+            mint = self._db.execute("SELECT document FROM consensus NATURAL JOIN mint").fetchone()
+            dealings = tuple(self._db.execute("SELECT series, dealing FROM dealing"))
+        consensus, held = (row[0] if row else b"" for row in (newest, mint))
+        return Restored(journals, nodes, consensus, held, dealings)
 
     def journal_vote(self, valid_after: int, vote: bytes) -> None:
         """Put the vote of a round on the disk; raise `StoreError` if another one is there."""
@@ -146,9 +155,24 @@ class Store:
             )
             self._db.execute(
                 "DELETE FROM consensus WHERE valid_after NOT IN "
-                "(SELECT valid_after FROM consensus ORDER BY valid_after DESC LIMIT ?)",
+                "(SELECT valid_after FROM consensus ORDER BY valid_after DESC LIMIT ?) "
+                "AND valid_after NOT IN (SELECT valid_after FROM mint)",
                 (_KEPT_CONSENSUSES,),
             )
+
+    def keep_mint(self, valid_after: int, document: bytes) -> None:
+        """Keep a consensus for its state of the mint until another one takes its place."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO consensus VALUES (?, ?)", (valid_after, document)
+            )
+            self._db.execute("INSERT OR REPLACE INTO mint VALUES (1, ?)", (valid_after,))
+
+    def keep_dealings(self, dealings: Iterable[tuple[int, bytes]]) -> None:
+        """Keep these dealings, each with its series, in place of all others."""
+        with self._transaction():
+            self._db.execute("DELETE FROM dealing")
+            self._db.executemany("INSERT INTO dealing VALUES (?, ?)", dealings)
 
     def keep_nodes(self, kept: Iterable[NodeRecord], forgotten: Iterable[NodeId]) -> None:
         """Write nodes' records, and delete others, all at once."""

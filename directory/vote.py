@@ -15,6 +15,7 @@ from fogbank.directory.entries import (
     REQUIRED_PROTOCOLS,
     SUPPORTED_PROTOCOLS,
 )
+from fogbank.directory.mint.ballot import Grants
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.runtimes import EXTENSION as RUNTIMES_EXTENSION
 from fogbank.directory.runtimes import KNOWN, Runtimes, decode_runtimes, encode_runtimes
@@ -48,6 +49,7 @@ class Policy:
     """What an authority's operator votes for, beyond the nodes (spec/05 §3).
 
     An empty tuple of engine classes accepts every class; `runtimes` are those that are accepted.
+    `grants` count in a test network alone.
     """
 
     methods: tuple[int, ...] = SUPPORTED_METHODS
@@ -56,6 +58,7 @@ class Policy:
     engines: tuple[str, ...] = ()
     revoked: tuple[NodeId, ...] = ()
     runtimes: Runtimes = KNOWN
+    grants: Grants = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,6 +253,15 @@ def load_family_key(path: Path) -> Ed25519Key:
     return _load_key(path, "family")
 
 
+def keep_secret(
+    path: Path, kind: str, random: Random = os.urandom, write: Write = write_atomic
+) -> bytes:
+    """Return the 32 secret bytes in the file at `path`, which is made if it is not there."""
+    if not path.exists():
+        _write(path, encode_key(kind, Ed25519Key(random(KEY_LENGTH))), write)
+    return _load_key(path, kind).seed()
+
+
 def issue_family_certificate(family: Ed25519Key, member: NodeId, now: float) -> Signed:
     """Certify that a node is one of the family's, for a year from `now`."""
     return issue(family, Use.FAMILY, member, now, FAMILY_LIFETIME)

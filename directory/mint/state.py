@@ -23,6 +23,7 @@ DEALING_LIMIT = 8 << 10
 MAX_SERIES = 16
 MAX_ALLOTMENTS = 65_536
 MAX_ATTEMPT = 2**32 - 1
+MAX_ROUNDS = 255
 COMMIT, DEAL, COMPLAIN = 1, 2, 3
 """The steps of key generation (spec/09 §4.2)."""
 
@@ -61,7 +62,8 @@ class Seat:
 class Generation:
     """A generation under way; `commitments` and `dealings` are of the present attempt.
 
-    From the second step on, `committee` holds the keys that are dealt to.
+    From the second step on, `committee` holds the keys that are dealt to. In the third,
+    `answered` are the members that judged what was dealt to them, in `rounds` rounds so far.
     """
 
     series: int
@@ -71,6 +73,8 @@ class Generation:
     excluded: tuple[NodeId, ...] = ()
     commitments: Pairs = ()
     dealings: Pairs = ()
+    answered: tuple[NodeId, ...] = ()
+    rounds: int = 0
 
     def value(self) -> list[Value]:
         """Return the CBOR array."""
@@ -82,6 +86,8 @@ class Generation:
             list(self.excluded),
             [list(pair) for pair in self.commitments],
             [list(pair) for pair in self.dealings],
+            list(self.answered),
+            self.rounds,
         ]
 
 
@@ -105,13 +111,17 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class SeriesRecord:
-    """A series whose keys were generated; members count from 1. `dealings` are their SHA-256."""
+    """A series whose keys were generated; members count from 1.
+
+    `dealings` are the SHA-256 of those that its keys are made of, dealt in that `attempt`.
+    """
 
     number: int
     quorum: int
     key: bytes
     members: tuple[Member, ...]
     dealings: Pairs
+    attempt: int = 0
 
     @property
     def faulty(self) -> int:
@@ -131,6 +141,7 @@ class SeriesRecord:
         """Return the CBOR array."""
         return [
             self.number,
+            self.attempt,
             self.quorum,
             self.key,
             [member.value() for member in self.members],
@@ -288,8 +299,13 @@ def _pairs(items: Any, least: int, most: int) -> Pairs:
 
 def _generation_from_value(item: Any) -> Generation:
     match item:
-        case [series, attempt, step, committee, excluded, commitments, dealings] if (
-            is_uint(series) and is_uint(attempt, MAX_ATTEMPT) and is_uint(step, COMPLAIN) and step
+        case [series, attempt, step, committee, excluded, commitments, dealings, *rest] if (
+            is_uint(series)
+            and is_uint(attempt, MAX_ATTEMPT)
+            and is_uint(step, COMPLAIN)
+            and step
+            and len(rest) == 2
+            and is_uint(rest[1], MAX_ROUNDS)
         ):
             generation = Generation(
                 series,
@@ -299,11 +315,14 @@ def _generation_from_value(item: Any) -> Generation:
                 _list_of(excluded, MAX_AUTHORITIES, _identity),
                 _pairs(commitments, DIGEST_LENGTH, DIGEST_LENGTH),
                 _pairs(dealings, 1, DEALING_LIMIT),
+                _list_of(rest[0], MAX_AUTHORITIES, _identity),
+                rest[1],
             )
         case _:
             raise ProtocolError("the mint's state has a key generation that is none")
     _in_order(identities(generation.committee))
     _in_order(generation.excluded)
+    _in_order(generation.answered)
     return generation
 
 
@@ -327,8 +346,11 @@ def _member_from_value(item: Any) -> Member:
 
 def _series_from_value(item: Any) -> SeriesRecord:
     match item:
-        case [number, quorum, key, members, dealings] if (
-            is_uint(number) and is_uint(quorum, MAX_AUTHORITIES) and is_bytes(key, G2_LENGTH)
+        case [number, attempt, quorum, key, members, dealings] if (
+            is_uint(number)
+            and is_uint(attempt, MAX_ATTEMPT)
+            and is_uint(quorum, MAX_AUTHORITIES)
+            and is_bytes(key, G2_LENGTH)
         ):
             series = SeriesRecord(
                 number,
@@ -336,6 +358,7 @@ def _series_from_value(item: Any) -> SeriesRecord:
                 key,
                 _list_of(members, MAX_AUTHORITIES, _member_from_value),
                 _pairs(dealings, DIGEST_LENGTH, DIGEST_LENGTH),
+                attempt,
             )
         case _:
             raise ProtocolError("the mint's state holds something else than a series")

@@ -26,7 +26,9 @@ from fogbank.directory.effects import (
     JournalConsensus,
     JournalSignature,
     JournalVote,
+    KeepDealings,
     KeepEvidence,
+    KeepMint,
     KeepNode,
     Log,
     NodeRecord,
@@ -34,9 +36,10 @@ from fogbank.directory.effects import (
     SendSignature,
     SendVote,
 )
+from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.schedule import nth_round
 from fogbank.relay.keys import NodeId
-from tests.directory.factory import SyntheticNetwork
+from tests.directory.factory import SyntheticNetwork, seed
 
 
 @dataclass
@@ -47,10 +50,13 @@ class Disk:
     consensuses: dict[int, bytes] = field(default_factory=dict)
     nodes: dict[NodeId, NodeRecord] = field(default_factory=dict)
     evidence: dict[tuple[int, NodeId], bytes] = field(default_factory=dict)
+    mint: bytes = b""
+    dealings: tuple[tuple[int, bytes], ...] = ()
 
     def restored(self) -> Restored:
         newest = self.consensuses[max(self.consensuses)] if self.consensuses else b""
-        return Restored(dict(self.journals), tuple(self.nodes.values()), newest)
+        nodes = tuple(self.nodes.values())
+        return Restored(dict(self.journals), nodes, newest, self.mint, self.dealings)
 
 
 @dataclass
@@ -61,6 +67,8 @@ class Member:
     core: Authority | None = None
     disk: Disk = field(default_factory=Disk)
     offset: float = 0.0
+    lives: int = 0
+    """Raised by a test that takes an authority's mint key from it."""
     adopted: dict[int, Consensus] = field(default_factory=dict)
     logs: list[str] = field(default_factory=list)
     filter: Callable[[Effect], list[tuple[float, Effect]]] | None = None
@@ -70,8 +78,16 @@ class Simulation:
     """Authorities that exchange messages with seeded delays of up to `delay` phases."""
 
     def __init__(
-        self, network: SyntheticNetwork, rng: random.Random, delay: float = 0.2, skew: float = 0.1
+        self,
+        network: SyntheticNetwork,
+        rng: random.Random,
+        delay: float = 0.2,
+        skew: float = 0.1,
+        *,
+        mint: bool = False,
     ) -> None:
+        self.mint = mint
+        """Whether authorities have mint keys."""
         self.network = network
         self.rng = rng
         self.phase = network.document.timing.phase_ms / 1000
@@ -96,7 +112,11 @@ class Simulation:
         authority = self.network.authorities[index]
         local = self.now + member.offset
         core = Authority(
-            self.network.document, authority.credentials, member.disk.restored(), local
+            self.network.document,
+            authority.credentials,
+            member.disk.restored(),
+            local,
+            mint=MintSecret(seed("mint", index, member.lives)) if self.mint else None,
         )
         core.publish_own(authority.descriptor(local), local)
         member.core = core
@@ -156,6 +176,10 @@ class Simulation:
                 disk.journals[valid_after] = replace(known, consensus=body)
             case JournalConsensus(valid_after, document):
                 disk.consensuses[valid_after] = document
+            case KeepMint(_, document):
+                disk.mint = document
+            case KeepDealings(dealings):
+                disk.dealings = dealings
             case KeepEvidence(valid_after, authority, evidence):
                 disk.evidence[valid_after, authority] = evidence
             case KeepNode(record):

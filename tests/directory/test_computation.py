@@ -221,10 +221,10 @@ def test_nodes_without_a_required_protocol_are_left_out() -> None:
 
 
 def test_the_method_that_q_support() -> None:
-    both, older, newer = (Policy(methods=m) for m in ((1, 2), (1,), (1, 2, 3, 4)))
+    both, older, newer = (Policy(methods=m) for m in ((1, 2), (1,), (1, 2, 3, 5)))
     assert computed([vote(i, policy=both) for i in (0, 1)] + [vote(2, policy=older)]).method == 1
     assert computed([*(vote(i, policy=both) for i in range(3)), vote(3, policy=older)]).method == 2
-    with pytest.raises(ProtocolError, match="method 4: update"):
+    with pytest.raises(ProtocolError, match="method 5: update"):
         computed([vote(i, policy=newer) for i in range(3)])
     with pytest.raises(ProtocolError, match="method 0"):
         computed([vote(i, policy=Policy(methods=())) for i in range(3)])

@@ -225,20 +225,23 @@ def test_methods_are_upgraded_one_authority_at_a_time() -> None:
         offer_from(number, index, 1, 2)
     for index, number in ((3, 8), (1, 9), (2, 10)):
         offer_from(number, index, 1, 2, 3)
+    for index in (1, 2, 3):
+        offer_from(12, index, 1, 2, 3, 4)
     for index in (1, 2):
-        offer_from(12, index, 1, 2)
+        offer_from(14, index, 1, 2)
     for index in (1, 2):
-        offer_from(14, index, 1)
-    sim.run_rounds(16)
+        offer_from(16, index, 1)
+    sim.run_rounds(18)
     methods = []
-    for number in range(16):
+    for number in range(18):
         valid_after = nth_round(DOCUMENT, number).valid_after
         assert len(sim.consensuses(valid_after)) == 1
         consensus = sim.members[0].adopted[valid_after]
         assert (consensus.random is not None) == (consensus.method >= 2)
         assert consensus.runtimes == (KNOWN if consensus.method >= 3 else None)
+        assert (consensus.mint is not None) == (consensus.method >= 4)
         methods.append(consensus.method)
-    assert methods == [1] * 6 + [2] * 4 + [3] * 2 + [2] * 2 + [1] * 2
+    assert methods == [1] * 6 + [2] * 4 + [3] * 2 + [4] * 2 + [2] * 2 + [1] * 2
     assert all(len(digests) == 1 for digests in sim.signed.values())
 
 

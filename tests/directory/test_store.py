@@ -52,6 +52,39 @@ def test_what_is_kept_comes_back(store: Store, tmp_path: Path) -> None:
     again.close()
 
 
+def test_the_mint_s_consensus_and_dealings_stay(store: Store) -> None:
+    """However many consensuses without a state of the mint come after it."""
+    store.keep_consensus(START, b"with the mint")
+    store.keep_mint(START, b"with the mint")
+    store.keep_dealings([(0, b"one"), (0, b"two"), (1, b"three")])
+    for number in range(1, 60):
+        store.keep_consensus(START + number, b"without")
+    assert (store.restore().mint, store.restore().consensus) == (b"with the mint", b"without")
+    assert sorted(store.restore().dealings) == [(0, b"one"), (0, b"two"), (1, b"three")]
+    store.keep_mint(START + 100, b"fetched")
+    store.keep_dealings([(1, b"three")])
+    assert store.restore().mint == store.restore().consensus == b"fetched"
+    assert store.restore().dealings == ((1, b"three"),)
+    store.keep_consensus(START + 101, b"without")
+    assert store.restore().mint == b"fetched"
+
+
+def test_a_database_of_the_version_before_is_carried_on(store: Store, tmp_path: Path) -> None:
+    store.keep_consensus(START, b"kept")
+    for table in ("mint", "dealing"):
+        store._db.execute(f"DROP TABLE {table}")
+    store._db.execute("PRAGMA user_version=1")
+    store.close()
+    again = Store(tmp_path / "authority.sqlite")
+    assert (again.restore().consensus, again.restore().mint) == (b"kept", b"")
+    again.keep_mint(START, b"kept")
+    assert again.restore().mint == b"kept"
+    again._db.execute("PRAGMA user_version=3")
+    again.close()
+    with pytest.raises(StoreError, match="another version"):
+        Store(tmp_path / "authority.sqlite")
+
+
 def test_one_thing_is_signed_once(store: Store) -> None:
     store.journal_vote(START, b"vote")
     store.journal_vote(START, b"vote")

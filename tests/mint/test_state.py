@@ -37,7 +37,9 @@ KEYS = [MintKeys(some(i, 48), some(i, 96), some(i, 32)) for i in range(4)]
 MEMBERS = tuple(
     Member(name, some(i, 32) if i else b"", some(i, 96), 7 * i) for i, name in enumerate(NAMES)
 )
-SERIES = SeriesRecord(3, 3, some(9, 96), MEMBERS, ((NAMES[0], some(1, 32)), (NAMES[2], bytes(32))))
+SERIES = SeriesRecord(
+    3, 3, some(9, 96), MEMBERS, ((NAMES[0], some(1, 32)), (NAMES[2], bytes(32))), 6
+)
 GENERATION = Generation(
     4,
     2,
@@ -46,6 +48,8 @@ GENERATION = Generation(
     (NAMES[1],),
     ((NAMES[2], bytes(32)),),
     ((NAMES[2], b"dealing"),),
+    (NAMES[0], NAMES[3]),
+    1,
 )
 STATE = MintState(
     tuple(zip(NAMES, KEYS, strict=True)),
@@ -107,6 +111,9 @@ def test_what_is_looked_up() -> None:
         replace(STATE, generation=replace(GENERATION, committee=GENERATION.committee[::-1])),
         replace(STATE, generation=replace(GENERATION, committee=GENERATION.committee * 9)),
         replace(STATE, generation=replace(GENERATION, excluded=(NAMES[1], NAMES[1]))),
+        replace(STATE, generation=replace(GENERATION, answered=(NAMES[1], NAMES[0]))),
+        replace(STATE, generation=replace(GENERATION, rounds=256)),
+        replace(STATE, series=(replace(SERIES, attempt=1 << 32),)),
         replace(STATE, generation=replace(GENERATION, commitments=((NAMES[1], bytes(31)),))),
         replace(
             STATE,

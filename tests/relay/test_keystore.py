@@ -17,6 +17,7 @@ from fogbank.relay.keystore_shell import (
     KeyStore,
     create_family_key,
     issue_family_certificate,
+    keep_secret,
     load_family_key,
 )
 from fogbank.relay.node_keys import NodeKeys
@@ -361,3 +362,29 @@ def test_a_store_is_replaced_whole(store: KeyStore) -> None:
         store.rotate(NOW + 2 * DAY)
         assert path.stat().st_ino != before
         NodeKeys.decode(reader.read())
+
+
+def test_a_secret_is_made_once_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "mint.key"
+    secret = keep_secret(path, "mint")
+    assert len(secret) == 32
+    assert keep_secret(path, "mint") == secret
+    assert S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(KeyStoreError, match="damaged"):
+        keep_secret(path, "identity")
+
+
+def test_a_secret_that_cannot_be_written_is_none(tmp_path: Path) -> None:
+    """What is killed before the file has its name makes another one at the next start."""
+    path = tmp_path / "mint.key"
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(KeyStoreError, match="free some space"):
+        keep_secret(path, "mint", write=fail)
+    assert not path.exists()
+    path.write_bytes(b"")
+    path.chmod(0o600)
+    with pytest.raises(KeyStoreError, match="damaged"):
+        keep_secret(path, "mint")

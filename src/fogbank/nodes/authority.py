@@ -84,6 +84,7 @@ class AuthorityNode:
             probe=self._probe,
             clock=machine.clock,
             policy=PolicyFile(home.folder / POLICY_FILE),
+            mint=home.mint_secret(),
         )
         """Its rounds, and its `dir` service."""
         self.node = machine.node(

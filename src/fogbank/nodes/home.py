@@ -28,6 +28,7 @@ from fogbank.client.verification.evidence_shell import Evidence
 from fogbank.directory.addresses import Address, parse_address
 from fogbank.directory.consensus import is_nickname
 from fogbank.directory.descriptor import Role
+from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.network import (
     NETWORK_LIMIT,
     NetworkDocument,
@@ -43,6 +44,7 @@ from fogbank.relay.keystore_shell import (
     KeyStore,
     create_family_key,
     issue_family_certificate,
+    keep_secret,
     load_family_key,
 )
 from fogbank.sandbox.files_shell import write_atomic
@@ -272,6 +274,14 @@ class Home:
                 raise
             log.warning("%s", error)
         return store
+
+    def mint_secret(self) -> MintSecret:
+        """Return an authority's mint key, which is made at its first start (spec/09 §3).
+
+        It is never replaced: whoever loses it loses its seat in all series that live.
+        """
+        path = self.folder / "keys" / "mint.key"
+        return MintSecret(keep_secret(path, "mint", self._random, self._write))
 
     def families(self) -> tuple[Signed, ...]:
         """Return the family certificate, if there is one."""
