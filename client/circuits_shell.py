@@ -211,7 +211,9 @@ class CircuitSet(Generic[_C]):
         choice = _WorkerChoice(topology, self._builder.chooser, worker, draw, exclude)
         return await self._build(topology, choice.path, attempts)
 
-    async def to_authority(self, topology: Topology, authority: NodeId) -> BuiltCircuit[_C]:
+    async def to_authority(
+        self, topology: Topology, authority: NodeId, *, attempts: int | None = None
+    ) -> BuiltCircuit[_C]:
         """Build a new circuit to an authority of the consensus; errors as for `to_worker`."""
         entry = topology.consensus.by_identity(authority)
         if entry is None or not entry.flags & Flag.AUTHORITY:
@@ -221,7 +223,7 @@ class CircuitSet(Generic[_C]):
         def path(entrance: Entrance, avoid: Avoid) -> Path:
             return path_to_authority(topology, entry, entrance, chooser, avoid)
 
-        return await self._build(topology, path)
+        return await self._build(topology, path, attempts)
 
     async def _build(
         self,

@@ -1,0 +1,205 @@
+"""One request on its way: who has voted, who has given shares, who is asked next (spec/09 §6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import trio
+
+from fogbank.client.wallet.asking_shell import FAILURES, Committee, Conflicting, Refusing
+from fogbank.client.wallet.mint_errors import (
+    LockedElsewhere,
+    MintError,
+    MintUnavailable,
+    RequestRefused,
+)
+from fogbank.client.wallet.tally import Output, Tally
+from fogbank.directory.mint.certificates import Certificate, Vote, make_certificate
+from fogbank.directory.mint.points import RANDOM_LENGTH
+from fogbank.directory.mint.requests import SignedRequest
+from fogbank.directory.mint.state import SeriesRecord
+from fogbank.relay.errors import ProtocolError
+
+Certified: TypeAlias = Callable[[Certificate], Awaitable[None]]
+"""Keeps a certificate; nothing else is sent before it returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What is wanted for one request.
+
+    Without a `certificate` LOCK comes first. Without `outputs` no shares are asked for.
+    """
+
+    series: SeriesRecord
+    signed: SignedRequest
+    certificate: Certificate | None
+    outputs: Sequence[Output]
+    certified: Certified
+
+
+class Run:
+    """Carries one errand to as many members as are needed, those first that `order` begins with."""
+
+    def __init__(self, errand: Errand, committee: Committee, order: Sequence[int]) -> None:
+        self._errand = errand
+        self._committee = committee
+        self._patience = committee.means.patience
+        self._spare = list(order)
+        self._certificate = errand.certificate
+        self._tally = Tally(errand.signed.request.network_id, errand.series, errand.outputs)
+        self._votes: dict[int, Vote] = {}
+        self._conflicts: dict[int, bytes] = {}
+        self._refusals: dict[int, str] = {}
+        self._troubles: dict[int, str] = {}
+        self._at_work = 0
+        self._waiting: set[int] = set()
+        self._tokens: tuple[bytes, ...] | None = None
+        self._counting = trio.Lock()
+        self._certified, self._news, self._over = trio.Event(), trio.Event(), trio.Event()
+        if errand.certificate is not None:
+            self._certified.set()
+
+    async def run(self) -> tuple[bytes, ...]:
+        """Return the tokens' signatures, none if none were wanted; errors as `MintClient.carry`."""
+        with trio.move_on_after(self._patience.total):
+            async with trio.open_nursery() as nursery:
+                for _ in range(self._errand.series.quorum):
+                    self._ask_another(nursery)
+                nursery.start_soon(self._hedge, nursery)
+                await self._over.wait()
+                nursery.cancel_scope.cancel()
+        if self._tokens is None:
+            raise self._failure()
+        return self._tokens
+
+    def _ask_another(self, nursery: trio.Nursery) -> None:
+        if self._spare:
+            self._at_work += 1
+            nursery.start_soon(self._member, self._spare.pop(0), nursery)
+
+    async def _hedge(self, nursery: trio.Nursery) -> None:
+        """Ask one more member whenever nothing was heard for a while."""
+        while self._spare:
+            self._news = trio.Event()
+            with trio.move_on_after(self._patience.hedge) as waiting:
+                await self._news.wait()
+            if waiting.cancelled_caught:
+                for place in self._waiting:
+                    self._committee.note_slow(place)
+                self._ask_another(nursery)
+
+    async def _member(self, place: int, nursery: trio.Nursery) -> None:
+        """See one member through, over several circuits if need be."""
+        pause = self._patience.pause
+        for attempt in range(self._patience.attempts):
+            try:
+                await self._visit(place, nursery)
+            except Refusing as error:
+                self._refusals[place] = str(error)
+            except Conflicting as error:
+                self._conflicts[place] = error.other
+            except FAILURES as error:
+                self._trouble(place, error)
+                if not attempt:
+                    self._ask_another(nursery)
+                await trio.sleep(pause)
+                pause *= 2
+                continue
+            break
+        if place in self._refusals or place in self._conflicts:
+            self._ask_another(nursery)
+        self._at_work -= 1
+        if not self._at_work or self._is_lost():
+            self._over.set()
+
+    async def _visit(self, place: int, nursery: trio.Nursery) -> None:
+        """Have a member's vote and its shares, as far as they are wanted, over one circuit."""
+        with self._answer_of(place):
+            async with self._committee.talk(place) as member:
+                if self._certificate is None:
+                    await self._take_vote(await member.lock(self._errand.signed))
+                self._waiting.discard(place)
+                await self._certified.wait()
+                if self._errand.outputs and self._certificate is not None:
+                    self._waiting.add(place)
+                    shares = await member.issue(self._certificate)
+                    await self._take_shares(place, shares, nursery)
+
+    @contextmanager
+    def _answer_of(self, place: int) -> Iterator[None]:
+        """Count a member as waited for; a block that has an answer may end that before."""
+        self._waiting.add(place)
+        try:
+            yield
+        finally:
+            self._waiting.discard(place)
+
+    async def _take_vote(self, vote: Vote) -> None:
+        """Count a vote. The q-th one makes the certificate, which is kept before it is used."""
+        async with self._counting:
+            self._news.set()
+            if self._certificate is not None:
+                return
+            self._votes[vote.member] = vote
+            if len(self._votes) < self._errand.series.quorum:
+                return
+            made = make_certificate(
+                self._errand.signed, tuple(self._votes.values()), self._errand.series
+            )
+            await self._errand.certified(made)
+            self._certificate = made
+        self._certified.set()
+        if not self._errand.outputs:
+            self._finish(())
+
+    async def _take_shares(
+        self, place: int, shares: Sequence[bytes], nursery: trio.Nursery
+    ) -> None:
+        """Count a member's shares; q right ones make the tokens."""
+        async with self._counting:
+            self._news.set()
+            self._tally.take(place, shares)
+            if not self._tally.is_full or self._tokens is not None:
+                return
+            known = self._tally.wrong
+            means = self._committee.means
+            tokens = await means.blocking(self._tally.tokens, means.random(RANDOM_LENGTH))
+        for liar in sorted(self._tally.wrong - known):
+            error = ProtocolError("it gave a wrong share of a signature")
+            self._trouble(liar, error)
+            self._ask_another(nursery)
+        if tokens is not None:
+            self._finish(tokens)
+
+    def _finish(self, tokens: tuple[bytes, ...]) -> None:
+        self._tokens = tokens
+        self._over.set()
+
+    def _trouble(self, place: int, error: Exception) -> None:
+        self._troubles[place] = self._committee.trouble(place, error)
+
+    def _is_lost(self) -> bool:
+        """Tell whether so many said no that the others are no quorum, before a certificate."""
+        faulty = self._errand.series.faulty
+        return self._certificate is None and len(self._conflicts) + len(self._refusals) > faulty
+
+    def _failure(self) -> MintError:
+        faulty = self._errand.series.faulty
+        if len(self._conflicts) > faulty:
+            others = Counter(self._conflicts.values()).most_common()
+            return LockedElsewhere(tuple(other for other, _ in others))
+        reasons = "; ".join(
+            f"{self._committee.name(place)}: {reason}"
+            for place, reason in sorted((self._troubles | self._refusals).items())
+        )
+        if len(self._refusals) > faulty:
+            return RequestRefused(f"the authorities refuse the request: {reasons}")
+        return MintUnavailable(
+            "too few authorities answered to complete a request; nothing is lost, and the next "
+            f"`fog wallet` command goes on with it. {reasons or 'None answered in time'}"
+        )

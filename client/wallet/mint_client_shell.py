@@ -1,0 +1,75 @@
+"""The mint as a wallet sees it: requests are carried to their series' committees (spec/09 §6).
+
+mint = MintClient(mint_streams(builder, topology), Means(say, name_of))
+signatures = await mint.carry(Errand(series, signed, None, outputs, certified))
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from math import inf
+
+import trio
+
+from fogbank.client.circuits_shell import CircuitBuilder, CircuitLike
+from fogbank.client.topology import Topology
+from fogbank.client.wallet.asking_shell import Committee, Means, MintOpener
+from fogbank.client.wallet.errand_shell import Errand, Run
+from fogbank.directory.mint.exchange import SERVICE
+from fogbank.directory.mint.state import SeriesRecord
+from fogbank.relay.keys import NodeId
+from fogbank.relay.messages_shell import Stream
+
+_ATTEMPTS = 3
+"""Paths that are tried to one authority: if all fail the authority itself is likely down."""
+
+
+class MintClient:
+    """Carries requests to committees, each to each member over a circuit of its own."""
+
+    def __init__(self, opener: MintOpener, means: Means) -> None:
+        self._opener = opener
+        self.means = means
+        """What it takes of the machine and its user."""
+        self._failed: dict[NodeId, float] = {}
+
+    async def carry(self, errand: Errand) -> tuple[bytes, ...]:
+        """Have a request certified and, if it has outputs, issued; return their signatures.
+
+        Raises `MintUnavailable`, `RequestRefused` or `LockedElsewhere`, and what `certified` does.
+        """
+        return await Run(errand, self.committee(errand.series), self.order(errand.series)).run()
+
+    def committee(self, series: SeriesRecord) -> Committee:
+        """Return a series' committee, to talk to its members."""
+        return Committee(series, self._opener, self.means, self._note_failure)
+
+    def order(self, series: SeriesRecord) -> list[int]:
+        """Return the places of members with a seat: in random order, who failed lately at the end.
+
+        So one that is down costs its time once.
+        """
+        seats = [place for place, each in enumerate(series.members, 1) if each.vote_key]
+        below = self.means.chooser.below
+        drawn = [seats.pop(below(len(seats))) for _ in range(len(seats))]
+        return sorted(drawn, key=lambda i: self._failed.get(series.members[i - 1].identity, -inf))
+
+    def _note_failure(self, identity: NodeId) -> None:
+        self._failed[identity] = trio.current_time()
+
+
+def mint_streams(
+    builder: CircuitBuilder[CircuitLike], topology: Callable[[], Topology]
+) -> MintOpener:
+    """Return what opens `mint` streams over full circuits, a new one each time."""
+
+    @asynccontextmanager
+    async def opener(identity: NodeId) -> AsyncIterator[Stream]:
+        with builder.circuits() as circuits:
+            built = await circuits.to_authority(topology(), identity, attempts=_ATTEMPTS)
+            stream = await built.circuit.open_stream(SERVICE)
+            yield stream
+            await stream.aclose()
+
+    return opener
