@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from fogbank.client.database_shell import Database, Transaction
 from fogbank.client.exit_codes import ending_of_task
-from fogbank.client.journal.database_shell import Database, Transaction
 from fogbank.client.journal.events_shell import note
 from fogbank.client.journal.pack_shell import Pack
 from fogbank.client.journal.records import Stage

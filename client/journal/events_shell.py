@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from fogbank.client.journal.database_shell import Transaction
+from fogbank.client.database_shell import Transaction
 
 _MOST: Final = 40
 """Events that are kept of a job, and of each of its tasks."""

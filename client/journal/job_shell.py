@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from fogbank.client.database_shell import Database, Transaction
 from fogbank.client.journal.array_shell import JobJournal, Listener
-from fogbank.client.journal.database_shell import Database, Transaction
 from fogbank.client.journal.events_shell import note
 from fogbank.client.journal.pack_shell import Pack
 from fogbank.client.journal.records import JobState, Kept, Stage, Summary

@@ -21,10 +21,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from fogbank.client.journal.database_shell import Database, Transaction
+from fogbank.client.database_shell import Database, Schema, Transaction
 from fogbank.client.journal.errors import JobBusy, JobUnknown, JournalError
 from fogbank.client.journal.job_shell import Job
 from fogbank.client.journal.records import Event, JobRecord, JobState, Stage
+from fogbank.client.journal.schema import MIGRATIONS
 from fogbank.sandbox.data import Data, portions
 from fogbank.sandbox.files_shell import sync
 
@@ -36,6 +37,9 @@ _LOCK_PAUSE: Final = 0.02
 _KEPT_SECONDS: Final = 7 * 86400.0
 """How long a job is kept that is over and whose results are where they belong."""
 _ORPHAN_SECONDS: Final = 3600.0
+_JOBS: Final = Schema(
+    "the journal of jobs", "move it away, and its jobs are forgotten", JournalError, MIGRATIONS
+)
 _FORGET: Final = (
     "DELETE FROM task WHERE job = ?",
     "DELETE FROM lane WHERE job = ?",
@@ -57,7 +61,7 @@ class Store:
                 f"{folder} cannot be made ({error.strerror}): jobs are kept there. Make room, or "
                 "mend the folder's permissions"
             ) from error
-        self.database = Database(folder / "jobs.db")
+        self.database = Database(folder / "jobs.db", _JOBS)
 
     def close(self) -> None:
         """Give it up."""

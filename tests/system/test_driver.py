@@ -14,8 +14,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from fogbank.client.database_shell import Database
 from fogbank.client.errors import NoPath
-from fogbank.client.journal.database_shell import Database
 from fogbank.client.journal.records import JobState, Kept
 from fogbank.client.journal.store_shell import Store
 from fogbank.client.patterns import Item, Pattern

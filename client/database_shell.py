@@ -1,4 +1,4 @@
-"""The database of all jobs: SQLite in WAL mode, every commit on the disk before it counts.
+"""A database of the client's: SQLite in WAL mode, every commit on the disk before it counts.
 
 `Database` has one connection that reads and one that writes. What is written is a list of small
 functions; those that wait at the same time are one commit (spec/13 §2).
@@ -8,17 +8,36 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import trio
 
-from fogbank.client.journal.errors import JournalError
-from fogbank.client.journal.pack_shell import Pack
-from fogbank.client.journal.schema import MIGRATIONS
+from fogbank.client.errors import ClientError
 
 _BUSY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a database holds: `what` names it, and `if_damaged` says what to do then.
+
+    `migrations`: statements that bring the tables from each version to the next.
+    """
+
+    what: str
+    if_damaged: str
+    error: type[ClientError]
+    migrations: Sequence[Sequence[str]]
+
+
+class Synced(Protocol):
+    """Bytes beside the database, of which its rows speak."""
+
+    def sync(self) -> None:
+        """Wait until they are on the disk; raise `OSError`."""
 
 
 class Transaction:
@@ -26,9 +45,9 @@ class Transaction:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
-        self._packs: set[Pack] = set()
+        self._packs: set[Synced] = set()
 
-    def needs(self, pack: Pack) -> None:
+    def needs(self, pack: Synced) -> None:
         """Hear that what is written speaks of bytes in a pack: these are on the disk first."""
         self._packs.add(pack)
 
@@ -53,14 +72,15 @@ class _Waiting:
 class Database:
     """The database in one file, which is made if it is not there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: Schema) -> None:
         self._path = path
+        self._schema = schema
         self._waiting: list[_Waiting] = []
         self._lock = trio.Lock()
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._writer = _connect(path)
-            _migrate(self._writer)
+            _migrate(self._writer, schema)
             self.reader = _connect(path)
         except (sqlite3.Error, OSError) as error:
             raise self._sentence(error) from error
@@ -74,7 +94,7 @@ class Database:
         """Have something written, and return once it would outlive a fall of the machine.
 
         It is written whole or not at all, also if the caller is cancelled meanwhile. Raises
-        `JournalError` if the disk takes no more.
+        the schema's error if the disk takes no more.
         """
         waiting = _Waiting(write)
         self._waiting.append(waiting)
@@ -97,7 +117,7 @@ class Database:
             await self.write(_nothing)
 
     def write_now(self, write: Write) -> None:
-        """Write something at once, where nothing else is done meanwhile; raise `JournalError`."""
+        """Write at once, where nothing else is done meanwhile; raise the schema's error."""
         waiting = _Waiting(write)
         self._commit([*self._waiting, waiting])
         self._waiting.clear()
@@ -123,16 +143,16 @@ class Database:
         for each in batch:
             each.is_done, each.error = True, error
 
-    def _sentence(self, error: sqlite3.Error | OSError) -> JournalError:
+    def _sentence(self, error: sqlite3.Error | OSError) -> ClientError:
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(
             error, sqlite3.OperationalError
         ):
-            return JournalError(
-                f"{self._path} is damaged ({error}): move it away, and its jobs are forgotten"
+            return self._schema.error(
+                f"{self._path} is damaged ({error}): {self._schema.if_damaged}"
             )
         why = error.strerror if isinstance(error, OSError) else error
-        return JournalError(
-            f"the journal of jobs, {self._path}, cannot be used ({why}): make room on its disk, or "
+        return self._schema.error(
+            f"{self._schema.what}, {self._path}, cannot be used ({why}): make room on its disk, or "
             "mend the permissions of its folder"
         )
 
@@ -151,21 +171,21 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _migrate(db: sqlite3.Connection) -> None:
-    """Bring the tables to this version; raise `JournalError` if they are of a later one."""
+def _migrate(db: sqlite3.Connection, schema: Schema) -> None:
+    """Bring the tables to this version; raise the schema's error if they are of a later one."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
-        raise JournalError(
-            f"the journal of jobs was written by a later fogbank (version {version}): upgrade, or "
+    if version > len(schema.migrations):
+        raise schema.error(
+            f"{schema.what} was written by a later fogbank (version {version}): upgrade, or "
             "use another folder, named by FOGBANK_HOME"
         )
-    if version == len(MIGRATIONS):
+    if version == len(schema.migrations):
         return
     db.execute("BEGIN IMMEDIATE")
     # Another process may have done it while this one waited.
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    for script in MIGRATIONS[version:]:
+    for script in schema.migrations[version:]:
         for statement in script:
             db.execute(statement)
-    db.execute(f"PRAGMA user_version={max(version, len(MIGRATIONS))}")
+    db.execute(f"PRAGMA user_version={max(version, len(schema.migrations))}")
     db.execute("COMMIT")
