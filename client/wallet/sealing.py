@@ -7,6 +7,7 @@ bytes at once, and no row.
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,7 @@ NONCE_SIZE: Final = SecretBox.NONCE_SIZE
 SALT_SIZE: Final = argon2id.SALTBYTES
 LOCK_LIMIT: Final = 512
 _VERSION: Final = 1
+_NAME: Final = b"fogbank-row-v1"
 _SEALED_KEY: Final = NONCE_SIZE + KEY_SIZE + SecretBox.MACBYTES
 _LONGEST_PASSPHRASE: Final = 1024
 
@@ -61,6 +63,10 @@ class Sealer:
             raise WalletError(
                 "the wallet's file is damaged: move it away, and restore the wallet from its words"
             ) from error
+
+    def name(self, data: bytes) -> bytes:
+        """Return what a row is named, which tells nothing of it."""
+        return hashlib.blake2b(data, digest_size=16, key=bytes(self._box), person=_NAME).digest()
 
     def lock(self) -> bytes:
         """Return the lock that holds the data key plainly."""
