@@ -16,6 +16,9 @@ CIRCUIT_LIFETIME = 3600.0
 CIRCUIT_CELLS = 1 << 20
 """Cells in one direction after which a circuit takes no new streams."""
 
+LATE_SECONDS = 0.02
+"""For so long BEGIN, CONNECTED and an EOF may wait for what they can be sent with (spec/04 §3)."""
+
 MOST_WORKS = 3
 """How often the next hop may ask for work while a circuit is extended once."""
 

@@ -24,7 +24,7 @@ from fogbank.relay.circuits.work_shell import Solver, solve_in_thread
 from fogbank.relay.errors import LinkFailed, ProtocolError, RelayError
 from fogbank.relay.extend import Address, Extend, ExtendPolicy, RefusedCode
 from fogbank.relay.keys import NodeId, X25519Key
-from fogbank.relay.limits import Limits
+from fogbank.relay.limits import LATE_SECONDS, Limits
 from fogbank.relay.link.handshake import LinkCredentials
 from fogbank.relay.link.outqueue import OutQueue
 from fogbank.relay.link.pipe import Transport
@@ -109,6 +109,8 @@ class Node:
         """Hears when this machine slept, or changed its address."""
         self._creations = trio.lowlevel.ParkingLot()
         self._switch.on_waiting = self._wake_creations
+        self._late = trio.lowlevel.ParkingLot()
+        self._switch.on_late = self._wake_late
         self._served = 0
         self._nursery: trio.Nursery | None = None
 
@@ -126,6 +128,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._answer_creations)
+            nursery.start_soon(self._send_late)
             nursery.start_soon(self.waking.run, self.links.doubt)
             try:
                 await self.links.run(nursery, listen, task_status.started)
@@ -199,6 +202,16 @@ class Node:
     def effort_asked(self) -> int:
         """The effort that this node asks for a circuit now; 0 if it keeps up (spec/03 §2.5)."""
         return self._switch.effort_asked
+
+    def _wake_late(self) -> None:
+        self._late.unpark_all()
+
+    async def _send_late(self) -> None:
+        """Send in time what waits for nothing but other cells of its link."""
+        while True:
+            await self._late.park()
+            await trio.sleep(LATE_SECONDS)
+            self._switch.flush_late()
 
     def _wake_creations(self) -> None:
         self._creations.unpark_all()

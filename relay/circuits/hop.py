@@ -152,16 +152,28 @@ class HopCircuit:
 
     # The circuit's end: messages and streams.
 
-    def send(self, command: int, stream: int, data: bytes | memoryview) -> bytes:
-        """Seal a message to the origin and queue it; return its tag."""
+    def send(
+        self, command: int, stream: int, data: bytes | memoryview, *, late: bool = False
+    ) -> bytes:
+        """Seal a message to the origin and queue it; return its tag.
+
+        `late`: it may wait for others of its link.
+        """
         queue = self._prev.queue
         to = queue.slot()
         view = queue.view
         write_message(view, to + HEADER + 1, self.capacity, command, stream, data)
         tag = self._layers.seal_own(view, to)
         pack_header(view, to, self._prev_id, _RELAY)
-        queue.commit(self._lane)
+        if late:
+            queue.commit_late(self._lane)
+        else:
+            queue.commit(self._lane)
         return tag
+
+    def hurry(self) -> None:
+        """Have what was sent late wait no longer."""
+        self._prev.queue.mark()
 
     def has_room(self) -> bool:
         """Tell whether the link towards the origin takes more data."""

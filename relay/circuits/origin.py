@@ -213,8 +213,13 @@ class OriginCircuit:
         else:
             raise ProtocolError("a message stands where none of its kind may")
 
-    def send(self, command: int, stream: int, data: bytes | memoryview) -> bytes:
-        """Seal a message for the last hop and queue it; return its tag."""
+    def send(
+        self, command: int, stream: int, data: bytes | memoryview, *, late: bool = False
+    ) -> bytes:
+        """Seal a message for the last hop and queue it; return its tag.
+
+        `late`: it may wait for others of its link.
+        """
         queue = self._port.queue
         to = queue.slot()
         view = queue.view
@@ -222,12 +227,19 @@ class OriginCircuit:
         write_message(view, at, self.capacity, command, stream, data)
         tag = self._layers.seal(view, to)
         pack_header(view, to, self._id, _RELAY)
-        queue.commit(self._lane)
+        if late:
+            queue.commit_late(self._lane)
+        else:
+            queue.commit(self._lane)
         return tag
 
     def send_padding(self) -> None:
         """Send a padding message to the last hop."""
         self.send(RelayCommand.DROP, 0, b"")
+
+    def hurry(self) -> None:
+        """Have what was sent late wait no longer."""
+        self._port.queue.mark()
 
     def has_room(self) -> bool:
         """Tell whether the link takes more data."""

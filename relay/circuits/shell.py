@@ -114,7 +114,6 @@ class Circuit:
         if not self.alive:
             raise StreamReset("this circuit is too old for another stream: build a new one")
         stream = CircuitStream(mux, mux.begin(service), self._switch)
-        self._switch.flush()
         await trio.lowlevel.checkpoint()
         return stream
 

@@ -88,6 +88,7 @@ class Switch:
         self._budget = Budget(limits.process_queue, limits.circuit_queue)
         self._slabs = Slabs(limits.link_memory)
         self._dirty: list[OutQueue] = []
+        self._late: list[OutQueue] = []
         self._ports: dict[Port, None] = {}
         self._circuits = 0
         self._creations: CreationQueue[WaitingCreate] = CreationQueue(limits, random, clock())
@@ -95,6 +96,11 @@ class Switch:
         self.identity = keyring.identity if keyring is not None else b""
         self.on_waiting: Callable[[], None] | None = None
         """Called when CREATEs begin to wait for `answer_waiting`."""
+        self.on_late: Callable[[], None] | None = None
+        """Called when cells begin to wait that `flush` leaves, and for `flush_late` to be called.
+
+        While nobody hears of it, none do.
+        """
 
     # Links come and go.
 
@@ -104,7 +110,7 @@ class Switch:
         """Add an open link. `creates` allows its CREATEs, and maybe other links' too."""
         limits = self._limits
         bucket = creates or TokenBucket(limits.creates_per_second, limits.creates_burst, self.now())
-        queue = OutQueue(self._budget, self._slabs, self._dirty)
+        queue = OutQueue(self._budget, self._slabs, self._dirty, self._wait_late)
         port = Port(queue, peer, bucket, dialed=dialed)
         self._ports[port] = None
         return port
@@ -128,6 +134,21 @@ class Switch:
             queues = self._dirty[:]
             self._dirty.clear()
             self._host.send(queues)
+
+    def _wait_late(self, queue: OutQueue) -> None:
+        if self.on_late is None:
+            queue.mark()
+            return
+        self._late.append(queue)
+        if len(self._late) == 1:
+            self.on_late()
+
+    def flush_late(self) -> None:
+        """Flush, and have sent too what might still wait for other cells of its link."""
+        late, self._late = self._late, []
+        for queue in late:
+            queue.mark()
+        self.flush()
 
     # Cells come in.
 

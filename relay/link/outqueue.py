@@ -142,11 +142,18 @@ class OutQueue:
     """The outgoing cells of one link."""
 
     __slots__ = (
-        "_budget", "_closed", "_dirty", "_dirty_list", "_fill", "_full", "_local_first",
+        "_budget", "_closed", "_dirty", "_dirty_list", "_fill", "_full", "_local_first", "_on_late",
         "_room_waiters", "_sent", "_slabs", "_turns", "doomed", "queued", "view",
     )  # fmt: skip
 
-    def __init__(self, budget: Budget, slabs: Slabs, dirty_list: list[OutQueue]) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        slabs: Slabs,
+        dirty_list: list[OutQueue],
+        on_late: Callable[[OutQueue], None] | None = None,
+    ) -> None:
+        self._on_late = on_late
         self._budget = budget
         self._slabs = slabs
         self._closed = False
@@ -198,6 +205,21 @@ class OutQueue:
             if not self._dirty:
                 self._dirty = True
                 self._dirty_list.append(self)
+
+    def commit_late(self, lane: Lane) -> None:
+        """Do the same for a cell that may wait for others, until `mark` is called at the latest."""
+        if self._on_late is None or self._dirty or self.queued >= HIGH or lane.cells:
+            self.commit(lane)
+        else:
+            self._fill += CELL
+            self.queued += CELL
+            self._on_late(self)
+
+    def mark(self) -> None:
+        """Have what waits here sent by the next flush, if anything does."""
+        if self.queued and not self._dirty:
+            self._dirty = True
+            self._dirty_list.append(self)
 
     def put(self, cell: bytes) -> None:
         """Send a whole cell of the link itself, ahead of what waits in lanes."""

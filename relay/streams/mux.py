@@ -44,8 +44,16 @@ class CircuitEnd(Protocol):
     capacity: int
     """Bytes of data in one message."""
 
-    def send(self, command: int, stream: int, data: bytes | memoryview) -> bytes:
-        """Seal one message and queue it; return its tag."""
+    def send(
+        self, command: int, stream: int, data: bytes | memoryview, *, late: bool = False
+    ) -> bytes:
+        """Seal one message and queue it; return its tag.
+
+        `late`: it may wait for others that go the same way, as long as spec/04 §3 allows.
+        """
+
+    def hurry(self) -> None:
+        """Have what was sent `late` wait no longer."""
 
     def has_room(self) -> bool:
         """Tell whether the link takes more DATA now."""
@@ -73,6 +81,7 @@ class StreamState:
     peer_eof: bool = False
     eof_wanted: bool = False
     eof_sent: bool = False
+    eof_late: bool = False
     scheduled: bool = False
     out: deque[memoryview] = field(default_factory=deque)
     out_bytes: int = 0
@@ -133,7 +142,7 @@ class StreamMux:
         # Nothing may come before CONNECTED, so the window opens with that.
         stream = StreamState(self._last_id, receive_window=0)
         self._streams[stream.id] = stream
-        self._end.send(RelayCommand.BEGIN, stream.id, service.encode("ascii"))
+        self._end.send(RelayCommand.BEGIN, stream.id, service.encode("ascii"), late=True)
         return stream
 
     def write(self, stream: StreamState, data: bytes | bytearray | memoryview) -> None:
@@ -147,10 +156,11 @@ class StreamMux:
             stream.out_bytes += len(data)
             self._schedule(stream)
 
-    def finish(self, stream: StreamState) -> None:
-        """Send EOF once all that was written is out."""
+    def finish(self, stream: StreamState, *, late: bool = False) -> None:
+        """Send EOF once all that was written is out; `late`: nobody waits for it."""
         if stream.error is None and not stream.eof_wanted:
             stream.eof_wanted = True
+            stream.eof_late = late or stream.peer_eof
             self._maybe_eof(stream)
 
     def take(self, stream: StreamState, maximum: int) -> bytes | bytearray:
@@ -175,6 +185,10 @@ class StreamMux:
         if self._streams.get(stream.id) is stream:
             self._end.send(RelayCommand.RESET, stream.id, bytes((reason,)))
             self._forget(stream, StreamReset("the stream was closed here"))
+
+    def hurry(self) -> None:
+        """Have what waits for nothing but other cells sent now."""
+        self._end.hurry()
 
     def pump(self) -> None:
         """Pack waiting data into cells as far as windows and the link allow."""
@@ -271,7 +285,7 @@ class StreamMux:
     def _maybe_eof(self, stream: StreamState) -> None:
         if stream.eof_wanted and not stream.out and not stream.eof_sent and not self._closed:
             stream.eof_sent = True
-            self._end.send(RelayCommand.EOF, stream.id, b"")
+            self._end.send(RelayCommand.EOF, stream.id, b"", late=stream.eof_late)
             self._maybe_over(stream)
 
     def _maybe_over(self, stream: StreamState) -> None:
@@ -364,7 +378,7 @@ class StreamMux:
             self._streams[stream_id] = stream
             refusal = self._accept(stream, name.decode("ascii"))
         if refusal is None:
-            self._end.send(RelayCommand.CONNECTED, stream_id, b"")
+            self._end.send(RelayCommand.CONNECTED, stream_id, b"", late=True)
         else:
             self._streams.pop(stream_id, None)
             self._end.send(RelayCommand.RESET, stream_id, bytes((refusal,)))

@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from fogbank.relay.circuits.switch import Switch
+from fogbank.relay.messages_shell import Stream
 from fogbank.relay.streams.messages import ResetReason
 from fogbank.relay.streams.mux import SEND_BUFFER, StreamMux, StreamState
 
@@ -33,6 +34,7 @@ class CircuitStream(trio.abc.Stream):
 
     async def wait_connected(self) -> None:
         """Wait until the service took the stream; raise `StreamReset` if it did not."""
+        self._hurry()
         await self._until(lambda state: state.connected)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -66,6 +68,9 @@ class CircuitStream(trio.abc.Stream):
                 return b""
             if state.error is not None:
                 raise state.error
+            if not state.received_bytes:
+                # The other side may wait for what was begun, or for that it was taken.
+                self._hurry()
             await self._changed.park()
         data = self._mux.take(state, max_bytes or RECEIVE)
         self._switch.flush()
@@ -87,6 +92,13 @@ class CircuitStream(trio.abc.Stream):
             self._discard()
             self._switch.flush()
 
+    def leave(self) -> None:
+        """Do what `aclose` does; nobody waits for that, so it is told with what comes next."""
+        if self._state.error is None:
+            self._mux.finish(self._state, late=True)
+            self._state.wake = self._discard
+            self._discard()
+
     def _discard(self) -> None:
         # Taken, and so granted anew: else the peer could not send its end.
         self._mux.take(self._state, RECEIVE)
@@ -97,8 +109,20 @@ class CircuitStream(trio.abc.Stream):
         self._mux.reset(self._state, reason)
         self._switch.flush()
 
+    def _hurry(self) -> None:
+        self._mux.hurry()
+        self._switch.flush()
+
     async def _until(self, ready: Callable[[StreamState], bool]) -> None:
         while not ready(self._state):
             if self._state.error is not None:
                 raise self._state.error
             await self._changed.park()
+
+
+async def leave(stream: Stream) -> None:
+    """End this side of a stream; nobody waits for that, so a circuit tells it with what is next."""
+    if isinstance(stream, CircuitStream):
+        stream.leave()
+    else:
+        await stream.aclose()

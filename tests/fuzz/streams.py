@@ -97,9 +97,19 @@ class End:
     def __init__(self) -> None:
         self.held = 0
 
-    def send(self, command: int, stream: int, data: bytes | memoryview) -> bytes:  # noqa: ARG002 - the protocol has it
+    def send(
+        self,
+        command: int,  # noqa: ARG002 - the protocol has it
+        stream: int,  # noqa: ARG002 - the protocol has it
+        data: bytes | memoryview,
+        *,
+        late: bool = False,  # noqa: ARG002 - the protocol has it
+    ) -> bytes:
         assert len(data) <= self.capacity
         return TAG
+
+    def hurry(self) -> None:
+        pass
 
     def has_room(self) -> bool:
         return True

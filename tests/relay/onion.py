@@ -22,7 +22,7 @@ from fogbank.relay.circuits.hop import HopCircuit
 from fogbank.relay.circuits.origin import Hop
 from fogbank.relay.extend import Address, RefusedCode
 from fogbank.relay.keys import Ed25519Key, NodeId, X25519Key
-from fogbank.relay.limits import Limits
+from fogbank.relay.limits import LATE_SECONDS, Limits
 from fogbank.relay.link.handshake import LinkCredentials, LinkHandshake
 from fogbank.relay.link.memory_shell import MemoryNetwork, MemoryPipe, MemoryTransport
 from fogbank.relay.link.pipe import Pipe, PipeBroken, Transport
@@ -143,7 +143,7 @@ class OnionNetwork:
 
     async def settle(self) -> None:
         """Let all that is under way arrive; the clock must be one that jumps."""
-        await trio.sleep(0.01)
+        await trio.sleep(2 * LATE_SECONDS)
 
     def assert_nothing_left(self) -> None:
         """Check that no node remembers a circuit, a stream, a handshake or a waiting cell."""

@@ -31,12 +31,13 @@ from fogbank.relay.errors import (
 )
 from fogbank.relay.extend import Address, Extend, RefusedCode
 from fogbank.relay.handshake import HopRequest, OriginHandshake
-from fogbank.relay.limits import CIRCUIT_LIFETIME, CIRCUIT_WINDOW, Limits
+from fogbank.relay.limits import CIRCUIT_LIFETIME, CIRCUIT_WINDOW, LATE_SECONDS, Limits
 from fogbank.relay.link.handshake import LinkHandshake
 from fogbank.relay.link.memory_shell import MemoryTransport
+from fogbank.relay.link.pipe import Pipe
 from fogbank.relay.link.shell import shake
 from fogbank.relay.messages_shell import receive_exactly
-from fogbank.relay.node_shell import Origin
+from fogbank.relay.node_shell import Node, Origin
 from fogbank.relay.streams.messages import RelayCommand, ResetReason
 from fogbank.relay.streams.shell import CircuitStream
 from tests.relay.onion import (
@@ -70,6 +71,81 @@ async def test_a_circuit_of_any_length_carries_streams(
         circuit.close()
         await network.settle()
         network.assert_nothing_left()
+
+
+def count_sends(node: Node) -> list[int]:
+    """Return a list that gets the number of cells in each write of a node's links from now on."""
+    sends: list[int] = []
+
+    def counted(pipe: Pipe) -> Callable[[memoryview], int | None]:
+        send = pipe.try_send
+
+        def try_send(data: memoryview) -> int | None:
+            sends.append(len(data) // CELL)
+            return send(data)
+
+        return try_send
+
+    for link in node.links._by_queue.values():
+        link._pipe.__dict__["try_send"] = counted(link._pipe)
+    return sends
+
+
+async def test_a_stream_begins_with_its_first_words_and_ends_with_what_comes_next(
+    autojump_clock: MockClock,
+) -> None:
+    """A service that answers, and a client that leaves: a write each way is all that it takes."""
+
+    async def answer(stream: CircuitStream, _: Origin) -> None:
+        await stream.receive_some()
+        await trio.sleep(LATE_SECONDS / 8)
+        await stream.send_all(b"an answer")
+        stream.leave()
+
+    async with onion_network(3, {"answer": answer}) as network:
+        circuit = await network.client.build(network.hops)
+        sends = [count_sends(node) for node in network.everyone()]
+        for _ in range(3):
+            stream = await circuit.open_stream("answer")
+            await stream.send_all(b"a question")
+            assert await stream.receive_some() == b"an answer"
+            stream.leave()
+        client, first, _, last = sends
+        # BEGIN and DATA, then with them the EOF before; back CONNECTED and DATA, likewise.
+        assert client == [2, 3, 3]
+        assert last == [2, 3, 3]
+        assert sorted(first) == [2, 2, 3, 3, 3, 3]
+        await trio.sleep(2 * LATE_SECONDS)
+        assert client == [2, 3, 3, 1]
+        assert last == [2, 3, 3, 1]
+        assert not hop_of(network.nodes[-1]).mux
+
+
+async def test_what_nothing_follows_does_not_wait_long(autojump_clock: MockClock) -> None:
+    """A service that says nothing: the stream is begun and taken all the same, and ends."""
+    began: list[float] = []
+
+    async def idle(stream: CircuitStream, _: Origin) -> None:
+        began.append(trio.current_time())
+        await trio.sleep(1)
+
+    async with onion_network(2, {"idle": idle}) as network:
+        circuit = await network.client.build(network.hops)
+        asked = trio.current_time()
+        stream = await circuit.open_stream("idle")
+        await trio.sleep(0.5)
+        assert began == [pytest.approx(asked + LATE_SECONDS)]
+        assert stream._state.connected
+        # Who waits for the other side's first word waits for nothing of its own.
+        asked = trio.current_time()
+        second = await circuit.open_stream("idle")
+        with trio.move_on_after(0.1):
+            await second.receive_some()
+        assert began[1] == asked
+        third = await circuit.open_stream("idle")
+        await third.wait_connected()
+        assert trio.current_time() - asked < 0.1 + 2 * LATE_SECONDS
+        assert await stream.receive_some() == b""
 
 
 async def test_there_is_no_seventh_hop(autojump_clock: MockClock) -> None:

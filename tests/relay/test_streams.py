@@ -42,14 +42,21 @@ class Wire:
         self.log: list[tuple[int, int, bytes]] = []
         self.room = True
         self.held = 0
+        self.late = 0
         self._waiters: list[Callable[[], None]] = []
         self._name = name
 
-    def send(self, command: int, stream: int, data: bytes | memoryview) -> bytes:
+    def send(
+        self, command: int, stream: int, data: bytes | memoryview, *, late: bool = False
+    ) -> bytes:
+        self.late += late
         tag = (self._name + b"%d" % len(self.log)).ljust(16, b".")
         self.cells.append((message(command, stream, bytes(data)), tag))
         self.log.append((command, stream, bytes(data)))
         return tag
+
+    def hurry(self) -> None:
+        pass
 
     def has_room(self) -> bool:
         return self.room
