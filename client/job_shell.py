@@ -16,11 +16,13 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from fogbank.client.alone_shell import EARLY_SIZE, run_alone
 from fogbank.client.call_shell import OnState
 from fogbank.client.session_shell import JobSession
 from fogbank.relay.job.client_session import TaskResult
 from fogbank.relay.job.client_tasks import ClientTasks
 from fogbank.relay.job.limits import Patience
+from fogbank.relay.job.requests import input_size
 from fogbank.relay.messages_shell import Stream
 from fogbank.sandbox.data import MemorySink, Sinks
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
@@ -40,6 +42,9 @@ async def run_task(
     `module` may be a runtime that the worker holds. Raises `JobRefused` or `JobInterrupted`.
     Cancelling ends the task at the worker.
     """
+    patience = patience or Patience()
+    if isinstance(module, bytes) and len(module) + input_size(task) <= EARLY_SIZE:
+        return await run_alone(stream, module, task, on_state, patience, sinks)
     async with open_job_session(stream, module, patience, sinks) as job:
         return await job.run(task, on_state)
 

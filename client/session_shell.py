@@ -130,7 +130,7 @@ class JobSession:
         if talk is None or session is None:
             return
         if not self.tasks.begun:
-            talk.end("it is not needed any more")
+            talk.end(End("it is not needed any more"))
         elif session.was_asked:
             self._say_its_end(session)
 
@@ -233,7 +233,7 @@ class JobSession:
             else:
                 await self._send_module(session)
         except JobRefused as refused:
-            talk.end(refused.reason, refused)
+            talk.end(End(refused.reason, refused))
             return
         if self._is_ending:
             self._say_its_end(session)

@@ -34,6 +34,33 @@ class End:
     is_silence: bool = False
 
 
+FAULTS: Final = (RelayError, *_GONE, NoRoom, OSError)
+"""What may end a stream."""
+
+
+def end_by(fault: Exception) -> End:
+    """Return why a stream is over that one of `FAULTS` has ended."""
+    match fault:
+        case ProtocolError():
+            return End(f"the worker broke the protocol ({fault})", fault)
+        case RelayError():
+            return End(_phrase(fault), fault, is_lost=True)
+        case NoRoom():
+            return End(f"there is no room here for the output ({fault})", fault, is_lost=True)
+        case OSError():
+            return End(f"the input could not be read ({fault})", fault)
+    return End("the connection to the worker was lost", fault, is_lost=True)
+
+
+def end_without(data: bytes | bytearray | None, session: ClientSession) -> End:
+    """Return why a stream is over on which the end came, or (None) nothing in time."""
+    if data is None:
+        return End("the worker was silent for too long", is_lost=True, is_silence=True)
+    if session.is_cut_off:
+        return End("the worker's answer was cut off", is_lost=True)
+    return End("the worker ended the session without an answer", is_lost=True)
+
+
 class Talk:
     """One stream of a session; `heed` hears what the worker says."""
 
@@ -64,49 +91,31 @@ class Talk:
         self._changed.set()
         self._changed = trio.Event()
 
-    def end(
-        self,
-        why: str,
-        fault: Exception | None = None,
-        *,
-        is_lost: bool = False,
-        is_silence: bool = False,
-    ) -> None:
+    def end(self, end: End) -> None:
         """The stream is over. The first reason stands."""
         if self._ended is None:
-            self._ended = End(why, fault, is_lost, is_silence)
+            self._ended = end
             self._over.set()
 
     async def _guarded(self, part: Callable[[], Awaitable[None]]) -> None:
         """Run one of the two; turn what ends it into the reason that all tasks are told."""
         try:
             await part()
-        except ProtocolError as error:
-            self.end(f"the worker broke the protocol ({error})", error)
-        except RelayError as error:
-            self.end(_phrase(error), error, is_lost=True)
-        except _GONE as error:
-            self.end("the connection to the worker was lost", error, is_lost=True)
-        except NoRoom as error:
-            self.end(f"there is no room here for the output ({error})", error, is_lost=True)
-        except OSError as error:
-            self.end(f"the input could not be read ({error})", error)
+        except FAULTS as error:
+            self.end(end_by(error))
 
     async def _listen(self) -> None:
         session = self.session
         while self._ended is None:
             data = await self._receive()
-            if data is None:
-                self.end("the worker was silent for too long", is_lost=True, is_silence=True)
-            elif not data and session.is_cut_off:
-                self.end("the worker's answer was cut off", is_lost=True)
-            elif not data:
-                self.end("the worker ended the session without an answer", is_lost=True)
+            if not data:
+                self.end(end_without(data, session))
             else:
                 for event in session.receive(data, trio.current_time()):
                     self._heed(event)
                     if isinstance(event, Refused):
-                        self.end("the worker refused the job", is_lost=session.may_be_asked_again)
+                        may_go_on = session.may_be_asked_again
+                        self.end(End("the worker refused the job", is_lost=may_go_on))
             self.wake()
 
     async def _receive(self) -> bytes | bytearray | None:

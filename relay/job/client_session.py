@@ -9,6 +9,7 @@ with the same `ClientTasks`, which `resume`s.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 from fogbank.relay.job.client_module import ModuleThere
@@ -35,6 +36,7 @@ from fogbank.relay.job.messages import (
 )
 from fogbank.relay.job.pending import require
 from fogbank.relay.job.requests import (
+    ANY_OFFER,
     check_task,
     input_size,
     inputs,
@@ -172,6 +174,21 @@ class ClientSession:
         else:
             self.tasks.keep = None
 
+    def send_all(self, module: bytes, task: Task) -> int:
+        """Send all that there is to send, before the offer: the module and one task; return its id.
+
+        Nothing of it is held. Raises `JobRefused` if no worker takes it.
+        """
+        head, attachment = module_head(module, ANY_OFFER)
+        check_task(task, ANY_OFFER)
+        last = replace(task_head(task, self.tasks.next_id(), None, None), is_last=True)
+        self._module.was_sent = True
+        self._say(head, attachment)
+        self.tasks.add(last)
+        self._unsent[last.id] = last, task
+        self.release(last.id)
+        return last.id
+
     def resume(self) -> None:
         """Ask, after the offer, for the session that the worker holds."""
         self._need_offer()
@@ -266,6 +283,8 @@ class ClientSession:
         if self._module.resuming:
             known = isinstance(message, Resumed | Refused | Pad)
             require(known, "a word on a session that has not been resumed")
+        early = isinstance(message, Offer | Refused | Pad)
+        require(early or self.offer is not None, "a word before the offer")
         match message:
             case Offer():
                 require(self.offer is None, "a second offer")
@@ -286,7 +305,8 @@ class ClientSession:
             case ResultHead():
                 return self.tasks.admit_result(message)
             case Pad():
-                require(self.offer is not None, "padding before the offer")
+                early = self._module.was_sent
+                require(early or self.offer is not None, "padding before the offer")
         return None
 
     def _take(self, message: FromWorker, blobs: Blobs | None, now: float) -> list[ClientEvent]:

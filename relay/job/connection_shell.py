@@ -25,6 +25,7 @@ from fogbank.relay.job.work import SHUTDOWN_WORDS, Work
 from fogbank.relay.job.worker_session import WorkerSession
 from fogbank.relay.job.workplace_shell import Runner, Workplace
 from fogbank.relay.messages_shell import Stream
+from fogbank.relay.streams.shell import leave
 from fogbank.sandbox.data import PORTION, Data, Sinks
 
 LINGER_SECONDS: Final = 10.0
@@ -95,7 +96,9 @@ class Connection:
                     nursery.start_soon(self._part, part, nursery.cancel_scope)
             if self._failure is not None:
                 raise self._failure
-            if self._session.is_over and not self._session.is_forgotten:
+            if self.work.is_done:
+                await leave(self._stream)
+            elif self._session.is_over and not self._session.is_forgotten:
                 await linger(self._stream)
         except _GONE:
             # The stream is gone; there is nobody to tell.

@@ -152,7 +152,10 @@ def _read_task(record: Record) -> TaskHead:
         seed=record.fixed(7, SEED_SIZE),
         granted=record.uint(13, CEILINGS.fuel) if record.has(13) else None,
         skipped=record.uint(14, INPUT_SIZE, 1) if record.has(14) else None,
+        is_last=record.has(15),
     )
+    if head.is_last and not record.flag(15):
+        raise ProtocolError("a task that says that it is not the last one")
     if head.granted is not None and head.granted >= head.limits.fuel:
         raise ProtocolError("a task that says apart that all its fuel is granted")
     if head.input_size > INPUT_SIZE:

@@ -156,7 +156,7 @@ class TaskHead:
     """A task without its bytes: `files` are pairs of a path and a length.
 
     `granted`: fuel that it may use at first; None if all that its limit allows. `skipped`: so many
-    bytes of its input are with the worker already, and do not follow.
+    bytes of its input are with the worker already, and do not follow. `is_last`: no task follows.
     """
 
     id: int
@@ -168,6 +168,7 @@ class TaskHead:
     seed: bytes
     granted: int | None = None
     skipped: int | None = None
+    is_last: bool = False
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -193,6 +194,8 @@ class TaskHead:
             fields[13] = self.granted
         if self.skipped is not None:
             fields[14] = self.skipped
+        if self.is_last:
+            fields[15] = True
         limits = _limits_value(self.limits)
         return encode({**fields, 5: self.stdin, 6: limits, 7: self.seed})
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Final
 
 from fogbank.relay.job.errors import Cause, JobRefused
 from fogbank.relay.job.kinds import MESSAGE_SIZE
-from fogbank.relay.job.messages import ModuleHead, Offer, TaskHead
+from fogbank.relay.job.messages import Load, ModuleHead, Offer, TaskHead
 from fogbank.sandbox.data import Data, part_of
-from fogbank.sandbox.limits import LimitError
+from fogbank.sandbox.limits import CEILINGS, MODULE_SIZE, LimitError
 from fogbank.sandbox.runtimes.catalogue import RuntimeId
-from fogbank.sandbox.task import Task, TaskError
+from fogbank.sandbox.task import INPUT_SIZE, Task, TaskError
+
+ANY_OFFER: Final = Offer("", CEILINGS, MODULE_SIZE, INPUT_SIZE, 1, Load(0, 0, 0))
+"""What no worker's offer goes beyond."""
 
 
 def module_head(

@@ -89,6 +89,11 @@ class Row:
         if full:
             self._close()
 
+    def hurry(self, within: float) -> None:
+        """Have what waits, if anything does, wait for so many seconds at most."""
+        if self.within is not None:
+            self.within = min(self.within, within)
+
     def take(self) -> list[Data]:
         """Return all that waits, padded, and forget it."""
         self._close()

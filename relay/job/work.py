@@ -84,6 +84,11 @@ class Work:
         self._offer = offer
         self._budget = Share(budget)
         self._say = say
+        self.has_all = False
+        """Whether its last task is here: it is over once all are answered."""
+        self.is_done = False
+        """Whether it is over because all are."""
+        self._knows_last = False
         self._attesting = Attesting(attest, offer.engine)
         self._program: bytes | None = None
         self._last_id = 0
@@ -169,6 +174,7 @@ class Work:
             head = self.end_of(entry, result)
             self._release_running(now)
             self._answer(head, result)
+            self._end_if_done()
 
     def _answer(self, head: ResultHead, result: Result) -> None:
         """Tell of a task's end."""
@@ -197,7 +203,8 @@ class Work:
         """The running task cannot be run after all."""
         entry = self._release_running(now)
         if entry is not None:
-            self._say(Refused(cause, clean(reason), entry.id))
+            self._refuse(entry.id, cause, reason)
+            self._end_if_done()
 
     def refuse(self, cause: Cause, reason: str, outcome: Outcome | None = None) -> None:
         """Refuse the session, which ends it."""
@@ -212,6 +219,7 @@ class Work:
             entry = self._waiting.popleft()
             self._release(entry)
             self._refuse(entry.id, Cause.SHUTDOWN, SHUTDOWN_WORDS)
+        self._end_if_done()
 
     def put_back(self, now: float) -> None:
         """The worker ends before the running task has."""
@@ -229,10 +237,12 @@ class Work:
     def admit_task(self, message: TaskHead) -> bool:
         """Judge a task before its input is read: whether it is taken, and room held for it."""
         require(message.id > self._last_id, "a task's id that does not grow")
+        require(not self._knows_last, "a task after the last one")
         self._last_id = message.id
+        self._knows_last = message.is_last
         objection = self._objection(message)
         if objection is not None:
-            self._refuse(message.id, *objection)
+            self._refuse_last(message, *objection)
             return False
         self._input_size += message.input_size
         return True
@@ -294,15 +304,28 @@ class Work:
             task.check(self._offer.ceilings)
         except (TaskError, LimitError) as error:
             self._free(message)
-            self._refuse(entry.id, Cause.TASK, str(error))
+            self._refuse_last(message, Cause.TASK, str(error))
             return []
+        self.has_all = message.is_last
         self._queue(entry, self._unanswered)
         return [TaskArrived()]
 
     def lose_task(self, message: TaskHead) -> None:
         """Refuse a task that was admitted, but whose input could not be kept."""
         self._free(message)
-        self._refuse(message.id, Cause.BUSY, "the worker has no room for the input now")
+        self._refuse_last(message, Cause.BUSY, "the worker has no room for the input now")
+
+    def _refuse_last(self, message: TaskHead, cause: Cause, reason: str) -> None:
+        """Refuse the task that came last; it may be that none comes any more."""
+        self._refuse(message.id, cause, reason)
+        self.has_all = message.is_last
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        """End if no task is here, and none will come."""
+        if self.has_all and not self._unanswered and not self.is_over:
+            self.is_done = True
+            self.close()
 
     def _queue(self, entry: Entry, ahead: int) -> None:
         """Have a task wait behind `ahead` others."""
@@ -348,6 +371,7 @@ class Work:
                 self._release(entry)
                 result = Result(Outcome.CANCELLED, reason="cancelled before it began")
                 self._answer(result_head(entry, result), result)
+                self._end_if_done()
                 break
         return []
 

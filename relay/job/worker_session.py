@@ -23,7 +23,13 @@ from fogbank.relay.job.frames import Blobs, Frames, Message
 from fogbank.relay.job.held.messages import Ack, Hold, Resume
 from fogbank.relay.job.held.work import HeldWork
 from fogbank.relay.job.kinds import ModulePlace, State
-from fogbank.relay.job.limits import GATHER_SECONDS, ROW_SECONDS, Budget, JobLimits
+from fogbank.relay.job.limits import (
+    GATHER_SECONDS,
+    LAST_SECONDS,
+    ROW_SECONDS,
+    Budget,
+    JobLimits,
+)
 from fogbank.relay.job.messages import (
     Accepted,
     Cancel,
@@ -112,6 +118,7 @@ class WorkerSession:
         self._row = Row(pads_first=True)
         self._padding = Padding()
         self._is_greeted = False
+        self._offer_waits = False
         self._frame_since: float | None = None
         self._quiet_since = now
 
@@ -160,6 +167,10 @@ class WorkerSession:
             raise
         if words:
             self._quiet_since = now
+        if self._offer_waits and not self.work.has_all:
+            # Only who has sent all that there is does not wait for it.
+            self._row.hurry(ROW_SECONDS if self.work.has_module else 0.0)
+        self._offer_waits = False
         if self._frames.is_between:
             self._frame_since = None
         elif whole or self._frame_since is None:
@@ -215,6 +226,8 @@ class WorkerSession:
                 return self._admit_module(message)
             case TaskHead():
                 require(work.has_module, "a task without a module")
+                held = isinstance(work, HeldWork)
+                require(not (message.is_last and held), "a last task of a session that is held")
                 return self._admit_task(message)
             case Cancel(task=0):
                 require(isinstance(work, HeldWork), "the end of a session that is not held")
@@ -310,7 +323,7 @@ class WorkerSession:
 
     def _greet(self, message: Hello) -> None:
         if self._offer.version in message.versions:
-            self._is_greeted = True
+            self._is_greeted = self._offer_waits = True
             self._say(self._offer)
         else:
             versions = f"this worker speaks version {self._offer.version} of job sessions alone"
@@ -350,8 +363,10 @@ class WorkerSession:
         match message:
             case ResultHead():
                 within = later
+            case Offer():
+                within = LAST_SECONDS
             case TaskState(state=State.QUEUED | State.RUNNING) | Accepted():
-                within = later or ROW_SECONDS
+                within = LAST_SECONDS if self.work.has_all else later or ROW_SECONDS
             case _:
                 within = 0.0
         self._row.add(message, *attachments, within=within, padded=isinstance(message, ResultHead))

@@ -120,6 +120,8 @@ class Workplace:
                 work.accept_module(trio.current_time())
                 while self._stays():
                     await self._run_next(job)
+                # Before the process is given back: somebody may wait for the last answer.
+                await self._talk.flush()
         except ModuleRefused as refusal:
             known = refusal.outcome if refusal.outcome in REFUSALS else Outcome.HOST_FAILURE
             self._refuse_module(refusal.reason, known)
@@ -132,7 +134,7 @@ class Workplace:
 
     def _stays(self) -> bool:
         """Tell whether the process is to be kept."""
-        return True
+        return not self._work.is_done
 
     async def _run_next(self, job: Job) -> None:
         """Run the next task; with none there, tell what is to be told and wait for one."""

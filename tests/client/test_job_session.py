@@ -248,6 +248,29 @@ async def test_a_refusal_says_why(what: str, autojump_clock: MockClock) -> None:
     assert str(refused.value).startswith("The worker refused the job: ")
 
 
+async def test_what_no_offer_was_waited_for_is_refused_by_the_worker(
+    autojump_clock: MockClock,
+) -> None:
+    """It knows that its offer forbids what it has got; a client that waits finds the same."""
+
+    async def patiently(stream: Any, module: bytes, asked: Task) -> None:
+        async with open_job_session(stream, module) as job:
+            await job.run(asked)
+
+    for asked, cause in (
+        (Task(limits=Limits(fuel=CEILINGS.fuel + 1)), Cause.LIMITS),
+        (task("echo", stdin=bytes(6)), Cause.LIMITS),
+        (Task(files=(("/x", b""),), limits=SMALL), Cause.TASK),
+    ):
+        for run in (run_task, patiently):
+            runner = FakeRunner()
+            async with connected(runner, input_size=5) as stream:
+                with pytest.raises(JobRefused) as refused:
+                    await run(stream, MODULE, asked)
+            assert refused.value.cause is cause
+            assert not runner.ran
+
+
 async def test_errors_of_the_block_arrive_as_they_are(autojump_clock: MockClock) -> None:
     near, far = memory_stream_pair()
     async with trio.open_nursery() as nursery:
@@ -351,7 +374,8 @@ async def test_a_session_cut_anywhere_is_an_interruption(
         ending = clean_end
     error = await talk_with(words, ending)
     assert isinstance(error, JobInterrupted)
-    progress = WORDS[count][1]
+    # All that there is to send goes out at once, whatever the worker says.
+    progress = max(WORDS[count][1], Progress.SENT)
     assert error.progress is progress
     assert error.accepted == (progress >= Progress.QUEUED)
     assert error.running == (progress >= Progress.RUNNING)

@@ -112,11 +112,12 @@ from_client = st.one_of(
         st.binary(min_size=32, max_size=32),
     ),
     st.builds(
-        lambda granted, wanted: replace(
-            EMPTY_TASK, limits=replace(wanted, fuel=granted + 1), granted=granted
+        lambda granted, wanted, last: replace(
+            EMPTY_TASK, limits=replace(wanted, fuel=granted + 1), granted=granted, is_last=last
         ),
         st.integers(0, CEILINGS.fuel - 1),
         limits,
+        st.booleans(),
     ),
     st.builds(Cancel, st.just(0) | ids),
     st.builds(Grant, ids, st.integers(1, CEILINGS.fuel)),

@@ -6,6 +6,7 @@ that is added to them and has no example fails. After a breach a side is closed 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -187,6 +188,11 @@ class AnythingAtASession(RuleBasedStateMachine):
         self.hear(frame(head(number, size)) + bytes(size))
 
     @precondition(lambda self: not self.polite)
+    @rule(number=st.integers(2, 6))
+    def the_last_task(self, number: int) -> None:
+        self.hear(frame(replace(head(number), is_last=True)))
+
+    @precondition(lambda self: not self.polite)
     @rule(number=st.integers(1, 6), fuel=st.sampled_from([500, 600, 1000, 1001]))
     def a_grant(self, number: int, fuel: int) -> None:
         self.hear(frame(Grant(number, fuel)))
@@ -239,6 +245,7 @@ class AnythingAtASession(RuleBasedStateMachine):
         assert not (self.breached and new), "it speaks after a breach"
         self.said += new
         assert 0 <= self.budget.left <= LIMITS.held
+        assert not self.session.work.is_done or self.session.work.has_all
         if self.session.is_over:
             assert self.budget.left == LIMITS.held
 
