@@ -15,7 +15,7 @@ from fogbank.client.chance import Chooser
 from fogbank.client.chance_shell import SystemChooser
 from fogbank.client.errors import ClientError
 from fogbank.client.wallet.mint_errors import MintError
-from fogbank.directory.mint.bodies import unpack_conflict, unpack_shares
+from fogbank.directory.mint.bodies import unpack_conflict, unpack_shares, unpack_vote
 from fogbank.directory.mint.certificates import Certificate, Vote, check_vote
 from fogbank.directory.mint.exchange import (
     REPLY_LIMIT,
@@ -177,7 +177,9 @@ class Talk:
             reply = await self._ask(Lock(signed, nonce))
         if reply.status is Status.CONFLICT:
             raise Conflicting(self._conflict(reply.body, signed))
-        vote = Vote(self._place, done(reply))
+        vote = unpack_vote(done(reply))
+        if vote.member != self._place:
+            raise ProtocolError("it gives a vote of another member")
         check_vote(vote, signed.request, self._series)
         return vote
 

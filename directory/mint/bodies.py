@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from fogbank.directory.mint.certificates import Vote, vote_from_value, votes_from_value
 from fogbank.directory.mint.exchange import BODY_LIMIT
+from fogbank.directory.mint.ledger import bucket_of
 from fogbank.directory.mint.points import G1_LENGTH
 from fogbank.directory.mint.requests import (
     DIGEST_LENGTH,
@@ -26,8 +27,8 @@ from fogbank.relay.codec import Value, decode, encode
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import KEY_LENGTH, NodeId
 
-MAX_ISSUED: Final = 2048
-MAX_SPENT: Final = 2048
+MAX_ISSUED: Final = 1024
+MAX_SPENT: Final = 1024
 MAX_EVIDENCE: Final = 16
 MAX_HELD: Final = 512
 EVIDENCE_LIMIT: Final = BODY_LIMIT // MAX_EVIDENCE - 8
@@ -51,39 +52,80 @@ def unpack_shares(data: bytes, count: int) -> tuple[bytes, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Output:
+    """An issued output: the blinded point, the authority's share of it, and H(R)."""
+
+    point: bytes
+    share: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """A locked serial, and H(R) of the request that it is locked to."""
+
+    serial: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[_T]):
     """Part of a bucket; `total` counts all of the series, in whatever bucket."""
 
     total: int
-    entries: tuple[tuple[bytes, bytes], ...]
+    entries: tuple[_T, ...]
 
 
-def pack_page(page: Page) -> bytes:
-    """Join a page of OUTPUTS (`[B, share]`) or of SERIALS (`[serial, H(R)]`)."""
-    return encode([page.total, [list(entry) for entry in page.entries]])
+def pack_outputs(page: Page[Output]) -> bytes:
+    """Join a page of OUTPUTS."""
+    return encode([page.total, [[each.point, each.share, each.digest] for each in page.entries]])
 
 
-def unpack_outputs(data: bytes) -> Page:
-    """Return a page of issued outputs with the authority's shares, not decoded as points."""
-    return _page(data, MAX_ISSUED, G1_LENGTH, G1_LENGTH)
-
-
-def unpack_serials(data: bytes) -> Page:
-    """Return a page of locked serials with H(R), in their order."""
-    page = _page(data, MAX_SPENT, KEY_LENGTH, DIGEST_LENGTH)
-    if any(a >= b for (a, _), (b, _) in pairwise(page.entries)):
-        raise ProtocolError("serials are out of order, or one stands there twice")
+def unpack_outputs(data: bytes) -> Page[Output]:
+    """Return a page of issued outputs, in the order of their SHA-256; no point is decoded."""
+    page = _page(data, MAX_ISSUED, _output)
+    _check_rising([bucket_of(each.point) for each in page.entries], "outputs")
     return page
 
 
-def _page(data: bytes, most: int, first: int, second: int) -> Page:
-    def entry(item: Any) -> tuple[bytes, bytes]:
-        match item:
-            case [left, right] if is_bytes(left, first) and is_bytes(right, second):
-                return left, right
-            case _:
-                raise ProtocolError("a page of the mint's holds something else than its entries")
+def _output(item: Any) -> Output:
+    match item:
+        case [point, share, digest] if (
+            is_bytes(point, G1_LENGTH)
+            and is_bytes(share, G1_LENGTH)
+            and is_bytes(digest, DIGEST_LENGTH)
+        ):
+            return Output(point, share, digest)
+        case _:
+            raise ProtocolError("an issued output is not [point, share, H(R)]")
 
+
+def pack_serials(page: Page[Spent]) -> bytes:
+    """Join a page of SERIALS."""
+    return encode([page.total, [[each.serial, each.digest] for each in page.entries]])
+
+
+def unpack_serials(data: bytes) -> Page[Spent]:
+    """Return a page of locked serials with H(R), in their order."""
+    page = _page(data, MAX_SPENT, _spent)
+    _check_rising([each.serial for each in page.entries], "serials")
+    return page
+
+
+def _spent(item: Any) -> Spent:
+    match item:
+        case [serial, digest] if is_bytes(serial, KEY_LENGTH) and is_bytes(digest, DIGEST_LENGTH):
+            return Spent(serial, digest)
+        case _:
+            raise ProtocolError("a locked serial is not [serial, H(R)]")
+
+
+def _check_rising(items: Sequence[bytes], what: str) -> None:
+    if any(a >= b for a, b in pairwise(items)):
+        raise ProtocolError(f"{what} are out of order, or one stands there twice")
+
+
+def _page(data: bytes, most: int, entry: Callable[[Any], _T]) -> Page[_T]:
     match _body(data):
         case [total, items] if is_uint(total):
             return Page(total, _array(items, most, entry))
@@ -133,14 +175,26 @@ def unpack_ledger(data: bytes) -> tuple[Held, ...]:
     return entries
 
 
-def pack_conflict(signed: SignedRequest, vote: Vote) -> bytes:
-    """Join what is locked instead, and the authority's vote for that."""
-    return encode([signed.value(), vote.value()])
+def pack_vote(vote: Vote) -> bytes:
+    """Return the body of a reply to LOCK."""
+    return encode(vote.value())
 
 
-def unpack_conflict(data: bytes) -> tuple[SignedRequest, Vote]:
-    """Return what is locked instead, and the authority's vote for that."""
+def unpack_vote(data: bytes) -> Vote:
+    """Return an authority's vote."""
+    return vote_from_value(_body(data))
+
+
+def pack_conflict(signed: SignedRequest, vote: Vote | None) -> bytes:
+    """Join what is locked instead, and the authority's vote for that, if it can show one."""
+    return encode([signed.value(), vote.value() if vote is not None else []])
+
+
+def unpack_conflict(data: bytes) -> tuple[SignedRequest, Vote | None]:
+    """Return what is locked instead, and the authority's vote for that, or None."""
     match _body(data):
+        case [signed, []]:
+            return signed_request_from_value(signed), None
         case [signed, vote]:
             return signed_request_from_value(signed), vote_from_value(vote)
         case _:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fogbank.directory.mint.requests import (
     Request,
@@ -20,29 +21,49 @@ from fogbank.relay.keys import SIGNATURE_LENGTH, Ed25519Key, verify
 
 VOTE_LABEL: Final = "fogbank-mint-lock-v1"
 CERTIFICATE_LIMIT: Final = 13 << 10
-_ITEMS: Final = 256
+MAX_LIFE: Final = 1 << 40
+_ITEMS: Final = 4096
 """Parts that no certificate has more of."""
+
+
+Lives: TypeAlias = "tuple[tuple[int, int], ...]"
+"""Members that lost their memory of a series, rising, and the life that each leads since then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """A member's word that it locked the inputs of one request; `member` counts from 1."""
+    """A member's word that it locked the inputs of one request; `member` counts from 1.
+
+    `lives` are those that it knows of, its own among them: nearly always none.
+    """
 
     member: int
     signature: bytes
+    lives: Lives = ()
+
+    @property
+    def life(self) -> int:
+        """The life in which its maker gave it; the first one is 0."""
+        return dict(self.lives).get(self.member, 0)
 
     def value(self) -> list[Value]:
         """Return the CBOR array."""
-        return [self.member, self.signature]
+        return [self.member, self.signature, [list(each) for each in self.lives]]
 
 
-def sign_vote(key: Ed25519Key, member: int, request: Request) -> Vote:
+def sign_vote(key: Ed25519Key, member: int, request: Request, lives: Lives = ()) -> Vote:
     """Vote, with the member's V, for a request whose inputs are locked on the disk."""
-    return Vote(member, key.sign(VOTE_LABEL, _vote_body(request, member, request.digest())))
+    return Vote(member, key.sign(VOTE_LABEL, vote_body(request, member, lives)), lives)
 
 
-def _vote_body(request: Request, member: int, digest: bytes) -> bytes:
-    return encode([request.network_id, request.series, member, digest])
+def vote_body(request: Request, member: int, lives: Lives = ()) -> bytes:
+    """Return the bytes that a vote signs."""
+    return _vote_body(request, request.digest(), member, lives)
+
+
+def _vote_body(request: Request, digest: bytes, member: int, lives: Lives) -> bytes:
+    named = [list(each) for each in lives]
+    return encode([request.network_id, request.series, member, digest, named])
 
 
 def check_vote(vote: Vote, request: Request, record: SeriesRecord) -> None:
@@ -51,22 +72,46 @@ def check_vote(vote: Vote, request: Request, record: SeriesRecord) -> None:
 
 
 def _check_vote(vote: Vote, request: Request, record: SeriesRecord, digest: bytes) -> None:
-    member = record.member(vote.member)
-    if member is None or not member.vote_key:
+    body = _vote_body(request, digest, vote.member, vote.lives)
+    verify(vote_key(record, vote.member), VOTE_LABEL, body, vote.signature)
+
+
+def vote_key(record: SeriesRecord, member: int) -> bytes:
+    """Return the key V of a member; raise `ProtocolError` if it has no seat."""
+    found = record.member(member)
+    if found is None or not found.vote_key:
         raise ProtocolError("a vote is of somebody who has no seat in its series")
-    body = _vote_body(request, vote.member, digest)
-    verify(member.vote_key, VOTE_LABEL, body, vote.signature)
+    return found.vote_key
 
 
 def vote_from_value(value: Any) -> Vote:
-    """Read `[member, vote]`; nothing is verified."""
+    """Read `[member, signature, lives]`; nothing is verified."""
     match value:
-        case [member, signature] if (
+        case [member, signature, list(lives)] if (
             is_uint(member, MAX_AUTHORITIES) and member and is_bytes(signature, SIGNATURE_LENGTH)
         ):
-            return Vote(member, signature)
+            return Vote(member, signature, _lives(lives))
         case _:
-            raise ProtocolError("a vote is not [member, signature]")
+            raise ProtocolError("a vote is not [member, signature, lives]")
+
+
+def _lives(value: list[Any]) -> Lives:
+    if len(value) > MAX_AUTHORITIES:
+        raise ProtocolError("a vote names more lives than there are members")
+    lives = tuple(map(_life, value))
+    if any(a >= b for (a, _), (b, _) in pairwise(lives)):
+        raise ProtocolError("a vote's lives are out of order, or one stands there twice")
+    return lives
+
+
+def _life(value: Any) -> tuple[int, int]:
+    match value:
+        case [member, life] if (
+            is_uint(member, MAX_AUTHORITIES) and member and is_uint(life, MAX_LIFE) and life
+        ):
+            return member, life
+        case _:
+            raise ProtocolError("a life is not [member, life]")
 
 
 def votes_from_value(value: Any) -> tuple[Vote, ...]:
@@ -103,11 +148,30 @@ class Certificate:
 def make_certificate(
     signed: SignedRequest, votes: Iterable[Vote], record: SeriesRecord
 ) -> Certificate:
-    """Join q votes of different members, which were checked, into a certificate."""
-    chosen = {vote.member: vote for vote in votes}
+    """Join q votes of different members, which were checked, into a certificate.
+
+    Raises `ValueError` unless there are q that can stand together.
+    """
+    chosen = _together({vote.member: vote for vote in votes})
     if len(chosen) < record.quorum:
         raise ValueError(f"a certificate needs {record.quorum} votes, not {len(chosen)}")
     return Certificate(signed, tuple(chosen[i] for i in sorted(chosen)[: record.quorum]))
+
+
+def _together(votes: dict[int, Vote]) -> dict[int, Vote]:
+    """Leave out votes, the most contested first, until none names a later life of another."""
+    left = dict(votes)
+    while True:
+        clashes = Counter(
+            member
+            for vote in left.values()
+            for member, life in vote.lives
+            if member in left and life > left[member].life
+            for member in (member, vote.member)
+        )
+        if not clashes:
+            return left
+        del left[max(clashes, key=lambda member: (clashes[member], member))]
 
 
 def decode_certificate(data: bytes | memoryview) -> Certificate:
@@ -124,6 +188,24 @@ def certificate_from_value(value: Any) -> Certificate:
             raise ProtocolError("a certificate is not [signed request, votes]")
 
 
+def check_votes(certificate: Certificate, record: SeriesRecord) -> None:
+    """Raise `ProtocolError` unless q members' votes can stand together; none is verified.
+
+    None of them may name a later life of another than that one's own vote: else it was given in
+    a life that its maker has forgotten (spec/09 §7.4).
+    """
+    votes = {vote.member: vote for vote in certificate.votes}
+    if len(certificate.votes) != record.quorum or len(votes) != record.quorum:
+        raise ProtocolError(f"a certificate has not the {record.quorum} votes of its series")
+    for vote in certificate.votes:
+        vote_key(record, vote.member)
+        if any(each in votes and life > votes[each].life for each, life in vote.lives):
+            raise ProtocolError(
+                "a certificate holds a vote that its maker gave before it lost its memory: ask it "
+                "for a new one"
+            )
+
+
 def check_certificate(certificate: Certificate, network_id: bytes, record: SeriesRecord) -> None:
     """Raise `ProtocolError` unless q members of the series voted for the request.
 
@@ -133,8 +215,7 @@ def check_certificate(certificate: Certificate, network_id: bytes, record: Serie
     request = certificate.request
     if request.network_id != network_id or request.series != record.number:
         raise ProtocolError("a certificate is of another network or series")
-    if len(certificate.votes) != record.quorum:
-        raise ProtocolError(f"a certificate has not the {record.quorum} votes of its series")
+    check_votes(certificate, record)
     digest = request.digest()
     for vote in certificate.votes:
         _check_vote(vote, request, record, digest)

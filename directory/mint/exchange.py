@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 from fogbank.directory.mint.certificates import (
     CERTIFICATE_LIMIT,
+    MAX_LIFE,
     Certificate,
     decode_certificate,
 )
@@ -148,14 +149,18 @@ class GetDealings:
 
 @dataclass(frozen=True, slots=True)
 class GetLedger:
-    """Ask, as an authority, for the requests locked in a series, from one H(R) on."""
+    """Ask, as an authority, for the requests locked in a series, from one H(R) on.
+
+    `life` is the asker's: if it is not 0, it has lost its memory, and votes are to name that.
+    """
 
     series: int
     after: bytes = b""
+    life: int = 0
 
     def encode(self) -> bytes:
         """Return the message's bytes."""
-        return encode({1: Kind.LEDGER, 2: self.series, 3: self.after})
+        return encode({1: Kind.LEDGER, 2: self.series, 3: self.after, 4: self.life})
 
 
 Message: TypeAlias = (
@@ -191,7 +196,8 @@ def _question(kind: int, series: int, record: Record) -> Message:
         case Kind.REQUEST:
             return GetRequest(series, record.fixed(3, DIGEST_LENGTH))
         case Kind.LEDGER:
-            return GetLedger(series, _after(record, 3, DIGEST_LENGTH))
+            after = _after(record, 3, DIGEST_LENGTH)
+            return GetLedger(series, after, record.uint(4, MAX_LIFE))
         case Kind.EVIDENCE | Kind.DEALINGS:
             return GetEvidence(series) if kind == Kind.EVIDENCE else GetDealings(series)
         case _:

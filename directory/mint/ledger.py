@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
+from fogbank.directory.mint.certificates import Vote
 from fogbank.relay.codec import Value, decode, encode
 
 TWO_REQUESTS: Final = 1
@@ -23,23 +24,6 @@ TWO_VOTES: Final = 2
 """Evidence that a member voted for two requests that share an input."""
 
 _SIGNED_LIMIT: Final = 16 << 10
-
-Lives: TypeAlias = "tuple[tuple[int, int], ...]"
-"""Members that have lost their memory, by their numbers, and the life that each leads now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """A member's vote: its number in the committee, its signature, the lives that it names."""
-
-    member: int
-    signature: bytes
-    lives: Lives = ()
-
-    def value(self) -> Value:
-        """Return the CBOR array."""
-        return [self.member, self.signature, [list(each) for each in self.lives]]
-
 
 Votes: TypeAlias = "tuple[Vote, ...]"
 
@@ -108,6 +92,9 @@ class Book(Protocol):
 
     def give(self, digest: bytes, outputs: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep the shares that a request's points get."""
+
+    def has_evidence(self, subject: bytes) -> bool:
+        """Tell whether there is a proof on a subject."""
 
     def keep_evidence(self, subject: bytes, proof: bytes) -> None:
         """Keep a proof, unless there is one on that subject or there are very many."""
@@ -227,10 +214,10 @@ def blame_owner(book: Book, held: Held, entry: Entry) -> None:
 
 def _blame_members(book: Book, held: Held, entry: Entry, votes: Votes) -> None:
     """Keep the proof for each member that voted for two certified requests of one input."""
-    before = {vote.member for vote in held.votes}
+    before = {vote.member: vote.life for vote in held.votes}
     certificate: Value = [_opened(held.signed), [vote.value() for vote in held.votes]]
     for vote in votes:
-        if vote.member in before:
+        if before.get(vote.member) == vote.life:
             proof: Value = [TWO_VOTES, certificate, _opened(entry.signed), vote.value()]
             book.keep_evidence(held.digest + bytes((vote.member,)), encode(proof))
 

@@ -17,7 +17,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import trio
 
-from fogbank.directory.mint.ledger import Book, Entry, Held, Holder, Lives, Vote, Votes, bucket_of
+from fogbank.directory.mint.certificates import Lives, votes_from_value
+from fogbank.directory.mint.ledger import Book, Entry, Held, Holder, Votes, bucket_of
 from fogbank.directory.store_shell import StoreError
 from fogbank.relay.codec import decode, encode
 from fogbank.relay.job.held.keeper_shell import Blocking, in_thread
@@ -113,6 +114,11 @@ class FileBook:
             [(bucket_of(point), point, share, digest) for point, share in outputs],
         )
 
+    def has_evidence(self, subject: bytes) -> bool:
+        """Tell whether there is a proof on a subject."""
+        row = self._db.execute("SELECT 1 FROM evidence WHERE subject=?", (subject,)).fetchone()
+        return row is not None
+
     def keep_evidence(self, subject: bytes, proof: bytes) -> None:
         """Keep a proof, unless there is one on that subject or there are very many."""
         self._db.execute(
@@ -164,12 +170,7 @@ def _held(row: Sequence[Any]) -> Held:
 
 
 def _votes(data: bytes | None) -> Votes:
-    if data is None:
-        return ()
-    return tuple(
-        Vote(member, signature, tuple((each, life) for each, life in lives))
-        for member, signature, lives in decode(data, _VOTES_LIMIT)
-    )
+    return () if data is None else votes_from_value(decode(data, _VOTES_LIMIT))
 
 
 class _Waiting(Generic[_T]):
@@ -215,8 +216,7 @@ class SeriesFile:
             self._slow_reader = _connect(path)
         except (sqlite3.Error, OSError) as error:
             raise self._sentence(error) from error
-        self.book: Book = FileBook(self._reader)
-        """What is on the disk, to be read between two writes."""
+        self._book: Book = FileBook(self._reader)
 
     def _prepare(self, now: float) -> None:
         db, status = self._writer, self.path.stat()
@@ -302,7 +302,14 @@ class SeriesFile:
         for each in batch:
             each.error = error
 
-    # Reading much.
+    # Reading.
+
+    def look(self, read: Callable[[Book], _T]) -> _T:
+        """Return what `read` finds in what is on the disk; it may not write."""
+        try:
+            return read(self._book)
+        except sqlite3.Error as error:
+            raise self._sentence(error) from error
 
     async def outputs(
         self, low: bytes, high: bytes, after: bytes, most: int

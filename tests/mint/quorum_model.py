@@ -13,7 +13,8 @@ from itertools import combinations
 from typing import TypeAlias
 
 from fogbank.directory.mint import ledger
-from fogbank.directory.mint.ledger import Entry, Held, Holder, Issued, Locked, Vote, Votes
+from fogbank.directory.mint.certificates import Vote
+from fogbank.directory.mint.ledger import Entry, Held, Holder, Issued, Locked, Votes
 from fogbank.relay.codec import encode
 
 Lives: TypeAlias = dict[int, int]
@@ -53,6 +54,9 @@ class MemoryBook:
         self.issued.add(digest)
         for point, share in outputs:
             self.given.setdefault(point, share)
+
+    def has_evidence(self, subject: bytes) -> bool:
+        return subject in self.evidence
 
     def keep_evidence(self, subject: bytes, proof: bytes) -> None:
         self.evidence.setdefault(subject, proof)

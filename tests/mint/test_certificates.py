@@ -16,6 +16,8 @@ from fogbank.directory.mint.certificates import (
     check_vote,
     decode_certificate,
     make_certificate,
+    sign_vote,
+    vote_from_value,
 )
 from fogbank.relay.codec import encode
 from fogbank.relay.errors import ProtocolError
@@ -103,6 +105,37 @@ def test_what_is_not_a_quorum_of_right_votes_certifies_nothing() -> None:
         check_certificate(good, bytes(32), SERIES.record)
     with pytest.raises(ProtocolError):
         check(replace(good, signed=SERIES.swap(2, to="elsewhere")))
+
+
+def lively(member: int, *lives: tuple[int, int]) -> Vote:
+    """A right vote that names lives."""
+    return sign_vote(SERIES.vote_key(member), member, SIGNED.request, lives)
+
+
+def test_a_vote_given_before_its_maker_lost_its_memory_stands_with_none_given_after() -> None:
+    old, new = lively(1), lively(1, (1, 70))
+    knows, unaware = lively(2, (1, 70)), lively(3)
+    check(Certificate(SIGNED, (old, lively(2), unaware)))
+    check(Certificate(SIGNED, (new, knows, unaware)))
+    with pytest.raises(ProtocolError, match="lost its memory"):
+        check(Certificate(SIGNED, (old, knows, unaware)))
+    # Who lies about another's life is left out, and nobody else.
+    liar = lively(4, (1, 99), (2, 99), (3, 99))
+    votes = (new, knows, unaware, liar)
+    assert make_certificate(SIGNED, votes, SERIES.record).votes == votes[:3]
+    with pytest.raises(ValueError, match="needs 3 votes, not 2"):
+        make_certificate(SIGNED, (old, knows, unaware), SERIES.record)
+    # What a vote names is signed.
+    with pytest.raises(ProtocolError, match="does not verify"):
+        check(Certificate(SIGNED, (replace(new, lives=()), lively(2), unaware)))
+
+
+@pytest.mark.parametrize(
+    "lives", [[[1, 0]], [[0, 1]], [[33, 1]], [[2, 1], [1, 1]], [[1, 1], [1, 2]], [[1]], [1], [b""]]
+)
+def test_lives_of_a_wrong_shape_are_refused(lives: list[Any]) -> None:
+    with pytest.raises(ProtocolError):
+        vote_from_value([1, bytes(64), lives])
 
 
 def test_votes_of_a_wrong_shape_are_refused() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fogbank.directory.mint import bodies
-from fogbank.directory.mint.bodies import Held, Page
+from fogbank.directory.mint.bodies import Held, Output, Page, Spent
 from fogbank.directory.mint.exchange import (
     BODY_LIMIT,
     MESSAGE_LIMIT,
@@ -28,6 +29,7 @@ from fogbank.directory.mint.exchange import (
     decode_message,
     decode_reply,
 )
+from fogbank.directory.mint.ledger import bucket_of
 from fogbank.relay.codec import encode
 from fogbank.relay.errors import ProtocolError
 from tests.mint.deals import Series, key_of, outputs_of
@@ -45,7 +47,7 @@ MESSAGES: list[Message] = [
     GetRequest(3, bytes(32)),
     GetEvidence(3),
     GetDealings(3),
-    GetLedger(3, bytes(32)),
+    GetLedger(3, bytes(32), 1_800_000_000),
     GetLedger(3),
 ]
 
@@ -123,24 +125,31 @@ def test_shares_are_as_many_as_the_outputs() -> None:
 
 
 def test_pages_travel_whole() -> None:
-    points = outputs_of(4, "page")
-    page = Page(900, ((points[0], points[1]), (points[2], points[3])))
-    assert bodies.unpack_outputs(bodies.pack_page(page)) == page
-    entries = tuple((bytes((k,)) * 32, bytes(32)) for k in range(3))
-    assert bodies.unpack_serials(bodies.pack_page(Page(3, entries))) == Page(3, entries)
+    points = sorted(outputs_of(4, "page"), key=bucket_of)
+    outputs = Page(900, tuple(Output(point, points[0], bytes(32)) for point in points))
+    assert bodies.unpack_outputs(bodies.pack_outputs(outputs)) == outputs
+    spent = tuple(Spent(bytes((k,)) * 32, bytes(32)) for k in range(3))
+    assert bodies.unpack_serials(bodies.pack_serials(Page(3, spent))) == Page(3, spent)
     with pytest.raises(ProtocolError, match="out of order"):
-        bodies.unpack_serials(bodies.pack_page(Page(3, entries[::-1])))
-    full = tuple((k.to_bytes(48, "big"), bytes(48)) for k in range(bodies.MAX_ISSUED))
-    assert len(bodies.pack_page(Page(2**64 - 1, full))) < BODY_LIMIT
-    assert len(bodies.unpack_outputs(bodies.pack_page(Page(5000, full))).entries) == len(full)
+        bodies.unpack_serials(bodies.pack_serials(Page(3, spent[::-1])))
+    with pytest.raises(ProtocolError, match="out of order"):
+        bodies.unpack_outputs(bodies.pack_outputs(Page(4, outputs.entries[::-1])))
+    numbered = sorted((k.to_bytes(48, "big") for k in range(bodies.MAX_ISSUED + 1)), key=bucket_of)
+    full = tuple(Output(each, bytes(48), bytes(32)) for each in numbered)
+    most = bodies.pack_outputs(Page(2**64 - 1, full[:-1]))
+    assert len(most) < BODY_LIMIT
+    assert len(bodies.unpack_outputs(most).entries) == bodies.MAX_ISSUED
     with pytest.raises(ProtocolError):
-        bodies.unpack_outputs(bodies.pack_page(Page(5000, (*full, full[0]))))
+        bodies.unpack_outputs(bodies.pack_outputs(Page(5000, full)))
 
 
 def test_requests_conflicts_and_ledgers_travel_whole() -> None:
     held = Held(SWAP, VOTES)
     assert bodies.unpack_held(held.encode()) == held
-    assert bodies.unpack_conflict(bodies.pack_conflict(SWAP, VOTES[1])) == (SWAP, VOTES[1])
+    for vote in (VOTES[1], None):
+        assert bodies.unpack_conflict(bodies.pack_conflict(SWAP, vote)) == (SWAP, vote)
+    named = replace(VOTES[1], lives=((1, 7), (3, 9)))
+    assert bodies.unpack_vote(bodies.pack_vote(named)) == named
     other = Held(SERIES.withdrawal(64), VOTES[:1])
     entries = tuple(sorted((held, other), key=lambda each: each.signed.request.digest()))
     assert bodies.unpack_ledger(bodies.pack_ledger(entries)) == entries

@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from fogbank.directory.mint.certificates import Vote
 from fogbank.directory.mint.ledger import (
     TWO_REQUESTS,
     TWO_VOTES,
@@ -22,9 +23,9 @@ from fogbank.directory.mint.ledger import (
     Certified,
     Conflict,
     Entry,
+    Held,
     Issued,
     Locked,
-    Vote,
     answer_lock,
     issue,
     lock,
@@ -78,6 +79,14 @@ def do(file: SeriesFile, write: Callable[[Book], _T]) -> _T:
     return trio.run(file.write, write)
 
 
+def find(file: SeriesFile, digest: bytes) -> Held | None:
+    return file.look(lambda book: book.find(digest))
+
+
+def given(file: SeriesFile, outputs: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
+    return file.look(lambda book: book.shares(outputs))
+
+
 def test_a_serial_is_locked_once_and_the_same_request_gets_the_same_answer(
     file: SeriesFile,
 ) -> None:
@@ -125,7 +134,7 @@ def test_shares_are_the_same_for_ever(file: SeriesFile) -> None:
     do(file, lambda book: issue(book, first, VOTES, shares(first)))
     again = do(file, lambda book: issue(book, first, votes(1, 2, 4), (b"other",)))
     assert again == Issued(shares(first))
-    held = file.book.find(first.digest)
+    held = find(file, first.digest)
     assert held is not None
     assert held.votes == VOTES
 
@@ -137,11 +146,11 @@ def test_two_requests_in_others_ledgers_get_no_vote_until_a_certificate_comes(
     for each in (first, second, first):
         do(file, partial(merge, entry=each))
     for each in (first, second):
-        assert isinstance(answer_lock(file.book, each), Conflict)
+        assert isinstance(file.look(partial(answer_lock, entry=each)), Conflict)
     assert len(proofs(file)) == 1
     do(file, lambda book: issue(book, second, VOTES, shares(second)))
-    assert isinstance(answer_lock(file.book, first), Conflict)
-    assert not isinstance(answer_lock(file.book, second), Conflict)
+    assert isinstance(file.look(partial(answer_lock, entry=first)), Conflict)
+    assert not isinstance(file.look(partial(answer_lock, entry=second)), Conflict)
 
 
 def test_evidence_of_one_serial_is_kept_once(file: SeriesFile) -> None:
@@ -225,7 +234,7 @@ class Machine(RuleBasedStateMachine):
         given = {digest for _, _, digest in rows}
         assert given == set(self.issued)
         for digest in given:
-            held = self.file.book.find(digest)
+            held = find(self.file, digest)
             assert held is not None
             assert len(held.votes) == 3
         assert self.file.head.issued == sum(len(each.outputs) for each in self.issued.values())

@@ -20,7 +20,7 @@ from fogbank.directory.mint.ledger import Locked, issue, lock
 from fogbank.directory.mint.ledger_shell import SeriesFile
 from fogbank.directory.mint.ledgers_shell import RESTORED, Ledgers
 from fogbank.directory.store_shell import StoreError
-from tests.mint.test_ledger import VOTES, entry, shares
+from tests.mint.test_ledger import VOTES, entry, find, given, shares
 
 _T = TypeVar("_T")
 NOW = 1_000_000.0
@@ -132,10 +132,10 @@ def test_killed_at_any_moment_all_that_was_answered_is_there(tmp_path: Path, aft
     for line in told:
         what, name = line.split()
         each = entry(name)
-        held = file.book.find(each.digest)
+        held = find(file, each.digest)
         assert held is not None
         assert what == "locked" or (
-            held.votes == VOTES and file.book.shares(each.outputs[:1]) == shares(each)[:1]
+            held.votes == VOTES and given(file, each.outputs[:1]) == shares(each)[:1]
         )
     (verdict,) = file._writer.execute("PRAGMA integrity_check").fetchone()
     assert verdict == "ok"

@@ -9,14 +9,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TypeVar
 
 import trio
 from trio.testing import memory_stream_pair
 
-from fogbank.directory.mint.bodies import Held, Page, pack_conflict, pack_page, pack_shares
+from fogbank.directory.mint.bodies import (
+    Held,
+    Output,
+    Page,
+    Spent,
+    pack_conflict,
+    pack_outputs,
+    pack_serials,
+    pack_shares,
+    pack_vote,
+)
 from fogbank.directory.mint.certificates import (
     Certificate,
     Vote,
@@ -166,8 +176,8 @@ class Member:
             ledger.locks[serial] = digest
         vote = sign_vote(self.key, self.place, request)
         if Fault.WRONG_VOTES in self.faults:
-            return Reply(Status.DONE, bytes(64))
-        return Reply(Status.DONE, vote.signature)
+            return Reply(Status.DONE, pack_vote(replace(vote, signature=bytes(64))))
+        return Reply(Status.DONE, pack_vote(vote))
 
     def _issue(self, ledger: Ledger, certificate: Certificate) -> Reply:
         check_certificate(certificate, NETWORK, ledger.record)
@@ -189,16 +199,14 @@ class Member:
         found = sorted(filter(lambda each: in_bucket(place(each), bits, prefix), ledger.issued))
         found.sort(key=place)
         rest = found[found.index(after) + 1 :] if after else found
-        page = Page(
-            len(ledger.issued), tuple((each, ledger.issued[each][0]) for each in rest[:PAGE])
-        )
-        return Reply(Status.DONE, pack_page(page))
+        entries = tuple(Output(each, *ledger.issued[each]) for each in rest[:PAGE])
+        return Reply(Status.DONE, pack_outputs(Page(len(ledger.issued), entries)))
 
     def _serials(self, ledger: Ledger, bits: int, prefix: int, after: bytes) -> Reply:
         found = sorted(each for each in ledger.locks if in_bucket(each, bits, prefix))
         rest = [each for each in found if each > after]
-        page = Page(len(ledger.locks), tuple((each, ledger.locks[each]) for each in rest[:PAGE]))
-        return Reply(Status.DONE, pack_page(page))
+        entries = tuple(Spent(each, ledger.locks[each]) for each in rest[:PAGE])
+        return Reply(Status.DONE, pack_serials(Page(len(ledger.locks), entries)))
 
     async def serve(self, stream: Stream) -> None:
         """Answer messages of one stream, until it ends."""

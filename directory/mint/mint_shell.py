@@ -1,0 +1,217 @@
+"""An authority's part of the mint at work: the service, its ledgers, and what keeps them right.
+
+    mint = Mint(network, identity, seats, ledgers, crunch, …)
+    services = {SERVICE: mint.service}
+    nursery.start_soon(mint.run)
+    mint.adopted()                      # at every consensus
+
+It listens to nobody itself: the service is registered with a node (spec/09 §6).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from fogbank.directory.exchange_shell import Origin
+from fogbank.directory.mint.answers_shell import Answers, Computing, Seats
+from fogbank.directory.mint.calendar import Calendar
+from fogbank.directory.mint.exchange import (
+    MESSAGE_LIMIT,
+    GetRequest,
+    Message,
+    Reply,
+    Status,
+    decode_message,
+)
+from fogbank.directory.mint.ledgers_shell import Ledgers
+from fogbank.directory.mint.load import Load
+from fogbank.directory.mint.rejoin_shell import Rejoin
+from fogbank.directory.mint.state import SeriesRecord
+from fogbank.directory.network import NetworkDocument
+from fogbank.directory.peer_shell import Connect
+from fogbank.directory.store_shell import StoreError
+from fogbank.relay.certificates import CLOCK_SKEW
+from fogbank.relay.errors import ProtocolError
+from fogbank.relay.keys import NodeId
+from fogbank.relay.messages_shell import Stream, receive_message, send_message
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS: Final = 60.0
+"""The service waits so long for the next message."""
+TRANSFER_SECONDS: Final = 120.0
+"""Longest time that one reply may take on its way."""
+MAX_REFUSED: Final = 8
+"""Messages that are refused on one stream before it is closed."""
+MAX_MESSAGES: Final = 1024
+"""Messages on one stream of someone who is no authority."""
+KEEP_SECONDS: Final = 60.0
+"""Ledgers are looked after so often, and after every consensus."""
+
+
+class Crunching(Computing, Protocol):
+    """What computes, and which keys it is told."""
+
+    @property
+    def capacity(self) -> int:
+        """Seconds that it computes in one second."""
+
+    def learn(self, series: int, key: bytes, share: int) -> None:
+        """Take a series' key X and this authority's share of it."""
+
+    def forget(self, series: int) -> None:
+        """Drop a series that is over."""
+
+    async def run(self) -> None:
+        """Compute until cancelled."""
+
+
+class MintService:
+    """The service itself: messages in, replies out, until either side is done."""
+
+    def __init__(self, answers: Answers, is_peer: Callable[[NodeId], bool]) -> None:
+        self._answers = answers
+        self._is_peer = is_peer
+
+    async def __call__(self, stream: Stream, origin: Origin) -> None:
+        """Serve one stream and close it."""
+        peer = origin.linked_peer
+        if peer is not None and not self._is_peer(peer):
+            peer = None
+        try:
+            await self._serve(stream, peer)
+        finally:
+            await stream.aclose()
+
+    async def _serve(self, stream: Stream, peer: NodeId | None) -> None:
+        served = refused = 0
+        while refused < MAX_REFUSED and (peer is not None or served < MAX_MESSAGES):
+            served += 1
+            data = None
+            with trio.move_on_after(IDLE_SECONDS):
+                data = await receive_message(stream, MESSAGE_LIMIT)
+            if data is None:
+                return
+            message, reply = await self._reply(data, peer)
+            if reply.status in {Status.REFUSED, Status.CONFLICT}:
+                refused += not isinstance(message, GetRequest)
+            with trio.fail_after(TRANSFER_SECONDS):
+                await send_message(stream, reply.encode())
+
+    async def _reply(self, data: bytes, peer: NodeId | None) -> tuple[Message | None, Reply]:
+        try:
+            message = decode_message(data)
+        except ProtocolError as error:
+            return None, Reply(Status.REFUSED, reason=str(error))
+        return message, await self._answers.answer(message, peer)
+
+
+class Mint:
+    """Runs the mint of one authority. `service` is to be registered with its node.
+
+    `connect` opens a stream to another authority's `mint` service, over a link that proves both
+    ends. Times are in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        network: NetworkDocument,
+        identity: NodeId,
+        seats: Seats,
+        ledgers: Ledgers,
+        *,
+        crunch: Crunching,
+        connect: Connect,
+        clock: Callable[[], float],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.network = network
+        """Replaced when the next version is taken up."""
+        self._identity = identity
+        self._seats = seats
+        self._calendar = Calendar.of(network)
+        self._clock = clock
+        self._crunch = crunch
+        self._news = trio.Event()
+        self.ledgers = ledgers
+        self.load = Load(random, clock(), crunch.capacity)
+        """What is asked of those who want a LOCK."""
+        self.answers = Answers(
+            network.network_id,
+            identity,
+            seats,
+            self._calendar,
+            ledgers=ledgers,
+            crunch=crunch,
+            load=self.load,
+            clock=clock,
+        )
+        self.service = MintService(self.answers, self._is_peer)
+        self.answers.is_peer = self._is_authority
+        self._rejoin = Rejoin(self.answers, seats, identity, crunch, connect)
+
+    def _is_authority(self, peer: NodeId) -> bool:
+        """Tell whether someone is an authority now, lately or soon."""
+        engaged = self.network.engaged(self._clock() - CLOCK_SKEW)
+        return any(pin.identity == peer for pin in engaged)
+
+    def _is_peer(self, peer: NodeId) -> bool:
+        """Tell whether someone is an authority, or a member of a series that lives."""
+        return self._is_authority(peer) or any(
+            record.place_of(peer) for record in self._seats.state.series
+        )
+
+    def adopted(self) -> None:
+        """Hear that a consensus was adopted, whose state of the mint is held now."""
+        self.answers.is_current = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """Keep the ledgers, and compute, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._crunch.run)
+            nursery.start_soon(self._rejoin.run)
+            while True:
+                self._news = trio.Event()
+                try:
+                    await self._look_after()
+                except StoreError as error:
+                    log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
+                with trio.move_on_after(KEEP_SECONDS):
+                    await self._news.wait()
+
+    async def _look_after(self) -> None:
+        """Open and delete ledgers, and find out which are old."""
+        now = self._clock()
+        for series in await self.ledgers.expire(lambda each: self._is_over(each, now)):
+            self._crunch.forget(series)
+        state = self._seats.state
+        if state.generation is not None and not self._is_over(state.generation.series, now):
+            # Made, and named in a vote, before the series can have any lock.
+            await self.ledgers.open(state.generation.series)
+        for record in state.series:
+            if not self._is_over(record.number, now):
+                await self._take_up(record, now)
+        await self.ledgers.doubt_if_told()
+        if any(not file.head.is_whole for file in self.ledgers.all().values()):
+            self._rejoin.wake()
+
+    def _is_over(self, series: int, now: float) -> bool:
+        return now >= self._calendar.issue_until(series)
+
+    async def _take_up(self, record: SeriesRecord, now: float) -> None:
+        file = await self.ledgers.open(record.number)
+        share = self._seats.share_of(record.number)
+        if share is not None:
+            self._crunch.learn(record.number, record.key, share)
+        member = record.member(record.place_of(self._identity))
+        if member is not None and file.head.is_whole and member.count > file.head.count:
+            log.warning(
+                "the ledger of series %d has lost answers, as if it came from a backup: others' "
+                "are merged before this authority votes in it", record.number,
+            )  # fmt: skip
+            await file.doubt(now)

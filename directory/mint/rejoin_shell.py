@@ -1,0 +1,185 @@
+"""How an authority that has forgotten locks comes to vote again (spec/09 §7.4).
+
+It leads a new life, of which it tells max(q, 3b) other members (all, if there are fewer), and takes
+their ledgers as its own. Votes that they give from then on name that life, so that none of them
+makes a certificate together with a vote that this authority gave before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
+
+import trio
+
+from fogbank.directory.mint.answers_shell import Answers, Computing, Seats, Series
+from fogbank.directory.mint.bodies import Held, unpack_ledger
+from fogbank.directory.mint.certificates import Certificate, check_votes
+from fogbank.directory.mint.checks import entry_of, issue_task, lock_task
+from fogbank.directory.mint.exchange import (
+    REPLY_LIMIT,
+    GetLedger,
+    Message,
+    Reply,
+    Status,
+    decode_reply,
+)
+from fogbank.directory.mint.ledger import issue, merge
+from fogbank.directory.mint.state import SeriesRecord
+from fogbank.directory.peer_shell import FAILURES, Connect, why
+from fogbank.relay.errors import ProtocolError, RelayError
+from fogbank.relay.keys import NodeId
+from fogbank.relay.messages_shell import Stream, receive_message, send_message
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS: Final = 30.0
+"""A member that does not answer by then is asked again later."""
+RETRY_SECONDS: Final = 5.0
+_AT_ONCE = 64
+
+
+def others_needed(record: SeriesRecord) -> int:
+    """Return of how many other members the ledgers are merged."""
+    return min(max(record.quorum, 3 * record.faulty), len(record.members) - 1)
+
+
+class Rejoin:
+    """Merges others' ledgers into those that are not whole."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        seats: Seats,
+        identity: NodeId,
+        crunch: Computing,
+        connect: Connect,
+    ) -> None:
+        self._answers = answers
+        self._seats = seats
+        self._identity = identity
+        self._crunch = crunch
+        self._connect = connect
+        self._news = trio.Event()
+        self._merged: dict[tuple[int, int], set[NodeId]] = {}
+
+    def wake(self) -> None:
+        """Look for ledgers that are not whole."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Merge, whenever there is something to merge, until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            for record in self._seats.state.series:
+                await self._restore(record)
+
+    async def _restore(self, record: SeriesRecord) -> None:
+        """Merge what can be had now; try again later if it was not enough."""
+        if not record.place_of(self._identity):
+            return
+        try:
+            series = self._answers.series(record.number)
+        except RelayError:
+            return
+        head = series.file.head
+        if head.is_whole:
+            return
+        merged = self._merged.setdefault((record.number, head.life), set())
+        others = [each for each in record.members if each.identity != self._identity]
+        for member in others:
+            if member.identity not in merged and await self._merge_from(series, member.identity):
+                merged.add(member.identity)
+        if len(merged) < others_needed(record) or series.file.head.life != head.life:
+            await trio.sleep(RETRY_SECONDS)
+            self.wake()
+            return
+        own = record.member(series.place)
+        await series.file.trust(own.count if own is not None else 0)
+        log.info(
+            "series %d: the ledgers of %d others are merged: this authority votes again",
+            record.number, len(merged),
+        )  # fmt: skip
+
+    async def _merge_from(self, series: Series, member: NodeId) -> bool:
+        """Merge one member's whole ledger; tell whether it gave it."""
+        try:
+            async with self._connect(member) as stream:
+                async for held in self._entries(stream, series):
+                    await self._take(series, held)
+        except ProtocolError as error:
+            # Nothing more of it is believed; it could as well have kept it to itself.
+            log.warning("a member of series %d gave a ledger that is none: %s",
+                        series.record.number, error)  # fmt: skip
+            return True
+        except FAILURES as error:
+            log.info("a member of series %d gave no ledger: %s", series.record.number, why(error))
+            return False
+        return True
+
+    async def _entries(self, stream: Stream, series: Series) -> AsyncIterator[list[Held]]:
+        after = b""
+        while True:
+            question = GetLedger(series.record.number, after, series.file.head.life)
+            page = unpack_ledger((await ask(stream, question)).body)
+            if not page:
+                return
+            first = page[0].signed.request.digest()
+            if first <= after:
+                raise ProtocolError("a ledger goes backwards")
+            after = page[-1].signed.request.digest()
+            for at in range(0, len(page), _AT_ONCE):
+                yield list(page[at : at + _AT_ONCE])
+
+    async def _take(self, series: Series, page: list[Held]) -> None:
+        """Check entries all at once, and take those that hold; raise at one that does not."""
+        wrong: list[ProtocolError] = []
+
+        async def take(held: Held) -> None:
+            try:
+                await self._take_one(series, held)
+            except ProtocolError as error:
+                wrong.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for held in page:
+                nursery.start_soon(take, held)
+        if wrong:
+            raise wrong[0]
+
+    async def _take_one(self, series: Series, held: Held) -> None:
+        request, record = held.signed.request, series.record
+        if request.series != record.number:
+            raise ProtocolError("a ledger holds a request of another series")
+        entry = entry_of(held.signed)
+        known = series.file.look(lambda book: book.find(entry.digest))
+        if known is None:
+            await self._crunch.do(lock_task(held.signed, None))
+            await series.file.write(partial(merge, entry=entry))
+        if len(held.votes) < record.quorum or (known is not None and known.votes):
+            return
+        certificate = Certificate(held.signed, held.votes)
+        check_votes(certificate, record)
+        if self._seats.share_of(record.number) is None:
+            return
+        shares = await self._crunch.do(issue_task(certificate, record, is_known=True))
+        await series.file.write(partial(issue, entry=entry, votes=held.votes, shares=shares))
+
+
+async def ask(stream: Stream, message: Message) -> Reply:
+    """Send one message to a mint and return its reply.
+
+    Raises `ProtocolError` for a reply that is none, or a refusal; `RelayError` if none comes.
+    """
+    with trio.fail_after(ANSWER_SECONDS):
+        await send_message(stream, message.encode())
+        data = await receive_message(stream, REPLY_LIMIT)
+    if data is None:
+        raise RelayError("the mint closed the stream without an answer")
+    reply = decode_reply(data)
+    if reply.status is not Status.DONE:
+        raise RelayError(f"the mint refused: {reply.reason or 'no reason given'}")
+    return reply
