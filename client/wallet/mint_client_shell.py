@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from math import inf
+from typing import TypeVar
 
 import trio
 
-from fogbank.client.circuits_shell import CircuitBuilder, CircuitLike
+from fogbank.client.circuits_shell import CircuitBuilder, CircuitLike, DirectMaker
+from fogbank.client.errors import DirectoryUnavailable
 from fogbank.client.topology import Topology
 from fogbank.client.wallet.asking_shell import Committee, Means, MintOpener
 from fogbank.client.wallet.errand_shell import Errand, Run
 from fogbank.directory.mint.exchange import SERVICE
 from fogbank.directory.mint.state import SeriesRecord
+from fogbank.directory.network import NetworkDocument
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
 
+_C = TypeVar("_C", bound=CircuitLike)
 _ATTEMPTS = 3
 """Paths that are tried to one authority: if all fail the authority itself is likely down."""
 
@@ -60,16 +64,38 @@ class MintClient:
 
 
 def mint_streams(
-    builder: CircuitBuilder[CircuitLike], topology: Callable[[], Topology]
+    builder: CircuitBuilder[_C], topology: Callable[[], Topology | None]
 ) -> MintOpener:
     """Return what opens `mint` streams over full circuits, a new one each time."""
 
     @asynccontextmanager
     async def opener(identity: NodeId) -> AsyncIterator[Stream]:
+        current = topology()
+        if current is None:
+            raise DirectoryUnavailable("a circuit needs a live consensus first")
         with builder.circuits() as circuits:
-            built = await circuits.to_authority(topology(), identity, attempts=_ATTEMPTS)
+            built = await circuits.to_authority(current, identity, attempts=_ATTEMPTS)
             stream = await built.circuit.open_stream(SERVICE)
             yield stream
             await stream.aclose()
+
+    return opener
+
+
+def mint_directly(maker: DirectMaker, network: Callable[[], NetworkDocument]) -> MintOpener:
+    """Return what opens `mint` streams over one hop: an authority then sees who asks."""
+
+    @asynccontextmanager
+    async def opener(identity: NodeId) -> AsyncIterator[Stream]:
+        pin = network().find(identity)
+        if pin is None:
+            raise DirectoryUnavailable("that authority is no longer in the network's document")
+        circuit = await maker.build_direct(pin.identity, pin.addresses)
+        try:
+            stream = await circuit.open_stream(SERVICE)
+            yield stream
+            await stream.aclose()
+        finally:
+            circuit.close()
 
     return opener

@@ -22,6 +22,7 @@ from fogbank.cli import (
     runtimes,
     status,
     testnet,
+    wallet,
 )
 from fogbank.cli import map as map_command
 from fogbank.cli.output import FAILED, emit
@@ -50,6 +51,7 @@ app.add_typer(nodes.relay, name="relay")
 app.add_typer(nodes.worker, name="worker")
 app.add_typer(network.app, name="network")
 app.add_typer(testnet.app, name="testnet")
+app.add_typer(wallet.app, name="wallet")
 app.add_typer(attestation.app, name="attestation")
 app.command()(jobs.run)
 app.command()(check.check)

@@ -7,6 +7,7 @@ from functools import partial
 import trio
 
 from fogbank.client.circuits_shell import directly
+from fogbank.client.wallet.mint_client_shell import mint_directly
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.exchange import SERVICE as DIRECTORY_SERVICE
 from fogbank.directory.exchange_shell import DirService
@@ -22,6 +23,7 @@ from fogbank.nodes.runtime import (
 from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.versions import Versions
+from fogbank.nodes.withdrawals import Withdrawals
 from fogbank.relay.node_shell import NodeConfig
 
 
@@ -62,6 +64,15 @@ class RelayNode:
             home, network, self._store, description, machine, self.node.waking
         )
         self._versions.tell(self._publisher, service)
+        # A withdrawal names the relay, whose address all know: more hops would hide nothing.
+        self._withdrawals = Withdrawals(
+            home,
+            network,
+            self._store,
+            mint_directly(self.node, lambda: self._versions.network),
+            lambda: self._keeper.consensus,
+            machine,
+        )
 
     def observe(self) -> Observed:
         """Return what its operator may see of it now."""
@@ -80,6 +91,7 @@ class RelayNode:
             await nursery.start(self.node.run, self._addresses)
             nursery.start_soon(self._publisher.run, streams)
             nursery.start_soon(self._keeper.run, self.node)
+            nursery.start_soon(self._withdrawals.run, self.node.waking)
             nursery.start_soon(
                 renew_keys,
                 self._store,

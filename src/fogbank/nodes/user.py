@@ -19,6 +19,8 @@ from fogbank.client.runtimes import accepted_runtime
 from fogbank.client.topology import Topology
 from fogbank.client.transfer_shell import fetch_runtime
 from fogbank.client.verification.evidence_shell import Evidence
+from fogbank.client.wallet.asking_shell import MintOpener
+from fogbank.client.wallet.mint_client_shell import mint_streams
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.directory.network import NetworkDocument, load_network, verify_successor
 from fogbank.nodes.environment import Environment
@@ -61,6 +63,16 @@ class User:
         """Return the workers that run now, without those that were proven wrong."""
         wrong = self.evidence.wrong()
         return tuple(each for each in self.topology.workers.items if each.identity not in wrong)
+
+    @property
+    def mint_streams(self) -> MintOpener:
+        """What opens streams to authorities' mints, each over a circuit of its own."""
+        return mint_streams(self._builder, lambda: self.topology)
+
+    def name_of(self, identity: NodeId) -> str:
+        """Return what a node of the consensus is called."""
+        entry = self.topology.consensus.by_identity(identity)
+        return entry.nickname if entry is not None else show_id(identity)
 
     def circuits(self, failures: float | None = None) -> CircuitSet[Circuit]:
         """Return an empty set of circuits, for one job, of which so many attempts may fail."""

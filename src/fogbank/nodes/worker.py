@@ -12,6 +12,7 @@ import trio
 from fogbank.client.circuits_shell import CircuitBuilder
 from fogbank.client.directory_cache_shell import DirectoryCache
 from fogbank.client.guards_store_shell import GuardStore
+from fogbank.client.wallet.mint_client_shell import mint_streams
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, Role
 from fogbank.nodes.contact_links import ContactLinks
@@ -29,6 +30,7 @@ from fogbank.nodes.runtime_fetcher import RuntimeFetcher
 from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.versions import Versions
+from fogbank.nodes.withdrawals import Withdrawals
 from fogbank.relay.job.attestation import SECRET_SIZE, Signer, Statement
 from fogbank.relay.job.held.sessions_shell import HeldSessions
 from fogbank.relay.job.kinds import SERVICE as JOB_SERVICE
@@ -182,6 +184,14 @@ class WorkerNode:
             self._runtimes, builder, lambda: self._cache.topology, self._store.identity
         )
         self._opener = nearly_always_far(self.node, builder, self._cache)
+        self._withdrawals = Withdrawals(
+            home,
+            network,
+            self._store,
+            mint_streams(builder, lambda: self._cache.topology),
+            lambda: self._cache.consensus,
+            machine,
+        )
 
     def observe(self) -> Observed:
         """Return what its operator may see of it now."""
@@ -232,6 +242,7 @@ class WorkerNode:
             await nursery.start(self.node.run)
             self._cache.load()
             nursery.start_soon(self._contacts.run)
+            nursery.start_soon(self._withdrawals.run, self.node.waking)
             nursery.start_soon(self._publisher.run, streams)
             nursery.start_soon(self._runtimes.watch, partial(self._on_runtimes, nursery))
             if self.fetches_runtimes:

@@ -1,0 +1,179 @@
+"""What a wallet does through the network: withdraw, send, receive, refresh (spec/09 §8, §9).
+
+Everything is in the wallet, on the disk, before it is sent. So whatever the moment of a kill,
+`settle` completes what was begun, and nothing is begun twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from fogbank.client.errors import ClientError
+from fogbank.client.wallet.errand_shell import Errand
+from fogbank.client.wallet.mint_client_shell import MintClient
+from fogbank.client.wallet.mint_errors import LockedElsewhere, MintError
+from fogbank.client.wallet.own import Sign
+from fogbank.client.wallet.records import OpenRequest, Purpose
+from fogbank.client.wallet.store_shell import Received, Wallet
+from fogbank.directory.mint.calendar import Calendar
+from fogbank.directory.mint.certificates import Certificate, decode_certificate
+from fogbank.directory.mint.cheques import Cheque, Invoice
+from fogbank.directory.mint.requests import decode_signed_request
+from fogbank.directory.mint.state import MintState, SeriesRecord
+from fogbank.relay.errors import RelayError
+from fogbank.relay.keys import NodeId
+
+_AT_ONCE = 8
+"""Requests that are on their way at the same time; also questions of a restore."""
+ALL = frozenset(Purpose)
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Settled:
+    """What became of requests that were unfinished: `troubles` has an error for each that still is.
+
+    `tokens` were issued to this wallet.
+    """
+
+    tokens: int = 0
+    troubles: list[ClientError | RelayError] = field(default_factory=list)
+
+    def raise_first(self) -> None:
+        """Raise the first trouble, if there was one."""
+        if self.troubles:
+            raise self.troubles[0]
+
+
+class Payments:
+    """One wallet at work in its network. `state` gives the newest known state of the mint."""
+
+    def __init__(
+        self,
+        wallet: Wallet,
+        mint: MintClient,
+        calendar: Calendar,
+        state: Callable[[], MintState],
+    ) -> None:
+        self._wallet = wallet
+        self._mint = mint
+        self._calendar = calendar
+        self._state = state
+        self._means = mint.means
+
+    async def settle(self, purposes: frozenset[Purpose] = ALL) -> Settled:
+        """Complete what is unfinished, of these purposes, as far as the authorities answer now."""
+        settled = Settled()
+        tried: set[bytes] = set()
+
+        def fits(request: OpenRequest) -> bool:
+            return request.purpose in purposes and request.id not in tried
+
+        # A request that another one got ahead of may bring that one to be completed.
+        while requests := [each for each in self._wallet.unfinished() if fits(each)]:
+            tried.update(each.id for each in requests)
+            await self._drive(requests, settled)
+        return settled
+
+    def allotted(self, identity: NodeId) -> int:
+        """Return how many tokens a node is allotted in the series that it may withdraw into now."""
+        return sum(self._state().allotted(identity, each) for each in self._withdrawable())
+
+    async def withdraw(self, identity: NodeId, sign: Sign) -> Settled:
+        """Turn what a node is allotted, and has not withdrawn, into tokens of its wallet."""
+        for series in self._withdrawable():
+            allotted = self._state().allotted(identity, series)
+            withdraw = partial(self._wallet.withdraw, series, identity, allotted, sign)
+            while await self._call(withdraw, self._now()) is not None:
+                pass
+        return await self.settle(frozenset({Purpose.WITHDRAWAL}))
+
+    def _withdrawable(self) -> list[int]:
+        now, state = self._means.clock(), self._state()
+        current = self._calendar.current(now)
+        return [
+            series
+            for series in (current - 1, current)
+            if state.series_of(series) is not None and now < self._calendar.withdraw_until(series)
+        ]
+
+    async def pay(self, invoice: Invoice) -> int:
+        """Pay an invoice; return the number of the payment, whose cheque can be handed over now.
+
+        Raises `NotEnough`, or what kept a request from being certified: then the payment stands,
+        and `settle`, or paying the same invoice again, goes on with it.
+        """
+        payment = await self._call(self._wallet.pay, invoice, self._now())
+        settled = Settled()
+        await self._drive(
+            [each for each in self._wallet.unfinished() if each.id in payment.requests], settled
+        )
+        settled.raise_first()
+        return payment.number
+
+    async def receive(self, cheque: Cheque) -> tuple[Received, Settled]:
+        """Count a cheque, once, then have its tokens issued as far as that goes now."""
+        received = await self._call(self._wallet.receive, cheque, self._state(), self._now())
+        return received, await self.settle(frozenset({Purpose.RECEIPT}))
+
+    async def refresh(self, *, everything: bool = False) -> Settled:
+        """Swap tokens for new ones of their series: those found by a restore, or all of them."""
+        await self._call(partial(self._wallet.refresh, self._now(), everything=everything))
+        return await self.settle()
+
+    async def _drive(self, requests: Iterable[OpenRequest], settled: Settled) -> None:
+        limiter = trio.CapacityLimiter(_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for request in requests:
+                nursery.start_soon(self._complete, request, settled, limiter)
+
+    async def _complete(
+        self, request: OpenRequest, settled: Settled, limiter: trio.CapacityLimiter
+    ) -> None:
+        async with limiter:
+            try:
+                issued = await self._carry(request)
+                settled.tokens += issued
+            except LockedElsewhere as error:
+                other = decode_signed_request(error.others[0])
+                await self._call(self._wallet.beaten, request.id, other, self._now())
+                settled.troubles.append(error)
+            except (ClientError, RelayError) as error:
+                settled.troubles.append(error)
+
+    async def _carry(self, request: OpenRequest) -> int:
+        """Have one request certified, and issued if its outputs are this wallet's."""
+        is_ours = request.purpose is not Purpose.PAYMENT
+        outputs = self._wallet.outputs(request.id) if is_ours else ()
+
+        async def certified(certificate: Certificate) -> None:
+            await self._call(self._wallet.certified, request.id, certificate.encode(), self._now())
+
+        certificate = decode_certificate(request.certificate) if request.certificate else None
+        signed = certificate.signed if certificate else decode_signed_request(request.signed)
+        series = self._series(request.series)
+        signatures = await self._mint.carry(Errand(series, signed, certificate, outputs, certified))
+        if is_ours:
+            await self._call(self._wallet.issued, request.id, signatures, self._now())
+        return len(signatures)
+
+    def _series(self, number: int) -> SeriesRecord:
+        series = self._state().series_of(number)
+        if series is None:
+            raise MintError(
+                f"series {number} is not in the newest consensus that is here: wait for the next"
+            )
+        return series
+
+    def _now(self) -> int:
+        return int(self._means.clock())
+
+    async def _call(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Call what waits for the disk; what is begun is not left in the middle."""
+        return await self._means.blocking(function, *arguments)

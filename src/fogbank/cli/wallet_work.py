@@ -1,0 +1,167 @@
+"""What `fog wallet` commands do at a desk: invoices, cheques, withdrawals, words."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import trio
+
+from fogbank.cli import wallet_texts as texts
+from fogbank.cli.output import emit, note, read_bounded
+from fogbank.cli.wallet_session import Desk, tell
+from fogbank.client.wallet.errors import NotEnough
+from fogbank.client.wallet.payments_shell import Payments
+from fogbank.directory.mint.cheques import Cheque, Invoice, cheque_from_text, invoice_from_text
+from fogbank.nodes.withdrawals import withdrawal_signer
+from fogbank.relay.keystore_shell import KeyStore
+from fogbank.sandbox.files_shell import write_atomic
+
+_TEXT_LIMIT = 512 << 10
+_INVOICE_DAYS = 7
+_LEAST_PAUSE = 0.2
+
+
+def read_text(what: str, prefix: str) -> str:
+    """Return an invoice's or a cheque's text: as it stands, from its file, or from stdin."""
+    if what == "-":
+        data = sys.stdin.buffer.read(_TEXT_LIMIT + 1)
+    elif what.lstrip().startswith(prefix):
+        data = what.encode()
+    else:
+        data = read_bounded(Path(what), _TEXT_LIMIT)
+    if len(data) > _TEXT_LIMIT:
+        raise ValueError(f"more than {_TEXT_LIMIT} bytes came: that is no {prefix}…")
+    # Letters and terminals break long words.
+    return "".join(data.decode(errors="replace").split())
+
+
+def put_text(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file."""
+    if output is None:
+        emit(text)
+    else:
+        write_atomic(output, text.encode() + b"\n")
+
+
+def make_invoice(desk: Desk, amount: int, output: Path | None, *, as_json: bool) -> None:
+    """Print an invoice over so many tokens."""
+    now = int(time.time())
+    with desk.writing() as wallet:
+        invoice = wallet.invoice(amount, now + _INVOICE_DAYS * desk.terms.calendar.day, now)
+    if as_json:
+        emit(json.dumps(_invoice_report(invoice)))
+    if output is not None or not as_json:
+        put_text(invoice.text(), output)
+    note(
+        f"an invoice over {texts.tokens(amount)}, to be paid with `fog wallet send` until "
+        f"{texts.at(invoice.expires)}"
+    )
+
+
+def _invoice_report(invoice: Invoice) -> dict[str, object]:
+    return {
+        "schema": texts.INVOICE_SCHEMA,
+        "amount": len(invoice.outputs),
+        "expires": invoice.expires,
+        "invoice": invoice.text(),
+    }
+
+
+def take_cheque(desk: Desk, what: str, *, as_json: bool) -> None:
+    """Count a cheque once, and fetch its tokens."""
+    cheque = cheque_from_text(read_text(what, "fogcheque1"))
+
+    async def take(payments: Payments) -> tuple[int, int, int]:
+        received, settled = await payments.receive(cheque)
+        tell(settled)
+        return received.counted, received.again, settled.tokens
+
+    counted, again, issued = desk.work(take, make=False)
+    if as_json:
+        report = {"schema": texts.RECEIPT_SCHEMA, "counted": counted, "again": again}
+        emit(json.dumps({**report, "issued": issued}))
+    else:
+        emit(f"{texts.tokens(counted)} received")
+    if again:
+        note(f"{texts.tokens(again)} of this cheque were counted before, and are not counted twice")
+    if issued < counted:
+        note("the cheque is good and counted; the next command fetches what is missing")
+
+
+def pay_invoice(desk: Desk, what: str, output: Path | None, *, wait: bool, as_json: bool) -> None:
+    """Pay an invoice, and print its cheque."""
+    invoice = invoice_from_text(read_text(what, "foginvoice1"))
+
+    async def pay(payments: Payments) -> int:
+        while True:
+            try:
+                return await payments.pay(invoice)
+            except NotEnough as error:
+                if not wait or error.ready + error.resting < len(invoice.outputs):
+                    raise
+                note(f"waiting for tokens that rest until {texts.at(error.until)}")
+                await trio.sleep(max(_LEAST_PAUSE, error.until - time.time()))
+
+    number = desk.work(pay)
+    print_again(desk, number, output, as_json=as_json)
+
+
+def print_again(desk: Desk, number: int, output: Path | None, *, as_json: bool) -> None:
+    """Print the cheque of a payment, and note that it was handed over."""
+    with desk.writing(make=False) as wallet:
+        cheque = wallet.cheque(number)
+        if as_json:
+            emit(json.dumps(_cheque_report(number, cheque)))
+        if output is not None or not as_json:
+            put_text(cheque.text(), output)
+        wallet.handed_over(number, int(time.time()))
+    note(
+        f"payment {number}: a cheque over {texts.tokens(len(cheque.outputs()))} for whoever made "
+        f"the invoice; `fog wallet send --again {number}` prints it again"
+    )
+
+
+def _cheque_report(number: int, cheque: Cheque) -> dict[str, object]:
+    return {
+        "schema": texts.CHEQUE_SCHEMA,
+        "id": number,
+        "amount": len(cheque.outputs()),
+        "cheque": cheque.text(),
+    }
+
+
+def withdraw_now(desk: Desk, *, as_json: bool) -> None:
+    """Withdraw what the desk's node is allotted, and did not withdraw yet."""
+    store = KeyStore.open(desk.home.folder / "keys")
+
+    async def withdraw(payments: Payments) -> tuple[int, int]:
+        settled = await payments.withdraw(store.identity, withdrawal_signer(store))
+        tell(settled)
+        return payments.allotted(store.identity), settled.tokens
+
+    allotted, withdrawn = desk.work(withdraw)
+    if as_json:
+        report = {"schema": texts.WITHDRAWAL_SCHEMA, "allotted": allotted, "withdrawn": withdrawn}
+        emit(json.dumps(report))
+        return
+    emit(f"{texts.tokens(withdrawn)} withdrawn")
+    if not withdrawn:
+        note(f"the node is allotted {texts.tokens(allotted)} now, and they were withdrawn before")
+
+
+def refresh_all(desk: Desk, *, as_json: bool) -> None:
+    """Complete what was begun, and swap what came from words."""
+
+    async def refresh(payments: Payments) -> int:
+        settled = await payments.refresh()
+        tell(settled)
+        return settled.tokens
+
+    swapped = desk.work(refresh, make=False)
+    if as_json:
+        emit(json.dumps({"schema": texts.REFRESH_SCHEMA, "tokens": swapped}))
+    else:
+        emit(f"{texts.tokens(swapped)} came in")
