@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from fogbank.directory.mint.state import (
     DEALING_LIMIT,
     DIGEST_LENGTH,
-    G1_LENGTH,
+    G2_LENGTH,
     MAX_ATTEMPT,
     MAX_SERIES,
     MintKeys,
@@ -166,7 +166,7 @@ def _judgement(value: Any) -> Judgement:
 
 def _complaint(value: Any) -> Complaint:
     match value:
-        case [dealer, shared] if is_bytes(dealer, KEY_LENGTH) and is_bytes(shared, G1_LENGTH):
+        case [dealer, shared] if is_bytes(dealer, KEY_LENGTH) and is_bytes(shared, G2_LENGTH):
             return dealer, shared
         case _:
             raise ProtocolError("a vote's complaint is not [dealer, key]")

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from fogbank.directory.mint.points import (
     G1,
     G2,
-    GENERATOR_1,
     GENERATOR_2,
     ORDER,
     PROOF_TAG,
@@ -29,6 +28,7 @@ from fogbank.directory.mint.points import (
     evaluate_points,
     hash_to_g1,
     is_right,
+    is_shared,
     same_exponent,
 )
 from fogbank.directory.mint.secret import Polynomial
@@ -62,13 +62,15 @@ def context_of(network_id: bytes, series: int, attempt: int, dealer: NodeId) -> 
 class Dealing:
     """One dealer's part of a key: commitments to its polynomial, and everyone's sealed share.
 
-    `coefficients` are points of G2, `proof` and `ephemeral` of G1, as bytes; `sealed` has an entry
-    for each seat of the committee, empty for those without keys.
+    `coefficients` and `ephemeral` (T) are points of G2 as bytes, the proofs that the dealer knows
+    their scalars points of G1; `sealed` has an entry for each seat of the committee, empty for
+    those without keys.
     """
 
     coefficients: tuple[bytes, ...]
     proof: bytes
     ephemeral: bytes
+    ephemeral_proof: bytes
     sealed: tuple[bytes, ...]
 
     def encode(self) -> bytes:
@@ -76,7 +78,12 @@ class Dealing:
         return encode({**self._head(), 4: self.sealed})
 
     def _head(self) -> dict[int, Value]:
-        return {1: self.coefficients, 2: self.proof, 3: self.ephemeral}
+        return {
+            1: self.coefficients,
+            2: self.proof,
+            3: self.ephemeral,
+            5: self.ephemeral_proof,
+        }
 
     def commitment(self, context: bytes) -> bytes:
         """Return the digest that commits to all of it but the sealed shares."""
@@ -98,7 +105,8 @@ def decode_dealing(data: bytes) -> Dealing:
     dealing = Dealing(
         record.array(1, MAX_AUTHORITIES, bytes_item(G2_LENGTH, G2_LENGTH)),
         record.fixed(2, G1_LENGTH),
-        record.fixed(3, G1_LENGTH),
+        record.fixed(3, G2_LENGTH),
+        record.fixed(5, G1_LENGTH),
         record.array(4, MAX_AUTHORITIES, bytes_item(SEALED_LENGTH)),
     )
     record.done()
@@ -112,21 +120,26 @@ def deal(polynomial: Polynomial, context: bytes, seats: Sequence[Seat]) -> Deali
     """Return the dealing of a polynomial to the seats of a committee."""
     points = [GENERATOR_2.scalar_mul(each) for each in polynomial.coefficients]
     coefficients = tuple(map(encode_point, points))
-    proof = _proven(context, coefficients[0]).scalar_mul(polynomial.coefficients[0])
+    proof = _prove(context, coefficients[0], polynomial.coefficients[0])
+    ephemeral = encode_point(GENERATOR_2.scalar_mul(polynomial.ephemeral))
+    ephemeral_proof = _prove(context, ephemeral, polynomial.ephemeral)
     sealed = (_seal(polynomial, context, place, seat.keys) for place, seat in enumerate(seats, 1))
-    ephemeral = GENERATOR_1.scalar_mul(polynomial.ephemeral)
-    return Dealing(coefficients, encode_point(proof), encode_point(ephemeral), tuple(sealed))
+    return Dealing(coefficients, proof, ephemeral, ephemeral_proof, tuple(sealed))
 
 
-def _proven(context: bytes, constant: bytes) -> G1:
-    """Return the message whose signature proves that a dealer knows its constant term."""
-    return hash_to_g1(context + constant, PROOF_TAG)
+def _proven(context: bytes, point: bytes) -> G1:
+    """Return the message whose signature under a point proves that a dealer knows its scalar."""
+    return hash_to_g1(context + point, PROOF_TAG)
+
+
+def _prove(context: bytes, point: bytes, scalar: int) -> bytes:
+    return encode_point(_proven(context, point).scalar_mul(scalar))
 
 
 def _seal(polynomial: Polynomial, context: bytes, place: int, keys: MintKeys | None) -> bytes:
     if keys is None:
         return b""
-    shared = encode_point(decode_g1(keys.y1).scalar_mul(polynomial.ephemeral))
+    shared = encode_point(decode_g2(keys.y2).scalar_mul(polynomial.ephemeral))
     share = polynomial.at(place).to_bytes(SCALAR_LENGTH, "big")
     key = _sealing_key(context, place, shared)
     return ChaCha20Poly1305(key).encrypt(_NONCE, share, None)
@@ -160,25 +173,27 @@ def open_dealing(data: bytes, context: bytes, quorum: int, seats: Sequence[Seat]
         for sealed, seat in zip(dealing.sealed, seats, strict=True)
     ):
         return None
-    head = (dealing.coefficients, dealing.proof, dealing.ephemeral)
-    return dealing if _is_proven(*head, context) else None
+    proven = _is_proven(dealing.coefficients[0], dealing.proof, context) and _is_proven(
+        dealing.ephemeral, dealing.ephemeral_proof, context
+    )
+    try:
+        dealing.points()
+    except ProtocolError:
+        return None
+    return dealing if proven else None
 
 
 @lru_cache(_REMEMBERED)
-def _is_proven(
-    coefficients: tuple[bytes, ...], proof: bytes, ephemeral: bytes, context: bytes
-) -> bool:
+def _is_proven(point: bytes, proof: bytes, context: bytes) -> bool:
     try:
-        points = _points(coefficients)
-        decode_g1(ephemeral)
-        return is_right(_proven(context, coefficients[0]), decode_g1(proof), points[0])
+        return is_right(_proven(context, point), decode_g1(proof), decode_g2(point))
     except ProtocolError:
         return False
 
 
 def shared_key(dealing: Dealing, secret: int) -> bytes:
     """Return K, which opens what is sealed to the member of that scalar y."""
-    return encode_point(decode_g1(dealing.ephemeral).scalar_mul(secret))
+    return encode_point(decode_g2(dealing.ephemeral).scalar_mul(secret))
 
 
 def open_share(dealing: Dealing, context: bytes, place: int, shared: bytes) -> int | None:
@@ -207,9 +222,8 @@ def is_true_complaint(
     """Tell whether K proves that a sound dealing wronged the member of these keys."""
     dealing = decode_dealing(data)
     try:
-        ephemeral, y2 = decode_g1(dealing.ephemeral), decode_g2(keys.y2)
-        # K = y·T if it is to T as y·g2 is to g2.
-        if not is_right(ephemeral, decode_g1(shared), y2):
+        ephemeral, y1 = decode_g2(dealing.ephemeral), decode_g1(keys.y1)
+        if not is_shared(decode_g2(shared), y1, ephemeral):
             return False
     except ProtocolError:
         return False

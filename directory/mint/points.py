@@ -198,6 +198,11 @@ def same_exponent(first: G1, second: G2) -> bool:
     return pairings_agree((first, GENERATOR_2), (GENERATOR_1, second))
 
 
+def is_shared(shared: G2, first: G1, second: G2) -> bool:
+    """Tell whether `shared` is y·t·g2, of `first` = y·g1 and `second` = t·g2."""
+    return final_verify(miller_loop(GENERATOR_1, shared), miller_loop(first, second))
+
+
 def verify_token(message: G1, signature: G1, key: G2) -> None:
     """Raise `ProtocolError` unless a series' key signed the message of a serial."""
     if not is_right(message, signature, key):
