@@ -36,6 +36,7 @@ from fogbank.directory.mint.state import (
     MAX_SERIES,
     Generation,
     MintState,
+    identities,
 )
 from fogbank.directory.network import NetworkDocument
 from fogbank.relay.keys import NodeId
@@ -230,7 +231,7 @@ class MintContributor:
 
     def _dealt(self, now: Generation, quorum: int, secret: MintSecret) -> Dealing:
         context = self._context(now, self._identity)
-        polynomial = secret.polynomial(context, quorum, len(now.committee))
+        polynomial = secret.polynomial(context, quorum, identities(now.committee))
         return deal(polynomial, context, now.committee)
 
     def _judgement(self, now: Generation, secret: MintSecret) -> Judgement | None:

@@ -6,6 +6,7 @@ Nothing else that is secret is kept: polynomials follow from it, shares from it 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fogbank.directory.mint.points import (
@@ -17,7 +18,7 @@ from fogbank.directory.mint.points import (
     wide,
 )
 from fogbank.directory.mint.state import MintKeys
-from fogbank.relay.keys import KEY_LENGTH, Ed25519Key
+from fogbank.relay.keys import KEY_LENGTH, Ed25519Key, NodeId
 
 _PERSON = b"fogbank-mint-1"
 
@@ -58,9 +59,13 @@ class MintSecret:
             what, digest_size=WIDE_LENGTH, key=self._secret, person=_PERSON
         ).digest()
 
-    def polynomial(self, context: bytes, quorum: int, size: int) -> Polynomial:
-        """Return what to deal in one attempt: always the same, so a restart changes nothing."""
-        about = context + bytes((quorum, size))
+    def polynomial(self, context: bytes, quorum: int, committee: Iterable[NodeId]) -> Polynomial:
+        """Return what to deal in one attempt: always the same, so a restart changes nothing.
+
+        It is another one for another committee, even if all else came again.
+        """
+        members = hashlib.sha256(b"".join(committee)).digest()
+        about = context + bytes((quorum,)) + members
         drawn = [wide(self._derive(b"coefficient" + about + bytes((k,)))) for k in range(quorum)]
         return Polynomial(tuple(drawn), wide(self._derive(b"ephemeral" + about)))
 

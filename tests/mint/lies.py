@@ -11,7 +11,7 @@ from fogbank.directory.mint.dealing import Dealing, deal, decode_dealing, shared
 from fogbank.directory.mint.generation import under_way
 from fogbank.directory.mint.points import GENERATOR_1, GENERATOR_2, ORDER, encode_point
 from fogbank.directory.mint.secret import MintSecret, Polynomial
-from fogbank.directory.mint.state import MintKeys
+from fogbank.directory.mint.state import MintKeys, identities
 from tests.directory.factory import seed
 from tests.mint.table import Lie, Table
 
@@ -61,7 +61,7 @@ def other_share(place: int) -> Change:
         assert now is not None
         assert seat.secret is not None
         context = seat._context(now, seat._identity)
-        right = seat.secret.polynomial(context, table.network.quorum, len(now.committee))
+        right = seat.secret.polynomial(context, table.network.quorum, identities(now.committee))
         wrong = Polynomial(
             ((right.coefficients[0] + 1) % ORDER, *right.coefficients[1:]), right.ephemeral
         )

@@ -247,18 +247,20 @@ def test_a_zero_share_is_a_share() -> None:
     assert_signs(record, table.shares(0), RNG)
 
 
-def test_polynomials_differ_by_attempt_series_dealer_and_degree() -> None:
+def test_polynomials_differ_by_attempt_series_dealer_degree_and_committee() -> None:
     table = Table()
     secret = table.seats[0].secret
     assert secret is not None
     drawn = {
-        secret.polynomial(context, quorum, 4).coefficients[0]
+        secret.polynomial(context, quorum, committee).coefficients[0]
         for context in (b"one", b"two")
         for quorum in (2, 3)
+        for committee in ([bytes(32)], [b"a" * 32])
     }
-    assert len(drawn) == 4
-    assert secret.polynomial(b"one", 3, 4) == secret.polynomial(b"one", 3, 4)
-    assert str(secret.decrypt) not in repr(secret) + repr(secret.polynomial(b"one", 3, 4))
+    assert len(drawn) == 8
+    again = secret.polynomial(b"one", 3, [bytes(32)])
+    assert again == secret.polynomial(b"one", 3, [bytes(32)])
+    assert str(secret.decrypt) not in repr(secret) + repr(again)
 
 
 def test_keys_must_be_points() -> None:
