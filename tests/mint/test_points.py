@@ -34,6 +34,7 @@ from fogbank.directory.mint.points import (
     sum_g2,
     unblind,
     verify_token,
+    weighted_sum,
     wide,
     wrong_members,
     wrong_signatures,
@@ -228,6 +229,17 @@ def signed(count: int, wrong: set[int]) -> list[tuple[G1, G1]]:
 )
 def test_a_batch_finds_exactly_the_wrong_ones(count: int, wrong: set[int]) -> None:
     assert wrong_signatures(signed(count, wrong), DealtKey.of(3, 4).key, RANDOM) == wrong
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 31, 32, 64, 130])
+def test_a_weighted_sum_is_what_it_says(count: int) -> None:
+    exponents = [scalar("point", k) for k in range(count)]
+    weights = [scalar("weight", k) % 2**128 for k in range(count)]
+    for at, weight in enumerate((0, 1, 2**128 - 1)):
+        weights[at : at + 1] = [weight] if at < count else []
+    points = [GENERATOR_1.scalar_mul(each) for each in exponents]
+    expected = sum(x * w for x, w in zip(exponents, weights, strict=True))
+    assert weighted_sum(points, weights) == GENERATOR_1.scalar_mul(expected % ORDER)
 
 
 def test_errors_that_cancel_out_are_found() -> None:
