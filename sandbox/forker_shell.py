@@ -4,42 +4,56 @@ A forker never reads a client's byte: those go over each process's own channel, 
 the packet that asks for the process.
 """
 
-import contextlib
 import gc
 import os
 import select
 import signal
 import socket
 import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Generic, TypeVar
 
 from fogbank.sandbox import wire
 from fogbank.sandbox.wire import Control, Packet
 
 _PACKET = wire.PACKET_SIZE + 1
 """Bytes that are read at a time: one more than a packet has, so that a longer one is seen."""
-_ONE_DESCRIPTOR = socket.CMSG_SPACE(struct.calcsize("i"))
+_DESCRIPTOR = struct.Struct("i")
+_ONE_DESCRIPTOR = socket.CMSG_LEN(_DESCRIPTOR.size)
+"""Room for one; the kernel closes any more."""
 _SIGNALS = 64
 """How many ends of processes are taken note of at a time, at most."""
 _GARBAGE = 20_000
 """Objects that a process makes and keeps before it looks for garbage."""
 FAILED = 70
 """How a process ends that could not do what it is for."""
+# To name a member of an enumeration is to call a function.
+_KILL, _EXITED = Control.KILL, Control.EXITED
+_T = TypeVar("_T")
 
 
-class Forker:
-    """Forks processes of some kinds, kills them on request, and tells who has ended."""
+class Forker(Generic[_T]):
+    """Forks processes of some kinds, kills them on request, and tells who has ended.
 
-    def __init__(self, control: socket.socket, kinds: frozenset[Control]) -> None:
+    What is run and written here is copied anew after each fork, and what a forked process has to
+    leave before it begins is copied for it: so no more is than must be.
+    """
+
+    def __init__(
+        self, control: socket.socket, works: Mapping[Control, Callable[[int], _T]]
+    ) -> None:
+        """`works` begins each kind of process, in the process, with its channel's descriptor."""
         self._control = control
-        self._kinds = kinds
+        self._works = works
         self._pids: dict[int, int] = {}
         self._processes: dict[int, int] = {}
+        self._begun: _T | None = None
 
-    def serve(self) -> tuple[Control, int] | None:
+    def serve(self) -> _T | None:
         """Work until the control socket closes, and return None; everything forked is gone then.
 
-        In a process that was forked it returns too: its kind, and its channel's descriptor. All
-        other descriptors are still open there.
+        In a process that was forked it returns too, if what began that does: the same thing.
         """
         waking, woken = socket.socketpair()
         for end in (waking, woken):
@@ -49,60 +63,59 @@ class Forker:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(waking, select.POLLIN)
+        own = self._control.fileno()
         # What is shared must not be looked through by each process, nor soon what is its own.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GARBAGE)
         going_on = True
         while going_on:
-            ready = {fd for fd, _ in poll.poll()}
-            if waking.fileno() in ready:
-                with contextlib.suppress(BlockingIOError):
+            for ready, _ in poll.poll():
+                if ready == own:
+                    going_on = self._obey()
+                    break
+                with suppress(BlockingIOError):
                     waking.recv(_SIGNALS)
                 self._reap()
-            if self._control.fileno() in ready:
-                going_on, forked = self._obey()
-                if forked is not None:
-                    signal.set_wakeup_fd(-1)
-                    # Their numbers will mean something else here: nobody must close them late.
-                    for end in (waking, woken, self._control):
-                        end.detach()
-                    return forked
+        if self._begun is not None:
+            # Their numbers mean something else here: nobody must close them late.
+            for end in (waking, woken, self._control):
+                end.detach()
+            return self._begun
         for pid in self._processes:
             os.kill(pid, signal.SIGKILL)
         return None
 
-    def _obey(self) -> tuple[bool, tuple[Control, int] | None]:
-        """Carry out one packet: whether the socket is still open, and what serve() returns."""
-        # What is written here is copied anew after each fork: so no more is than must be.
+    def _obey(self) -> bool:
+        """Carry out one packet; return whether there may be more."""
         data, about, _, _ = self._control.recvmsg(_PACKET, _ONE_DESCRIPTOR)
-        descriptors = [
-            number for _, _, content in about for (number,) in struct.iter_unpack("i", content)
-        ]
-        try:
-            if not data:
-                return False, None
-            packet = wire.decode_packet(data)
-            if packet.kind is Control.KILL:
-                if packet.process in self._pids:
-                    os.kill(self._pids[packet.process], signal.SIGKILL)
-            elif packet.kind in self._kinds and descriptors and self._forks(packet):
-                return True, (packet.kind, descriptors.pop())
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        return True, None
+        if not data:
+            return False
+        packet = wire.decode_packet(data)
+        if about:
+            (channel,) = _DESCRIPTOR.unpack(about[0][2])
+            work = self._works.get(packet.kind)
+            if work is not None and self._forks(packet.process):
+                # Whoever works ends there, or returns what is still to be done.
+                self._begun = work(channel)
+                return False
+            os.close(channel)
+        elif packet.kind is _KILL:
+            pid = self._pids.get(packet.process)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+        return True
 
-    def _forks(self, packet: Packet) -> bool:
+    def _forks(self, process: int) -> bool:
         """Fork; return whether this is the new process."""
         try:
             pid = os.fork()
         except OSError:
-            self._say(Packet(Control.EXITED, packet.process, FAILED << 8))
+            self._say(Packet(_EXITED, process, FAILED << 8))
             return False
         if pid:
-            self._pids[packet.process] = pid
-            self._processes[pid] = packet.process
+            self._pids[process] = pid
+            self._processes[pid] = process
         return not pid
 
     def _reap(self) -> None:
@@ -116,8 +129,10 @@ class Forker:
             process = self._processes.pop(pid, None)
             if process is not None:
                 del self._pids[process]
-                self._say(Packet(Control.EXITED, process, status))
+                self._say(Packet(_EXITED, process, status))
 
     def _say(self, packet: Packet) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        try:
             self._control.send(wire.encode_packet(packet))
+        except (BrokenPipeError, ConnectionResetError):
+            return

@@ -20,6 +20,9 @@ from fogbank.sandbox.seccomp_shell import Filter
 NOBODY = 65534
 CHANNEL = 0
 """The descriptor on which a jailed process speaks to the sandbox."""
+_DESCRIPTORS = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 16)
+"""Above all that this process, or one that it forks, has open."""
+_PDEATHSIG, _SIGKILL = kernel.PR_SET_PDEATHSIG, int(signal.SIGKILL)
 _NAMESPACES = (
     ("mount_namespace", kernel.CLONE_NEWNS),
     ("network_namespace", kernel.CLONE_NEWNET),
@@ -55,7 +58,7 @@ def isolate() -> list[Layer]:
 
 def die_with_parent() -> None:
     """Have the kernel end this process when the one that forked it ends."""
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.prctl(_PDEATHSIG, _SIGKILL)
 
 
 class LayerMissing(Exception):
@@ -89,32 +92,57 @@ def close_all_but(channel: int) -> None:
     """Close every descriptor but `channel`, which becomes `CHANNEL`."""
     if channel != CHANNEL:
         os.dup2(channel, CHANNEL)
-    os.closerange(CHANNEL + 1, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 16))
+    os.closerange(CHANNEL + 1, _DESCRIPTORS)
 
 
-def confine(extent: Extent, cpu_seconds: int, filtering: Filter) -> tuple[Layer, ...]:
-    """Bind this process for good, and return the layers. Raises `LayerMissing`.
+class Binding:
+    """All that binds a process for good, made ready by the one that forks it.
 
-    From then on it can open nothing, its channel's number included, and so can wait for its
-    channel by reading alone: poll and select want room for descriptors.
+    What a forked process need not think of, it need not touch: it shares the rest of its memory.
     """
-    die_with_parent()
-    # A domain of its own, so that it is shut off from other jailed processes too.
-    layers = [_try("landlock", kernel.enter_landlock_domain)]
-    for name, action in (
-        ("rlimits", partial(set_rlimits, extent, cpu_seconds)),
-        ("seccomp", filtering.load),
-    ):
+
+    def __init__(self, extent: Extent, cpu_seconds: int, filtering: Filter) -> None:
+        self._limits = _limits(extent, cpu_seconds)
+        self._filtering = filtering
+
+    def bind(self) -> str:
+        """Bind this process; return why Landlock does not, empty if it does.
+
+        From then on it can open nothing, its channel's number included, and so can wait for its
+        channel by reading alone: poll and select want room for descriptors. Raises `LayerMissing`
+        without one of the others.
+        """
+        die_with_parent()
+        refused = ""
         try:
-            action()
+            # A domain of its own, so that it is shut off from other jailed processes too.
+            kernel.enter_landlock_domain()
+        except OSError as error:
+            refused = str(error)
+        name = "rlimits"
+        try:
+            self.limit()
+            name = "seccomp"
+            self._filtering.load()
         except (OSError, ValueError) as error:
             raise LayerMissing(Layer(name, active=False, detail=str(error))) from None
-        layers.append(Layer(name, active=True))
-    return tuple(layers)
+        return refused
+
+    def limit(self) -> None:
+        """Bound what this process can use, and nothing else. Raises OSError."""
+        for number, bounds in self._limits:
+            resource.setrlimit(number, bounds)
 
 
-def set_rlimits(extent: Extent, cpu_seconds: int) -> None:
-    """Bound what this process can use. Raises OSError."""
+def binding_layers(refused: str) -> tuple[Layer, ...]:
+    """Return the layers that a process has which `Binding.bind` bound, by what that returned."""
+    landlock = Layer("landlock", active=not refused, detail=refused)
+    return (landlock, Layer("rlimits", active=True), Layer("seccomp", active=True))
+
+
+def _limits(extent: Extent, cpu_seconds: int) -> tuple[tuple[int, tuple[int, int]], ...]:
+    """Return the rlimits of a process, of which this one may already have lower ones."""
+    limits = []
     for number, value in (
         (resource.RLIMIT_AS, extent.addresses),
         (resource.RLIMIT_DATA, extent.data),
@@ -131,7 +159,8 @@ def set_rlimits(extent: Extent, cpu_seconds: int) -> None:
         least = value if hard == resource.RLIM_INFINITY else min(value, hard)
         # A second between the two makes the kernel send a signal that says why.
         spare = 1 if number == resource.RLIMIT_CPU and least != hard else 0
-        resource.setrlimit(number, (least, least + spare))
+        limits.append((number, (least, least + spare)))
+    return tuple(limits)
 
 
 def _try(name: str, action: Callable[[], object]) -> Layer:

@@ -25,6 +25,7 @@ from fogbank.sandbox.child_shell import ChannelData, serve_compiler, serve_job
 from fogbank.sandbox.engine import WASMTIME, make_engine
 from fogbank.sandbox.forker_shell import FAILED, Forker
 from fogbank.sandbox.jail import JailReport, Layer, SandboxUnavailable, decode_report
+from fogbank.sandbox.jail_shell import Binding
 from fogbank.sandbox.meter import Silent
 from fogbank.sandbox.module_check import compiled
 from fogbank.sandbox.outcome import Outcome
@@ -53,13 +54,15 @@ class Launcher:
 
     def __init__(self, control: socket.socket, bounds: Bounds) -> None:
         """Load all that the processes will need, and try it once, outside the jail."""
-        self._works = {
-            Control.JOB: self._job,
-            Control.COMPILE: self._compiler,
-            Control.ZYGOTE: self._zygote,
-        }
-        self._forker = Forker(control, frozenset(self._works))
-        self._filter = Filter()
+        self._forker: Forker[None] = Forker(
+            control,
+            {
+                Control.JOB: partial(_become, self._job),
+                Control.COMPILE: partial(_become, self._compiler),
+                Control.ZYGOTE: partial(_become, self._zygote),
+            },
+        )
+        filtering = Filter()
         self._engine = make_engine()
         self._runner = Runner(self._engine)
         try:
@@ -74,8 +77,11 @@ class Launcher:
             huge_shell.hold_code(LIBRARY)
         with contextlib.suppress(OSError):
             kernel_shell.landlock_rules()
-        self._bounds = bounds
-        self._own = jail_shell.own_extent()
+        own = jail_shell.own_extent()
+        extent = own.plus(bounds.job_addresses, bounds.job_data)
+        self._job_binding = Binding(extent, bounds.job_cpu, filtering)
+        extent = own.plus(bounds.compile_addresses, bounds.compile_data)
+        self._compiler_binding = Binding(extent, bounds.compile_cpu, filtering)
 
     def report(self, layers: list[Layer]) -> JailReport:
         """Try the whole jail in a process of its own, and report all layers.
@@ -83,7 +89,7 @@ class Launcher:
         Raises `SandboxUnavailable` if a program cannot run in it.
         """
         reading, writing = os.pipe()
-        pid = self._fork(lambda: self._jailed_trial(writing))
+        pid = self._fork(self._jailed_trial, writing)
         os.close(writing)
         with open(reading, "rb") as said:  # noqa: PTH123 -- a descriptor, not a path
             words = said.read()
@@ -98,52 +104,33 @@ class Launcher:
 
     def serve(self) -> None:
         """Work until the control socket closes."""
-        forked = self._forker.serve()
-        if forked is not None:
-            kind, channel = forked
-            self._become(partial(self._works[kind], channel))
+        self._forker.serve()
 
-    def _fork(self, work: Callable[[], None]) -> int:
+    def _fork(self, work: Callable[[int], None], channel: int) -> int:
         pid = os.fork()
         if not pid:
-            self._become(work)
+            _become(work, channel)
         return pid
-
-    @staticmethod
-    def _become(work: Callable[[], None]) -> NoReturn:
-        code = FAILED
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
 
     def _job(self, channel: int) -> None:
         jail_shell.close_all_but(channel)
-        self._confine_job()
+        self._job_binding.bind()
         serve_job(self._runner, self._engine)
 
     def _compiler(self, channel: int) -> None:
         jail_shell.close_all_but(channel)
-        bounds = self._bounds
-        extent = self._own.plus(bounds.compile_addresses, bounds.compile_data)
-        jail_shell.confine(extent, bounds.compile_cpu, self._filter)
+        self._compiler_binding.bind()
         serve_compiler(self._engine)
 
     def _zygote(self, control: int) -> None:
         jail_shell.close_all_but(control)
         jail_shell.die_with_parent()
-        serve_zygote(self._runner, self._confine_job)
-
-    def _confine_job(self) -> tuple[Layer, ...]:
-        bounds = self._bounds
-        extent = self._own.plus(bounds.job_addresses, bounds.job_data)
-        return jail_shell.confine(extent, bounds.job_cpu, self._filter)
+        serve_zygote(self._runner, self._job_binding.bind)
 
     def _jailed_trial(self, channel: int) -> None:
         jail_shell.close_all_but(channel)
         try:
-            layers = self._confine_job()
+            layers = jail_shell.binding_layers(self._job_binding.bind())
         except jail_shell.LayerMissing as missing:
             layers = (missing.layer,)
         else:
@@ -157,6 +144,15 @@ class Launcher:
         if result.outcome is not Outcome.TRAP or result.stdout != b"ok":
             raise SandboxUnavailable(f"wasmtime does not work here: {result.reason}")
         wire.encode_result(result)
+
+
+def _become(work: Callable[[int], None], channel: int) -> NoReturn:
+    code = FAILED
+    try:
+        work(channel)
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def main() -> None:

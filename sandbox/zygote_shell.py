@@ -45,9 +45,9 @@ def _load(runner: Runner, control: socket.socket) -> RuntimeSpec | None:
 def _run(
     runner: Runner, control: socket.socket, spec: RuntimeSpec, confine: Callable[[], object]
 ) -> None:
-    forker = Forker(control, frozenset({Control.TASK}))
+    forker = Forker(control, {Control.TASK: partial(_begin, confine)})
     zygote = os.getpid()
-    result = runner.start(start_task(spec), partial(_hand_over, forker, control, confine))
+    result = runner.start(start_task(spec), partial(_hand_over, forker, control))
     if os.getpid() == zygote:
         words = f"{spec.name} ended before it took a task: {result.outcome.name} {result.reason}"
         control.send(wire.REFUSAL + words.encode())
@@ -55,14 +55,19 @@ def _run(
         child_shell.send_result(result)
 
 
-def _hand_over(forker: Forker, control: socket.socket, confine: Callable[[], object]) -> Order:
+def _hand_over(forker: Forker[Order], control: socket.socket) -> Order:
     """Serve; return in each process that was forked, jailed, with its task."""
     control.send(wire.REPORT)
-    forked = forker.serve()
-    if forked is None:
+    order = forker.serve()
+    if order is None:
         os._exit(0)
+    return order
+
+
+def _begin(confine: Callable[[], object], channel: int) -> Order:
+    """Bind this process, which was just forked, and learn its task."""
     try:
-        close_all_but(forked[1])
+        close_all_but(channel)
         confine()
         order = child_shell.receive_order()
     except BaseException:  # noqa: BLE001 -- what is not jailed and ready must end

@@ -67,7 +67,7 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
 }
 
 
-def attempt(action: Callable[[], object], confine: Callable[[], None]) -> tuple[str, int]:
+def attempt(action: Callable[[], object], confine: Callable[[], object]) -> tuple[str, int]:
     """Try something in a jailed process: its last word, and how it ended."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -119,27 +119,21 @@ def below_the_filter() -> dict[str, object]:
 
 
 def main() -> None:
-    filtering = Filter()
     extent = jail_shell.own_extent().plus(8 * MEMORY, MEMORY)
+    binding = jail_shell.Binding(extent, 10, Filter())
     layers = [(layer.name, layer.active) for layer in jail_shell.isolate()]
     pid = os.fork()
     if pid:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
-    def confine() -> None:
-        jail_shell.confine(extent, 10, filtering)
-
-    def limit() -> None:
-        jail_shell.set_rlimits(extent, 10)
-
     def tell() -> None:
         os.write(0, json.dumps(below_the_filter()).encode())
 
-    below = attempt(tell, limit)[0].removeprefix("jailed ").removesuffix("done")
+    below = attempt(tell, binding.limit)[0].removeprefix("jailed ").removesuffix("done")
     found = {
         "layers": layers,
-        "allowed": {name: attempt(action, confine) for name, action in ALLOWED.items()},
-        "forbidden": {name: attempt(action, confine) for name, action in FORBIDDEN.items()},
+        "allowed": {name: attempt(action, binding.bind) for name, action in ALLOWED.items()},
+        "forbidden": {name: attempt(action, binding.bind) for name, action in FORBIDDEN.items()},
         "below": json.loads(below),
     }
     sys.stdout.write(json.dumps(found))
