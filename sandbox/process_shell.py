@@ -23,6 +23,8 @@ from fogbank.sandbox.wire import Control
 _REPORT_SECONDS = 60.0
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH")
 """What finding the interpreter's and seccomp's libraries may need."""
+_BOUND = {"LD_BIND_NOW": "1"}
+"""Has the launcher look up every function of its libraries once, and no process that it forks."""
 
 
 class Launcher(Forks):
@@ -109,7 +111,7 @@ async def _open_launcher(control: int, bounds: str) -> trio.Process:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[control],
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            env=_BOUND | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             # Ctrl-C at a terminal is for the program that owns the sandbox.
             start_new_session=True,
         )
