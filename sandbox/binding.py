@@ -36,6 +36,10 @@ def plain(name: str, result: Any, *parameters: Any) -> Any:
         return None
 
 
+_WRITABLE = 0x200
+_view: Any = c.PYFUNCTYPE(c.py_object, address, c.c_ssize_t, c.c_int)(
+    ("PyMemoryView_FromMemory", c.pythonapi)
+)
 _new_module = plain("wasmtime_module_new", ERROR, address, c.c_char_p, size, address)
 _new_store = plain("wasmtime_store_new", _STORE, address, address, address)
 _delete_store = plain("wasmtime_store_delete", None, address)
@@ -78,6 +82,15 @@ class Store(wasmtime.Store):
     ) -> None:
         """Bound memories in bytes, tables in elements, and the number of each thing; -1: not."""
         _limit(self.ptr(), memory_size, table_elements, instances, tables, memories)
+
+
+def view(begin: int, length: int) -> memoryview:
+    """Return bytes of memory to read and write, which must be there for as long as this is used.
+
+    The API makes an array's type for each length, which costs more than a small host call.
+    """
+    seen: memoryview = _view(begin, length, _WRITABLE)
+    return seen
 
 
 def check(error: Any) -> None:

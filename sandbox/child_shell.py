@@ -24,11 +24,18 @@ _PROGRESS_SECONDS = 0.1
 """How often a running task is heard of, at most."""
 _TRUSTED = (1 << 32) - 1
 """The sandbox itself is on the other side: what it sends is bounded there."""
+# What may come, made ready once: to name a member of an enumeration is to call a function.
+_MODULE, _LOADED, _RESULT = Frame.MODULE, Frame.LOADED, Frame.RESULT
+_MODULES = {Frame.MODULE: MODULE_SIZE}
+_PROGRAMS = {Frame.ARTIFACT: _TRUSTED, Frame.MODULE: MODULE_SIZE}
+_TASKS = {Frame.TASK: _TRUSTED}
+_INPUTS = {Frame.INPUT: PORTION}
+_GRANTS = {Frame.GRANT: wire.GRANT_SIZE}
 
 
 def serve_compiler(engine: wasmtime.Engine) -> None:
     """Compile the one module that arrives."""
-    received = _receive({Frame.MODULE: MODULE_SIZE})
+    received = _receive(_MODULES)
     if received is None:
         return
     try:
@@ -41,12 +48,12 @@ def serve_compiler(engine: wasmtime.Engine) -> None:
 
 def serve_job(runner: Runner, engine: wasmtime.Engine) -> None:
     """Take compiled code, or a small module, then run tasks on it one by one."""
-    received = _receive({Frame.ARTIFACT: _TRUSTED, Frame.MODULE: MODULE_SIZE})
+    received = _receive(_PROGRAMS)
     if received is None:
         return
     kind, body = received
     try:
-        if kind is Frame.MODULE:
+        if kind is _MODULE:
             runner.take(compiled(engine, body))
         else:
             runner.load(body)
@@ -57,14 +64,14 @@ def serve_job(runner: Runner, engine: wasmtime.Engine) -> None:
         _refuse(Outcome.HOST_FAILURE, clean(str(error)))
         return
     del received, body
-    _send(Frame.LOADED, b"")
+    _send(_LOADED, b"")
     while (order := receive_order()) is not None:
         send_result(runner.carry_out(order))
 
 
 def receive_order() -> Order | None:
     """Wait for a task; return None once the channel is closed."""
-    received = _receive({Frame.TASK: _TRUSTED})
+    received = _receive(_TASKS)
     if received is None:
         return None
     return Order(*wire.decode_task(received[1], ChannelData), ChannelLine(), _send_output)
@@ -72,7 +79,7 @@ def receive_order() -> Order | None:
 
 def send_result(result: Result) -> None:
     """Tell how a task ended."""
-    _send(Frame.RESULT, wire.encode_result(result))
+    _send(_RESULT, wire.encode_result(result))
 
 
 class ChannelData:
@@ -99,7 +106,7 @@ class ChannelData:
 
     def _next(self) -> bytes:
         _send(Frame.WANT, b"")
-        received = _receive({Frame.INPUT: PORTION})
+        received = _receive(_INPUTS)
         if received is None:
             # The sandbox is gone; there is nobody to run for.
             os._exit(0)
@@ -127,7 +134,7 @@ class ChannelLine:
     def pause(self, fuel: int) -> int:
         """Say that the task waits, and wait for a grant."""
         _send(Frame.PAUSED, self._reading(fuel))
-        received = _receive({Frame.GRANT: wire.GRANT_SIZE})
+        received = _receive(_GRANTS)
         if received is None:
             # The sandbox is gone; there is nobody to run for.
             os._exit(0)

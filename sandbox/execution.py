@@ -51,7 +51,7 @@ class Execution:
             raise Unbound
         size = self._gauge.memory_size()
         if size != len(self._view):
-            self._view = memoryview(self._memory.get_buffer_ptr(self._store, size)).cast("B")
+            self._view = self._gauge.memory(size)
         return self._view
 
     def memory_size(self) -> int:

@@ -19,7 +19,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import _func
 
-from fogbank.sandbox.binding import BindingChanged, address, byref, c, plain, size
+from fogbank.sandbox.binding import BindingChanged, address, byref, c, plain, size, view
 from fogbank.sandbox.wasi.abi import NO_RESULT, SIGNATURES
 
 HostCall = Callable[[str, list[int]], int]
@@ -30,6 +30,7 @@ _FINALIZER = c.CFUNCTYPE(None, address)
 _get_fuel = plain("wasmtime_context_get_fuel", address, address, address)
 _set_fuel = plain("wasmtime_context_set_fuel", address, address, c.c_uint64)
 _memory_size = plain("wasmtime_memory_data_size", size, address, address)
+_memory_data = plain("wasmtime_memory_data", address, address, address)
 _export = plain(
     "wasmtime_instance_export_get", c.c_bool, address, address, c.c_char_p, size, address
 )
@@ -129,6 +130,10 @@ class Gauge:
         """Return the size of the memory that is watched, in bytes; 0 if none is."""
         return int(_memory_size(self._context, self._memory)) if self._memory else 0
 
+    def memory(self, length: int) -> memoryview:
+        """Return the memory that is watched, which has this size, until it grows."""
+        return view(_memory_data(self._context, self._memory), length)
+
 
 def exported(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> Any:
     """Return what an instance exports under a name: the API's plain structure, or None.
@@ -216,6 +221,11 @@ def _trial(engine: wasmtime.Engine) -> None:
     _expect(gauge.read(), store.get_fuel())
     gauge.watch(memory)
     _expect(gauge.memory_size(), memory.data_len(store))
+    seen = gauge.memory(gauge.memory_size())
+    memory.write(store, b"seen", 3)
+    _expect((len(seen), bytes(seen[3:7])), (memory.data_len(store), b"seen"))
+    seen[3:7] = b"told"
+    _expect(bytes(memory.read(store, 3, 7)), b"told")
     try:
         function(store)
     except KeyError as error:

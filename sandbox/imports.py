@@ -32,6 +32,8 @@ class Kind(enum.IntEnum):
 
 
 _KINDS = tuple(Kind)
+_FUNCTION = Kind.FUNCTION
+"""To name a member of an enumeration is to call a function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Import:
     @property
     def is_offered(self) -> bool:
         """Whether a sandbox has a function of this name; its type may still differ."""
-        return self.kind is Kind.FUNCTION and self.module == MODULE and self.name in SIGNATURES
+        return self.kind is _FUNCTION and self.module == MODULE and self.name in SIGNATURES
 
 
 class Sections:
@@ -77,7 +79,7 @@ class Sections:
             if number >= len(_KINDS):
                 raise ValueError("the module imports a thing of no known kind")
             kind = _KINDS[number]
-            if kind is Kind.FUNCTION:
+            if kind is _FUNCTION:
                 shape, at = _number(wasm, at)
                 found.append(Import(module, name, kind, shape))
             else:

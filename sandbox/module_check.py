@@ -11,6 +11,7 @@ from fogbank.sandbox.outcome import ModuleRefused, Outcome, clean
 from fogbank.sandbox.wasi.abi import MODULE, NO_RESULT, SIGNATURES
 from fogbank.sandbox.wat import is_wasm
 
+_A_FUNCTION, _A_MEMORY = Kind.FUNCTION, Kind.MEMORY
 _KINDS = {"i": 0x7F, "I": 0x7E}
 _SHAPES = {
     name: (bytes(_KINDS[kind] for kind in kinds), b"" if name in NO_RESULT else b"\x7f")
@@ -85,14 +86,14 @@ def check_exports(
     """
     exports = sections.exports(_EXPORTS)
     kind, number = exports.get(_START, (None, 0))
-    if kind == Kind.FUNCTION:
+    if kind == _A_FUNCTION:
         own = number - len(imported)
         shape = imported[number] if own < 0 else sections.function_type(own)
-    if kind != Kind.FUNCTION or types[shape] != _NOTHING:
+    if kind != _A_FUNCTION or types[shape] != _NOTHING:
         raise ModuleRefused(
             Outcome.INVALID_MODULE, _LIBRARY if _INITIALIZE in exports else _NO_START
         )
-    if exports.get(_MEMORY, (None,))[0] != Kind.MEMORY:
+    if exports.get(_MEMORY, (None,))[0] != _A_MEMORY:
         raise ModuleRefused(
             Outcome.INVALID_MODULE,
             "the module exports no memory named memory: link with --export-memory=memory",

@@ -25,6 +25,8 @@ STDIN = 0
 TABLES = 16
 TABLE_ELEMENTS = 1 << 20
 _SPENT = "the fuel limit is used up: grant the task more, or give it less to do"
+# To name a member of an enumeration is to call a function; every task comes by these.
+_COMPLETED, _OUT_OF_FUEL, _TRAP = Outcome.COMPLETED, Outcome.OUT_OF_FUEL, Outcome.TRAP
 _NEAR = 16
 """A failing end within 1/16 of the memory limit counts as out of memory."""
 
@@ -130,7 +132,7 @@ class Runner:
                 running.await_task(hand_over)
             outcome, code, reason = self._execute(self._module, store, running)
             limits, execution = running.task.limits, running.execution
-            used = limits.fuel if outcome is Outcome.OUT_OF_FUEL else execution.fuel_used()
+            used = limits.fuel if outcome is _OUT_OF_FUEL else execution.fuel_used()
             execution.settle(used)
             return Result(
                 outcome,
@@ -165,9 +167,9 @@ class Runner:
         except Exception as error:  # noqa: BLE001 -- whatever ends the guest becomes an outcome
             outcome, code, reason = _ending(error, running.task.limits)
         else:
-            outcome, code, reason = Outcome.COMPLETED, 0, ""
+            outcome, code, reason = _COMPLETED, 0, ""
         limits = running.task.limits
-        failed = outcome is Outcome.TRAP or (outcome is Outcome.COMPLETED and code != 0)
+        failed = outcome is _TRAP or (outcome is _COMPLETED and code != 0)
         if failed and execution.memory_size() >= limits.memory - limits.memory // _NEAR:
             words = f"the program failed with its memory at the limit of {limits.memory} bytes"
             return Outcome.OUT_OF_MEMORY, code, f"{words}: {reason}" if reason else words
