@@ -1,4 +1,4 @@
-"""Write `09-credit.json`: tokens, requests and certificates, worked out from spec/09 §1 and §6.
+"""Write `09-credit.json`: tokens, requests, dealings, worked out from spec/09 §1, §3, §4.1, §6.
 
 It shares no code with the project: another library of the curve, other libraries for the rest.
 
@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from plain_cbor import cbor
 from py_arkworks_bls12381 import G1Point, G2Point, Scalar
 
 VECTORS = Path(__file__).resolve().parents[1]
 ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
+PROOF_TAG = b"FOGBANK-PROOF-V1_BLS12381G1_XMD:SHA-256_SSWU_RO_"
 TOKEN_TAG = b"FOGBANK-TOKEN-V1_BLS12381G1_XMD:SHA-256_SSWU_RO_"
 NETWORK = hashlib.sha256(b"a network").digest()
 SERIES, QUORUM, MEMBERS = 7, 3, 4
 NOW = 1_800_000_000
-G2 = G2Point()
+G1, G2 = G1Point(), G2Point()
 
 
 def scalar(name: str) -> int:
@@ -170,10 +172,73 @@ def certificate(made: dict[str, Any]) -> str:
     for member in (1, 2, 4):
         body = cbor([NETWORK, SERIES, member, bytes.fromhex(made["hash"]), []])
         votes.append([member, signed(f"vote {member}", "fogbank-mint-lock-v1", body), []])
-    return (head_of_pair + bytes.fromhex(made["signed"]) + cbor(votes)).hex()
+    pair = b"\x82"
+    return (pair + bytes.fromhex(made["signed"]) + cbor(votes)).hex()
 
 
-head_of_pair = b"\x82"
+def mint_wide(secret: bytes, what: bytes) -> bytes:
+    """What follows from a `mint.key`."""
+    return hashlib.blake2b(what, digest_size=64, key=secret, person=b"fogbank-mint-1").digest()
+
+
+def mint_scalar(secret: bytes, what: bytes) -> int:
+    """A scalar that does."""
+    return int.from_bytes(mint_wide(secret, what), "big") % ORDER or 1
+
+
+def dealing() -> dict[str, Any]:
+    """A dealing of the second of four authorities; the last one has no keys."""
+    committee = sorted(public(f"authority {k}") for k in range(4))
+    dealer, attempt = committee[1], 2
+    secrets = [seed_of(f"mint key {i}") for i in range(1, 5)]
+    scalars = [mint_scalar(secret, b"decrypt") for secret in secrets]
+    votes = [
+        Ed25519PrivateKey.from_private_bytes(mint_wide(secret, b"vote")[:32]) for secret in secrets
+    ]
+    context = NETWORK + SERIES.to_bytes(8, "big") + attempt.to_bytes(4, "big") + dealer
+    about = context + bytes([QUORUM]) + hashlib.sha256(b"".join(committee)).digest()
+    polynomial = [
+        mint_scalar(secrets[1], b"coefficient" + about + bytes([k])) for k in range(QUORUM)
+    ]
+    chosen = mint_scalar(secrets[1], b"ephemeral" + about)
+    constant, ephemeral = packed(times(G2, polynomial[0])), packed(times(G2, chosen))
+    proven = G1Point.hash_to_curve(context + constant, PROOF_TAG)
+    known = G1Point.hash_to_curve(context + ephemeral, PROOF_TAG)
+    shared = [packed(times(G2, y * chosen)) for y in scalars]
+    shares = [sum(a * i**k for k, a in enumerate(polynomial)) % ORDER for i in range(1, 5)]
+    sealed = []
+    for i in (1, 2, 3):
+        label = b"fogbank-dealing-v1\0" + context + bytes([i]) + shared[i - 1]
+        cipher = ChaCha20Poly1305(hashlib.sha256(label).digest())
+        sealed.append(cipher.encrypt(bytes(12), number(shares[i - 1]), None))
+    first = {
+        1: [packed(times(G2, a)) for a in polynomial],
+        2: packed(times(proven, polynomial[0])),
+        3: ephemeral,
+        5: packed(times(known, chosen)),
+    }
+    commitment = hashlib.sha256(b"fogbank-dealing-commit-v1\0" + context + cbor(first)).digest()
+    return {
+        "committee": [each.hex() for each in committee],
+        "mint_keys": [secret.hex() for secret in secrets],
+        "public": [
+            [
+                packed(times(G1, y)).hex(),
+                packed(times(G2, y)).hex(),
+                vote.public_key().public_bytes_raw().hex(),
+            ]
+            for y, vote in zip(scalars, votes, strict=True)
+        ],
+        "place": 2,
+        "attempt": attempt,
+        "context": context.hex(),
+        "coefficients": [number(a).hex() for a in polynomial],
+        "ephemeral": number(chosen).hex(),
+        "commitment": commitment.hex(),
+        "dealing": cbor({**first, 4: [*sealed, b""]}).hex(),
+        "shared": [each.hex() for each in shared[:3]],
+        "shares": [number(each).hex() for each in shares],
+    }
 
 
 def vectors() -> dict[str, Any]:
@@ -182,7 +247,7 @@ def vectors() -> dict[str, Any]:
     swapped = swap(tokens[:2], [each["blinded"] for each in tokens[2:]])
     drawn = withdrawal([each["blinded"] for each in tokens[:2]], 40)
     return {
-        "section": "spec/09 §1, §6",
+        "section": "spec/09 §1, §3, §4.1, §6",
         "network_id": NETWORK.hex(),
         "series": SERIES,
         "now": NOW,
@@ -200,6 +265,7 @@ def vectors() -> dict[str, Any]:
         "tokens": tokens,
         "swap": swapped | {"certificate": certificate(swapped)},
         "withdrawal": drawn | {"certificate": certificate(drawn)},
+        "dealing": dealing(),
     }
 
 
