@@ -333,14 +333,14 @@ def _unavailable(trouble: Sequence[str], *, offline: bool) -> CircuitUnavailable
     return CircuitUnavailable(f"{what}. Tried: {tried}")
 
 
-def directly(maker: DirectMaker) -> DirectoryOpener:
-    """Return what opens `dir` streams over one hop: an authority then sees this machine."""
+def directly(maker: DirectMaker, service: str = SERVICE) -> DirectoryOpener:
+    """Return what opens streams to a service over one hop: an authority then sees this machine."""
 
     @asynccontextmanager
     async def opener(pin: AuthorityPin) -> AsyncIterator[Stream]:
         circuit = await maker.build_direct(pin.identity, pin.addresses)
         try:
-            stream = await circuit.open_stream(SERVICE)
+            stream = await circuit.open_stream(service)
             yield stream
             await stream.aclose()
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -104,6 +104,12 @@ class Seats(Protocol):
 
     def dealings(self, series: int) -> Collection[tuple[NodeId, bytes]]:
         """Return the dealings of a series that it holds, each with its dealer."""
+
+    def missing(self) -> Collection[int]:
+        """Return the series of which it lacks dealings."""
+
+    def take_dealings(self, series: int, dealings: Iterable[tuple[NodeId, bytes]]) -> None:
+        """Take dealings that another member gave; whether they are the right ones is known."""
 
 
 class Computing(Protocol):

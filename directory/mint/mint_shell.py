@@ -197,7 +197,9 @@ class Mint:
             if not self._is_over(record.number, now):
                 await self._take_up(record, now)
         await self.ledgers.doubt_if_told()
-        if any(not file.head.is_whole for file in self.ledgers.all().values()):
+        if self._seats.missing() or any(
+            not file.head.is_whole for file in self.ledgers.all().values()
+        ):
             self._rejoin.wake()
 
     def _is_over(self, series: int, now: float) -> bool:

@@ -1,8 +1,9 @@
-"""How an authority that has forgotten locks comes to vote again (spec/09 §7.4).
+"""How an authority gets what it lacks from others: dealings, and locks that it has forgotten.
 
-It leads a new life, of which it tells max(q, 3b) other members (all, if there are fewer), and takes
-their ledgers as its own. Votes that they give from then on name that life, so that none of them
-makes a certificate together with a vote that this authority gave before.
+With all dealings it has its share of a series' key (spec/09 §4.2). Who has forgotten locks leads a
+new life (§7.4): it tells max(q, 3b) other members of that, all if there are fewer, and takes their
+ledgers as its own. Votes that they give from then on name that life, so that none of them makes a
+certificate together with a vote that this authority gave before.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Final
 import trio
 
 from fogbank.directory.mint.answers_shell import Answers, Computing, Seats, Series
-from fogbank.directory.mint.bodies import Held, unpack_ledger
+from fogbank.directory.mint.bodies import Held, unpack_dealings, unpack_ledger
 from fogbank.directory.mint.certificates import Certificate, check_votes
 from fogbank.directory.mint.checks import entry_of, issue_task, lock_task
 from fogbank.directory.mint.exchange import (
     REPLY_LIMIT,
+    GetDealings,
     GetLedger,
     Message,
     Reply,
@@ -75,7 +77,24 @@ class Rejoin:
             await self._news.wait()
             self._news = trio.Event()
             for record in self._seats.state.series:
+                await self._complete(record)
                 await self._restore(record)
+
+    async def _complete(self, record: SeriesRecord) -> None:
+        """Ask members for dealings that this authority lacks, one after the other."""
+        for member in record.members:
+            if record.number not in self._seats.missing():
+                return
+            if member.identity == self._identity:
+                continue
+            try:
+                async with self._connect(member.identity) as stream:
+                    reply = await ask(stream, GetDealings(record.number))
+                self._seats.take_dealings(record.number, unpack_dealings(reply.body))
+            except FAILURES as error:
+                log.info(
+                    "a member of series %d gave no dealings: %s", record.number, why(error)
+                )  # fmt: skip
 
     async def _restore(self, record: SeriesRecord) -> None:
         """Merge what can be had now; try again later if it was not enough."""

@@ -25,6 +25,7 @@ from fogbank.directory.addresses import Address
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Role
 from fogbank.directory.effects import SendSignature, SendVote
+from fogbank.directory.mint.mint_shell import Mint
 from fogbank.nodes.authority import AuthorityNode
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, Settings
@@ -328,7 +329,7 @@ class AuthorityActor(Actor):
             shell = authority.shell
             assert isinstance(shell, SimShell)
             self.shell = shell
-            shell.on_adopted = self._adopted
+            shell.on_adopted = partial(self._adopted, authority.mint)
             shell.heard = self._heard
             self._remembers(shell)
             async with trio.open_nursery() as nursery:
@@ -341,7 +342,8 @@ class AuthorityActor(Actor):
             self.shell = None
             authority.close()
 
-    def _adopted(self, document: bytes, consensus: Consensus) -> None:
+    def _adopted(self, mint: Mint, document: bytes, consensus: Consensus) -> None:
+        mint.adopted()
         self.world.on_document(self, document)
         self.adopted[consensus.valid_after] = consensus.digest
         self.world.on_consensus(self, consensus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import ClassVar
@@ -13,6 +14,12 @@ from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.exchange import SERVICE as DIRECTORY_SERVICE
+from fogbank.directory.mint.contributor import MintContributor
+from fogbank.directory.mint.exchange import SERVICE as MINT_SERVICE
+from fogbank.directory.mint.ledgers_shell import Ledgers
+from fogbank.directory.mint.mint_shell import Mint
+from fogbank.directory.mint.secret import MintSecret
+from fogbank.directory.mint.state import MintState
 from fogbank.directory.signatures import Credentials
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
@@ -52,6 +59,34 @@ async def run_authority(home: Home, *, eof: bool) -> None:
         authority.close()
 
 
+class _Seats:
+    """What an authority's rounds know of the mint, and of its own part in it."""
+
+    def __init__(self, secret: MintSecret, shell: AuthorityShell) -> None:
+        self._shell = shell
+        self.vote = secret.vote
+
+    @property
+    def _mint(self) -> MintContributor:
+        return self._shell.core.mint
+
+    @property
+    def state(self) -> MintState:
+        return self._mint.held.state
+
+    def share_of(self, series: int) -> int | None:
+        return self._mint.share_of(series)
+
+    def dealings(self, series: int) -> tuple[tuple[NodeId, bytes], ...]:
+        return self._mint.dealings(series)
+
+    def missing(self) -> tuple[int, ...]:
+        return self._mint.missing()
+
+    def take_dealings(self, series: int, dealings: Iterable[tuple[NodeId, bytes]]) -> None:
+        self._shell.take_dealings(series, dealings)
+
+
 class AuthorityNode:
     """The parts of an authority, which need each other. To be closed after it has run."""
 
@@ -73,8 +108,12 @@ class AuthorityNode:
         self._tor_port = settings.tor_port
         self._addresses = settings.addresses
         description = Description(
-            settings.nickname, Role.AUTHORITY, settings.addresses, (DIRECTORY_SERVICE,)
+            settings.nickname,
+            Role.AUTHORITY,
+            settings.addresses,
+            (DIRECTORY_SERVICE, MINT_SERVICE),
         )
+        secret = home.mint_secret()
         self._database = machine.store(home.database)
         self.shell = self.shell_type(
             network,
@@ -84,15 +123,26 @@ class AuthorityNode:
             probe=self._probe,
             clock=machine.clock,
             policy=PolicyFile(home.folder / POLICY_FILE),
-            mint=home.mint_secret(),
+            mint=secret,
         )
         """Its rounds, and its `dir` service."""
+        self.mint = Mint(
+            network,
+            store.identity,
+            _Seats(secret, self.shell),
+            Ledgers(home.mint, machine.clock, machine.blocking, machine.ledger),
+            crunch=machine.crunch(network.network_id),
+            connect=self._connect_mint,
+            clock=machine.clock,
+            random=machine.random,
+        )
+        """Its part of the mint, and its `mint` service."""
         self.node = machine.node(
             NodeConfig(
                 network.network_id,
                 machine.transport(settings.source),
                 store,
-                services={DIRECTORY_SERVICE: self.shell.service},
+                services={DIRECTORY_SERVICE: self.shell.service, MINT_SERVICE: self.mint.service},
                 clock=machine.clock,
                 random=machine.random,
                 place=machine.place_in(network, settings.source),
@@ -102,7 +152,12 @@ class AuthorityNode:
         waking = self.node.waking
         self._publisher = Publisher(home, network, store, description, machine, waking)
         self._streams = authority_streams(lambda: self._versions.network, directly(self.node))
-        self._versions.tell(self._publisher, self.shell)
+        self._mint_streams = authority_streams(
+            lambda: self._versions.network, directly(self.node, MINT_SERVICE)
+        )
+        self._versions.tell(self._publisher, self.shell, self.mint)
+        self.shell.on_adopted = lambda *_: self.mint.adopted()
+        self.shell.core.mint.counts = lambda: self.mint.ledgers.counts().items()
         self.shell.versions = self._versions.held
         self.shell.on_version = self._versions.take
         self.tor_port: int | None = None
@@ -112,6 +167,7 @@ class AuthorityNode:
         """Work until cancelled; raise `LinkFailed` if it cannot listen, in a group."""
         self.shell.publish_own(self._publisher.describe())
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.mint.run)
             await nursery.start(self.shell.run)
             await nursery.start(self.node.run, self._addresses)
             if self._tor_port is not None:
@@ -143,11 +199,15 @@ class AuthorityNode:
         )
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the databases."""
+        self.mint.ledgers.close()
         self._database.close()
 
     def _connect(self, identity: NodeId) -> AbstractAsyncContextManager[Stream]:
         return self._streams(identity)
+
+    def _connect_mint(self, identity: NodeId) -> AbstractAsyncContextManager[Stream]:
+        return self._mint_streams(identity)
 
     async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> Address | None:
         with trio.move_on_after(_PROBE_SECONDS):

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from fogbank.client.chance import Chooser
 from fogbank.client.chance_shell import SystemChooser
+from fogbank.directory.mint.crunch_shell import Crunch, processes
+from fogbank.directory.mint.ledger_shell import SeriesFile
+from fogbank.directory.mint.mint_shell import Crunching
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.store_shell import Store
 from fogbank.relay.job.held.keeper_shell import Blocking, in_thread
@@ -25,6 +28,11 @@ from fogbank.relay.waking_shell import local_address
 from fogbank.sandbox.files_shell import write_atomic
 
 
+def crunch_on_cores(network_id: bytes) -> Crunching:
+    """Return what computes for a mint, in processes of its own for the machine's cores."""
+    return Crunch(network_id, processes())
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The machine under a node.
@@ -33,7 +41,8 @@ class Environment:
     other nodes from the local address to dial from, or None for any. `write` replaces a file as a
     whole, `store` opens an authority's database; both fail as disks do. `node` makes the node.
     `place` tells the machine's own addresses on the ways to some hosts. `blocking` calls what
-    waits for the disk.
+    waits for the disk. `ledger` opens a series' ledger of the mint, whose computing is done by what
+    `crunch` makes for a network.
     """
 
     clock: Callable[[], float] = time.time
@@ -45,6 +54,8 @@ class Environment:
     node: Callable[[NodeConfig], Node] = Node
     place: Callable[[Iterable[str]], str] = local_address
     blocking: Blocking = in_thread
+    ledger: Callable[[Path, float, Blocking], SeriesFile] = SeriesFile
+    crunch: Callable[[bytes], Crunching] = crunch_on_cores
 
     def place_in(self, network: NetworkDocument, source: str | None = None) -> Callable[[], str]:
         """Return what tells the address from which a node reaches the network.

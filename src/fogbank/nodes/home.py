@@ -6,6 +6,7 @@ family.cert     the family certificate, if there is one
 network.toml    the network it is in; network.N.toml is its version N, if that was held before
 consensus       the last consensus
 authority.db    an authority's journal
+mint/           its ledgers, one a series
 status.json     what the node last told of itself
 runtimes/       the runtimes that a worker holds
 wrong/          the workers that were proven wrong to the user, with the evidence
@@ -191,6 +192,11 @@ class Home:
         self.folder = folder
         self._random = random
         self._write = write
+
+    @property
+    def mint(self) -> Path:
+        """An authority's ledgers."""
+        return self.folder / "mint"
 
     @property
     def database(self) -> Path:
