@@ -56,7 +56,7 @@ class Run:
         self._conflicts: dict[int, bytes] = {}
         self._refusals: dict[int, str] = {}
         self._troubles: dict[int, str] = {}
-        self._at_work = 0
+        self._at_work: set[int] = set()
         self._waiting: set[int] = set()
         self._tokens: tuple[bytes, ...] | None = None
         self._counting = trio.Lock()
@@ -79,8 +79,9 @@ class Run:
 
     def _ask_another(self, nursery: trio.Nursery) -> None:
         if self._spare:
-            self._at_work += 1
-            nursery.start_soon(self._member, self._spare.pop(0), nursery)
+            place = self._spare.pop(0)
+            self._at_work.add(place)
+            nursery.start_soon(self._member, place, nursery)
 
     async def _hedge(self, nursery: trio.Nursery) -> None:
         """Ask one more member whenever nothing was heard for a while."""
@@ -113,22 +114,28 @@ class Run:
             break
         if place in self._refusals or place in self._conflicts:
             self._ask_another(nursery)
-        self._at_work -= 1
-        if not self._at_work or self._is_lost():
-            self._over.set()
+        self._at_work.discard(place)
+        self._give_up_if_hopeless()
 
     async def _visit(self, place: int, nursery: trio.Nursery) -> None:
         """Have a member's vote and its shares, as far as they are wanted, over one circuit."""
         with self._answer_of(place):
             async with self._committee.talk(place) as member:
                 if self._certificate is None:
-                    await self._take_vote(await member.lock(self._errand.signed))
+                    await self._take_vote(await member.lock(self._errand.signed), nursery)
                 self._waiting.discard(place)
+                self._give_up_if_hopeless()
                 await self._certified.wait()
                 if self._errand.outputs and self._certificate is not None:
                     self._waiting.add(place)
                     shares = await member.issue(self._certificate)
                     await self._take_shares(place, shares, nursery)
+
+    def _give_up_if_hopeless(self) -> None:
+        """End it if nobody is left who could bring it on: those who voted only wait for others."""
+        voted = set() if self._certificate else set(self._votes)
+        if not self._at_work - voted or self._is_lost():
+            self._over.set()
 
     @contextmanager
     def _answer_of(self, place: int) -> Iterator[None]:
@@ -139,8 +146,8 @@ class Run:
         finally:
             self._waiting.discard(place)
 
-    async def _take_vote(self, vote: Vote) -> None:
-        """Count a vote. The q-th one makes the certificate, which is kept before it is used."""
+    async def _take_vote(self, vote: Vote, nursery: trio.Nursery) -> None:
+        """Count a vote. q of them make the certificate, which is kept before it is used."""
         async with self._counting:
             self._news.set()
             if self._certificate is not None:
@@ -148,9 +155,14 @@ class Run:
             self._votes[vote.member] = vote
             if len(self._votes) < self._errand.series.quorum:
                 return
-            made = make_certificate(
-                self._errand.signed, tuple(self._votes.values()), self._errand.series
-            )
+            try:
+                made = make_certificate(
+                    self._errand.signed, self._votes.values(), self._errand.series
+                )
+            except ValueError:
+                # Some cannot stand together, as a member lost its memory or another says so.
+                self._ask_another(nursery)
+                return
             await self._errand.certified(made)
             self._certificate = made
         self._certified.set()

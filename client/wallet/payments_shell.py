@@ -45,10 +45,20 @@ class Settled:
     tokens: int = 0
     troubles: list[ClientError | RelayError] = field(default_factory=list)
 
+    def add(self, later: Settled) -> None:
+        """Count what was settled after this; what is in trouble is so by the later word."""
+        self.tokens += later.tokens
+        self.troubles = later.troubles
+
     def raise_first(self) -> None:
         """Raise the first trouble, if there was one."""
         if self.troubles:
             raise self.troubles[0]
+
+    def raise_if_nothing_came(self) -> None:
+        """Raise the first trouble unless there were tokens too."""
+        if not self.tokens:
+            self.raise_first()
 
 
 class Payments:

@@ -107,6 +107,8 @@ class Member:
         self.faults: set[Fault] = set()
         self.asked: list[Message] = []
         self.delay = 0.0
+        self.lives: tuple[tuple[int, int], ...] = ()
+        """What its votes say of members that lost their memory."""
 
     def answer(self, message: Message) -> Reply:
         """Answer a message."""
@@ -174,7 +176,7 @@ class Member:
         ledger.requests[digest] = signed
         for serial in serials:
             ledger.locks[serial] = digest
-        vote = sign_vote(self.key, self.place, request)
+        vote = sign_vote(self.key, self.place, request, self.lives)
         if Fault.WRONG_VOTES in self.faults:
             return Reply(Status.DONE, pack_vote(replace(vote, signature=bytes(64))))
         return Reply(Status.DONE, pack_vote(vote))

@@ -72,6 +72,23 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def grant(
+    folder: Folder,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="The node's nickname.")],
+    amount: Annotated[int, typer.Argument(metavar="TOKENS", help="How many, of each series.")],
+) -> None:
+    """Have all authorities grant NODE so many TOKENS, which it can withdraw into its wallet."""
+    with errors_in_words():
+        from fogbank.testnet.grants import grant as grant_tokens
+
+        grant_tokens(folder.absolute(), node, amount)
+        note(
+            f"{node} is granted {amount} tokens from the next consensus but one on, and withdraws "
+            "them by itself"
+        )
+
+
+@app.command()
 def down(folder: Folder) -> None:
     """End the network."""
     with errors_in_words():

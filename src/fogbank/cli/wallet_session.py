@@ -81,14 +81,14 @@ class Desk:
                 time.sleep(_BUSY_PAUSE)
 
     def work(self, task: Callable[[Payments], Awaitable[_T]], *, make: bool = True) -> _T:
-        """Open the wallet and the network, complete what is unfinished, then do the task."""
-        with self.writing(make=make) as wallet:
-            return trio.run(self._work, task, wallet)
+        """Open the wallet and the network, and do the task."""
 
-    async def _work(self, task: Callable[[Payments], Awaitable[_T]], wallet: Wallet) -> _T:
-        async with open_payments(self.home, wallet, self.terms, note) as payments:
-            tell(await payments.settle())
-            return await task(payments)
+        async def work() -> _T:
+            async with open_payments(self.home, wallet, self.terms, note) as payments:
+                return await task(payments)
+
+        with self.writing(make=make) as wallet:
+            return trio.run(work)
 
 
 def tell(settled: Settled) -> None:

@@ -76,6 +76,7 @@ def take_cheque(desk: Desk, what: str, *, as_json: bool) -> None:
 
     async def take(payments: Payments) -> tuple[int, int, int]:
         received, settled = await payments.receive(cheque)
+        settled.add(await payments.settle())
         tell(settled)
         return received.counted, received.again, settled.tokens
 
@@ -96,6 +97,8 @@ def pay_invoice(desk: Desk, what: str, output: Path | None, *, wait: bool, as_js
     invoice = invoice_from_text(read_text(what, "foginvoice1"))
 
     async def pay(payments: Payments) -> int:
+        # What comes in may be needed; what goes on with this very payment is told by it.
+        await payments.settle()
         while True:
             try:
                 return await payments.pay(invoice)
@@ -139,6 +142,7 @@ def withdraw_now(desk: Desk, *, as_json: bool) -> None:
 
     async def withdraw(payments: Payments) -> tuple[int, int]:
         settled = await payments.withdraw(store.identity, withdrawal_signer(store))
+        settled.raise_if_nothing_came()
         tell(settled)
         return payments.allotted(store.identity), settled.tokens
 
@@ -157,6 +161,7 @@ def refresh_all(desk: Desk, *, as_json: bool) -> None:
 
     async def refresh(payments: Payments) -> int:
         settled = await payments.refresh()
+        settled.raise_if_nothing_came()
         tell(settled)
         return settled.tokens
 
