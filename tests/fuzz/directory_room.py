@@ -12,6 +12,7 @@ from fogbank.directory.broadcast import CHAIN_LIMIT, Broadcast, Chain, open_evid
 from fogbank.directory.computation import compute
 from fogbank.directory.consensus import (
     CONSENSUS_LABEL,
+    MINT_METHOD,
     RANDOM_METHOD,
     RUNTIMES_METHOD,
     Consensus,
@@ -58,6 +59,7 @@ from fogbank.relay.errors import ProtocolError
 from tests.directory.factory import START, make_consensus, make_entry, make_network, relay, worker
 from tests.fuzz.kinds import Decoder, Form
 from tests.fuzz.signing import Ring, with_digest
+from tests.mint.test_state import STATE as MINT_STATE
 
 NETWORK = make_network(4)
 DOCUMENT = NETWORK.document
@@ -136,8 +138,9 @@ def counted_in(this: Round) -> Callable[[bytes], OpenVote]:
 PLAIN = make_consensus(NETWORK, [make_entry(node) for node in NODES])
 WITH_RANDOM = replace(PLAIN, method=RANDOM_METHOD, random=RANDOM)
 WITH_RUNTIMES = replace(WITH_RANDOM, method=RUNTIMES_METHOD, runtimes=RUNTIMES)
-CONSENSUS, SECOND_METHOD, THIRD_METHOD = (
-    NETWORK.sign(each.encode_body()) for each in (PLAIN, WITH_RANDOM, WITH_RUNTIMES)
+WITH_MINT = replace(WITH_RUNTIMES, method=MINT_METHOD, mint=MINT_STATE)
+CONSENSUS, *LATER_METHODS = (
+    NETWORK.sign(each.encode_body()) for each in (PLAIN, WITH_RANDOM, WITH_RUNTIMES, WITH_MINT)
 )
 
 
@@ -252,7 +255,7 @@ DIRECTORY = [
         "consensus",
         consensus,
         CONSENSUS,
-        more=(SECOND_METHOD, THIRD_METHOD),
+        more=tuple(LATER_METHODS),
         again=consensus_again,
         repair=RING.repair,
         limit=4096,
@@ -261,7 +264,7 @@ DIRECTORY = [
         "consensus on disk",
         reopened,
         CONSENSUS,
-        more=(SECOND_METHOD, THIRD_METHOD),
+        more=tuple(LATER_METHODS),
         again=consensus_again,
         repair=RING.repair,
         limit=4096,

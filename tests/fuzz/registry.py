@@ -7,6 +7,7 @@ from tests.fuzz.files import FILES
 from tests.fuzz.guests import GUESTS
 from tests.fuzz.jobs import JOB_STREAMS, JOBS, SESSIONS
 from tests.fuzz.kinds import AnyDecoder
+from tests.fuzz.mint import MINT
 from tests.fuzz.network_files import NETWORK_FILES
 from tests.fuzz.relay_room import RELAY_ROOM
 from tests.fuzz.sandbox_room import SANDBOX
@@ -18,6 +19,7 @@ DECODERS = [
     *JOBS,
     *SESSIONS,
     *DIRECTORY,
+    *MINT,
     *NETWORK_FILES,
     *SANDBOX,
     *GUESTS,
