@@ -51,6 +51,7 @@ from fogbank.directory.mint.exchange import (
     decode_message,
     decode_reply,
 )
+from fogbank.directory.mint.generation import Given, next_state
 from fogbank.directory.mint.points import decode_g1, decode_g2, encode_point
 from fogbank.directory.mint.requests import (
     REQUEST_LABEL,
@@ -67,6 +68,7 @@ from tests.fuzz.signing import parsed
 from tests.mint.curve import NETWORK
 from tests.mint.deals import NOW, Series, key_of, outputs_of
 from tests.mint.deals import Output as Drawn
+from tests.mint.table import Table
 from tests.mint.test_state import STATE
 
 SERIES = Series()
@@ -166,7 +168,7 @@ COMMITTEE = sorted(key_of("seat", k).public for k in range(4))
 SEATS = [Seat(identity, secret.keys) for identity, secret in zip(COMMITTEE, SECRETS, strict=True)]
 CONTEXT = context_of(NETWORK, 3, 0, COMMITTEE[0])
 DEALING = deal(SECRETS[0].polynomial(CONTEXT, 3, COMMITTEE), CONTEXT, SEATS)
-BALLOT = Ballot(
+JUDGING = Ballot(
     SECRETS[0].keys,
     (NOW, bytes(32)),
     Sent(3, 0, DEALING.commitment(CONTEXT)),
@@ -185,6 +187,32 @@ def judged_dealing(data: bytes) -> Dealing:
             assert not is_true_complaint(data, CONTEXT, place, SECRETS[place - 2].keys, shared)
             is_true_complaint(data, CONTEXT, place, secret.keys, shared)
     return dealing
+
+
+def counted_ballot(rounds: int) -> Decoder:
+    """Return a decoder that counts a ballot beside three honest ones, in a step of generation.
+
+    Whatever it says, a state comes of it that is written and read.
+    """
+    table = Table()
+    for _ in range(rounds):
+        table.round()
+    given = [Given(seat._identity, seat.ballot(table.network, table.now)) for seat in table.seats]
+
+    def counted(data: bytes) -> Ballot:
+        ballot = decode_ballot(data)
+        others = [Given(given[0].authority, ballot), *given[1:]]
+        state = next_state(table.state, others, table.network, table.now)
+        assert state_from_value(decode(state.encode(), 1 << 20)) == state
+        return ballot
+
+    return Decoder(
+        f"vote's part for the mint in step {rounds + 1}",
+        counted,
+        given[0].ballot.encode(),
+        again=lambda ballot: ballot.encode(),
+        limit=4096,
+    )
 
 
 MINT = [
@@ -310,11 +338,12 @@ MINT = [
     Decoder(
         "vote's part for the mint",
         decode_ballot,
-        BALLOT.encode(),
+        JUDGING.encode(),
         more=(Ballot().encode(),),
         again=lambda ballot: ballot.encode(),
         limit=4096,
     ),
+    *map(counted_ballot, range(3)),
     Decoder(
         "state of the mint",
         lambda data: state_from_value(decode(data, 1 << 16)),
