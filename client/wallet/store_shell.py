@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fogbank.client.wallet import balance as counting
-from fogbank.client.wallet import cheques, own
+from fogbank.client.wallet import cheques, own, restored
 from fogbank.client.wallet.derivation import Output, Role, Secrets
 from fogbank.client.wallet.errors import WalletError
 from fogbank.client.wallet.records import (
@@ -32,11 +32,13 @@ from fogbank.client.wallet.records import (
     Payment,
     Token,
 )
+from fogbank.client.wallet.restore import Found, Restore
 from fogbank.client.wallet.terms import Terms
 from fogbank.client.wallet.vault_shell import Passphrase, Random, Vault, wallet_exists
 from fogbank.client.wallet.wallet import Book
 from fogbank.client.wallet.words import ENTROPY_SIZE, seed_of, words_of
 from fogbank.directory.mint.cheques import Cheque, Invoice
+from fogbank.directory.mint.points import RANDOM_LENGTH
 from fogbank.directory.mint.requests import SignedRequest
 from fogbank.directory.mint.state import MintState
 from fogbank.relay.keys import NodeId
@@ -55,10 +57,11 @@ class Received:
 class Wallet:
     """An open wallet. Times are seconds since 1970; everything that fails raises `WalletError`."""
 
-    def __init__(self, vault: Vault, terms: Terms) -> None:
+    def __init__(self, vault: Vault, terms: Terms, random: Random = os.urandom) -> None:
         if vault.network_id != terms.network_id:
             raise WalletError("this wallet is of another network: choose another folder for it")
         self._vault = vault
+        self._random = random
         self._guard = threading.RLock()
         secrets = Secrets(seed_of(vault.entropy), terms.network_id)
         self._book = Book(secrets, terms, vault.records())
@@ -92,7 +95,7 @@ class Wallet:
         """
         vault = Vault.open(folder, passphrase, random, read_only=read_only)
         try:
-            return cls(vault, terms)
+            return cls(vault, terms, random)
         except BaseException:
             vault.close()
             raise
@@ -218,6 +221,32 @@ class Wallet:
     def expire(self, now: int) -> None:
         """Forget what no authority knows any more."""
         self._change(lambda book: counting.expire(book, now))
+
+    # From words.
+
+    def restoring(self, state: MintState, now: int, identity: NodeId | None = None) -> Restore:
+        """Begin a search for what the mint has of this wallet's words; `identity`: of its node."""
+        with self._guard:
+            known = tuple(self._book.tokens.values())
+        return Restore(
+            self._book.secrets,
+            self._book.terms,
+            state,
+            now,
+            self._random(RANDOM_LENGTH),
+            known=known,
+            identity=identity,
+        )
+
+    def restored(self, found: Found, now: int, identity: NodeId | None = None) -> int:
+        """Take in what was found, and go on in a new branch; return how many tokens are new.
+
+        What is under way and what came from words is then driven and refreshed as ever.
+        """
+        change = self._change(
+            lambda book: restored.restored(book, found, now, identity), adopt=True
+        )
+        return sum(entry.amount for entry in change.history)
 
     # Cheques.
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
+from fogbank.client.wallet.answers import Answer, Question, What, prefix_of
 from fogbank.client.wallet.records import OpenRequest
 from fogbank.client.wallet.store_shell import Wallet
 from fogbank.client.wallet.terms import Terms
+from fogbank.directory.mint.bodies import Held
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.certificates import (
     Certificate,
@@ -38,12 +41,13 @@ from fogbank.directory.mint.requests import (
     sign_withdrawal,
     signed_inputs,
 )
-from fogbank.directory.mint.state import MintState
+from fogbank.directory.mint.state import Allotment, MintState
 from fogbank.relay.certificates import SIGNING_LIFETIME, Use, issue
 from tests.mint.curve import NETWORK
 from tests.mint.deals import Series, key_of
 
 DAY = 100
+PAGE = 1024
 START = 1_000_000
 TERMS = Terms(NETWORK, Calendar(START, START, DAY), rest=25)
 NODE = key_of("identity").public
@@ -103,6 +107,31 @@ class Member:
             assert kept[1] == digest, "one output was asked for in two requests"
         return [self.issued[output][0] for output in request.outputs]
 
+    def answer(self, question: Question) -> Answer:
+        """Answer what a wallet asks that is restored."""
+        if question.what is What.REQUEST:
+            signed = self.requests.get(question.digest)
+            return Answer(held=None if signed is None else Held(signed, ()))
+        rows = self.rows(question.what, question.series)
+        bits, prefix = question.bits, question.prefix
+        wanted = [row for row in rows if prefix_of(question.what, row[0], bits) == prefix]
+        return Answer(wanted[:PAGE] if question.first_page else wanted, len(rows))
+
+    @property
+    def issued_for(self) -> bytes:
+        """H(R) of some request that was issued."""
+        return next(iter(self.certificates))
+
+    def rows(self, what: What, number: int) -> list[tuple[bytes, ...]]:
+        if what is What.OUTPUTS:
+            issued = self.issued.items()
+            return sorted((B, share, digest) for B, (share, digest, k) in issued if k == number)
+        return sorted(
+            (serial, digest)
+            for serial, digest in self.locked.items()
+            if self.requests[digest].request.series == number
+        )
+
 
 class ModelMint:
     """Its members, and the wallet's side of what is said to them."""
@@ -110,9 +139,15 @@ class ModelMint:
     def __init__(self) -> None:
         self.members = [Member(number) for number in range(1, 5)]
 
+        self.allotments: tuple[Allotment, ...] = ()
+
     def state(self, now: int) -> MintState:
-        numbers = TERMS.calendar.living(now)
-        return MintState(series=tuple(series(number).record for number in numbers))
+        records = tuple(series(number).record for number in TERMS.calendar.living(now))
+        return MintState(series=records, allotments=self.allotments)
+
+    def allot(self, identity: bytes, amount: int) -> int:
+        self.allotments = (Allotment(identity, 0, amount),)
+        return amount
 
     def vote(self, request: OpenRequest, wallet: Wallet, now: int, members: Iterable[int]) -> None:
         """Ask some members for their votes; tell the wallet of a quorum, or that there is none."""
@@ -144,6 +179,18 @@ class ModelMint:
             verify_token(hash_token(NETWORK, output.serial), signature, decode_g2(record.key))
             signatures.append(encode_point(signature))
         wallet.issued(request.id, signatures, now)
+
+    def restore(self, wallet: Wallet, now: int, members: Iterable[int], **options: Any) -> int:
+        """Let a wallet find out what there is, asking some members; return how many are new."""
+        search = wallet.restoring(self.state(now), now, **options)
+        asked = 0
+        while questions := search.questions():
+            asked += len(questions)
+            assert asked < 5000
+            for question in questions:
+                answers = {number + 1: self.members[number].answer(question) for number in members}
+                search.answer(question, answers)
+        return wallet.restored(search.found(), now, **options)
 
     def drive(self, wallet: Wallet, now: int) -> None:
         """Bring everything that is under way to its end."""

@@ -119,7 +119,7 @@ class Wallets(RuleBasedStateMachine):
             state = self.mint.state(self.now)
             self.do(who, death, lambda wallet: void(wallet.receive(cheque, state, self.now)))
 
-    @rule(hours=st.integers(1, 48))
+    @rule(hours=st.integers(1, 8))
     def wait(self, hours: int) -> None:
         self.now += hours * DAY // 24
 
@@ -132,9 +132,21 @@ class Wallets(RuleBasedStateMachine):
         for wallet in self.wallets.values():
             self.mint.drive(wallet, self.now)
         self.audit()
+        self.restore()
         for wallet in self.wallets.values():
             wallet.close()
         shutil.rmtree(self.folder)
+
+    def restore(self) -> None:
+        """Words alone give what the wallet that was killed so often has."""
+        folder = self.folder / "restored"
+        Wallet.create(folder, NETWORK, Role.CLIENT, b"a" * 16)
+        with Wallet.open(folder, TERMS) as wallet:
+            self.mint.restore(wallet, self.now, (0, 1, 3))
+            found = {(token.serial, token.signature) for token in wallet.tokens()}
+            alice = self.wallets["alice"]
+            assert found == {(token.serial, token.signature) for token in alice.tokens()}
+            assert wallet.unfinished() == ()
 
     def audit(self) -> None:
         """All that was withdrawn is in the wallets, once, and unspent."""
