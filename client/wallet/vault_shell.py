@@ -5,8 +5,10 @@
         records = vault.records()
         vault.write(change)                            # on the disk when it returns
 
-The folder holds `wallet.db` and `lock`, which the process that is at work on the wallet holds by
-`flock`. Whoever only reads needs no lock.
+The folder holds `wallet.db`; `lock`, which the process that is at work on the wallet holds by
+`flock` (whoever only reads needs no lock); and `writes`, the number of the last write. A database
+that was put back is told by these two: no copy of `lock` has its number and the time at which that
+was made, which nobody can set; and an older database knows of fewer writes.
 """
 
 from __future__ import annotations
@@ -50,13 +52,15 @@ from fogbank.sandbox.files_shell import sync
 
 FILE: Final = "wallet.db"
 _LOCK: Final = "lock"
+_WRITES: Final = "writes"
 _SCHEMA: Final = Schema(
     "the wallet",
     "move it away, and restore the wallet from its words",
     WalletError,
     MIGRATIONS,
 )
-_INODE_SIZE: Final = 8
+_MARK_SIZE: Final = 16
+_NUMBER_SIZE: Final = 8
 _PUT: Final = "INSERT OR REPLACE INTO record VALUES (?, ?)"
 _META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
@@ -76,7 +80,10 @@ class Vault:
         self._sealer = sealer
         self._lock = lock
         self._random = random
-        self._tag, self.entropy, self._inode = self._about()
+        self._mark, self.entropy, self.network_id = self._about()
+        self._writes = int.from_bytes(_meta(database, "writes"), "big")
+        self.is_copy = self._mark != _mark(folder) or self._writes < _count(folder)
+        """Whether this is not the file that was written last: it was copied, or put back."""
 
     @classmethod
     def create(
@@ -98,13 +105,13 @@ class Vault:
                 if _has_wallet(database):
                     raise WalletExists(f"there is a wallet in {folder} already")
                 sealer = Sealer(random(KEY_SIZE))
-                about = _inode(folder / FILE) + entropy + network_id
-                sealed = sealer.seal(about, random(NONCE_SIZE))
+                sealed = sealer.seal(_mark(folder) + entropy + network_id, random(NONCE_SIZE))
                 rows = _rows(sealer, change.put, random)
 
                 def write(transaction: Transaction) -> None:
                     transaction.db.execute(_META, ("about", sealed))
                     transaction.db.execute(_META, ("lock", sealer.lock()))
+                    transaction.db.execute(_META, ("writes", b""))
                     transaction.db.executemany(_PUT, rows)
 
                 database.write_now(write)
@@ -163,27 +170,13 @@ class Vault:
 
     def _about(self) -> tuple[bytes, bytes, bytes]:
         about = self._sealer.open(_meta(self._database, "about"))
-        inode, rest = about[:_INODE_SIZE], about[_INODE_SIZE:]
-        return rest[ENTROPY_SIZE:], rest[:ENTROPY_SIZE], inode
-
-    @property
-    def network_id(self) -> bytes:
-        """The network that the wallet is of."""
-        return self._tag
+        mark, rest = about[:_MARK_SIZE], about[_MARK_SIZE:]
+        return mark, rest[:ENTROPY_SIZE], rest[ENTROPY_SIZE:]
 
     @property
     def is_protected(self) -> bool:
         """Whether a passphrase is needed to open it."""
         return needs_passphrase(_meta(self._database, "lock"))
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether this is not the file that was written: it was copied, or put back.
-
-        A file system gives each file a number of its own; the device's is left out, since it may be
-        another after a restart of the machine.
-        """
-        return self._inode != _inode(self._folder / FILE)
 
     def records(self) -> list[Record]:
         """Return all that is kept."""
@@ -217,19 +210,32 @@ class Vault:
             (self._sealer.seal(encode_entry(each), self._random(NONCE_SIZE)),)
             for each in change.history
         ]
-        about = _inode(self._folder / FILE) + self.entropy + self._tag
-        sealed = self._sealer.seal(about, self._random(NONCE_SIZE))
+        mark = _mark(self._folder) if adopt else self._mark
+        about = self._sealer.seal(mark + self.entropy + self.network_id, self._random(NONCE_SIZE))
+        number = max(self._writes, _count(self._folder)) + 1
 
         def write(transaction: Transaction) -> None:
             transaction.db.executemany("DELETE FROM record WHERE name = ?", gone)
             transaction.db.executemany(_PUT, rows)
             transaction.db.executemany("INSERT INTO history (sealed) VALUES (?)", lines)
+            transaction.db.execute(_META, ("writes", number.to_bytes(_NUMBER_SIZE, "big")))
             if adopt:
-                transaction.db.execute(_META, ("about", sealed))
+                transaction.db.execute(_META, ("about", about))
 
         self._database.write_now(write)
-        if adopt:
-            self._inode = about[:_INODE_SIZE]
+        self._writes, self._mark = number, mark
+        self.is_copy = self.is_copy and not adopt
+        self._keep_count()
+
+    def _keep_count(self) -> None:
+        """Write the number beside the database, after it: a kill between leaves a lower one."""
+        with suppress(OSError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            handle = os.open(self._folder / _WRITES, flags, 0o600)
+            try:
+                os.pwrite(handle, self._writes.to_bytes(_NUMBER_SIZE, "big"), 0)
+            finally:
+                os.close(handle)
 
     def _check_mine(self, *, adopt: bool) -> None:
         if self._lock is None:
@@ -295,8 +301,22 @@ def _rows(sealer: Sealer, records: tuple[Record, ...], random: Random) -> list[t
     ]
 
 
-def _inode(path: Path) -> bytes:
-    return path.stat().st_ino.to_bytes(_INODE_SIZE, "big")
+def _mark(folder: Path) -> bytes:
+    """Return what no copy of the folder has: the lock's inode, and when that was made."""
+    try:
+        found = (folder / _LOCK).stat()
+    except OSError:
+        return b""
+    return b"".join(part.to_bytes(8, "big") for part in (found.st_ino, found.st_ctime_ns))
+
+
+def _count(folder: Path) -> int:
+    """Return the number of the last write; 0 if nobody kept it."""
+    try:
+        data = (folder / _WRITES).read_bytes()
+    except OSError:
+        return 0
+    return int.from_bytes(data[:_NUMBER_SIZE], "big")
 
 
 def _locked(folder: Path) -> int:

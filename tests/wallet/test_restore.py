@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fogbank.client.wallet import answers, lanes
+from fogbank.client.wallet import answers
 from fogbank.client.wallet.answers import Answer, Question, What
 from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import NeedsRestore
@@ -214,6 +214,10 @@ def test_a_file_that_was_put_back_is_restored_before_it_does_anything(
         audit(wallet, mint, now, 5)
     with Wallet.open(home, TERMS) as wallet:
         assert not wallet.is_copy
+    # The database alone, into the file that is there.
+    (home / "wallet.db").write_bytes((kept / "wallet.db").read_bytes())
+    with Wallet.open(home, TERMS) as wallet:
+        assert wallet.is_copy
 
 
 def test_a_node_goes_on_withdrawing_where_it_was(tmp_path: Path, mint: ModelMint) -> None:
