@@ -142,6 +142,12 @@ class Seat:
     def dealings(self, series: int) -> Sequence[tuple[NodeId, bytes]]:  # noqa: ARG002
         return ()
 
+    def missing(self) -> Sequence[int]:
+        return ()
+
+    def take_dealings(self, series: int, dealings: Iterable[tuple[NodeId, bytes]]) -> None:
+        raise NotImplementedError("nothing is missing here")
+
 
 @dataclass(frozen=True)
 class Peer:
