@@ -195,10 +195,14 @@ class _Waiting(Generic[_T]):
 class SeriesFile:
     """One series' file, which is made if it is not there. Raises `StoreError` with a sentence.
 
-    `now` is in seconds since 1970; `blocking` calls what waits for the disk.
+    `now` is in seconds since 1970; `blocking` calls what waits for the disk. `named` is the highest
+    count that a state names of it, 0 for none: a file that holds less has lost answers, also one
+    that is missing.
     """
 
-    def __init__(self, path: Path, now: float, blocking: Blocking = in_thread) -> None:
+    def __init__(
+        self, path: Path, now: float, blocking: Blocking = in_thread, named: int = 0
+    ) -> None:
         self.path = path
         self._blocking = blocking
         self._waiting: list[_Waiting[object]] = []
@@ -211,14 +215,14 @@ class SeriesFile:
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._writer = _connect(path)
-            self._prepare(now)
+            self._prepare(now, named)
             self._reader = _connect(path)
             self._slow_reader = _connect(path)
         except (sqlite3.Error, OSError) as error:
             raise self._sentence(error) from error
         self._book: Book = FileBook(self._reader)
 
-    def _prepare(self, now: float) -> None:
+    def _prepare(self, now: float, named: int) -> None:
         db, status = self._writer, self.path.stat()
         here = _signed(status.st_dev), _signed(status.st_ino)
         db.execute("BEGIN IMMEDIATE")
@@ -229,12 +233,12 @@ class SeriesFile:
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={_VERSION}")
-            db.execute("INSERT INTO file VALUES (1, ?, ?, 1, 0, 0, 0, 1)", here)
+            db.execute("INSERT INTO file VALUES (1, ?, ?, ?, 0, 0, 0, 1)", (*here, not named))
         # A file that stands elsewhere than it was written is a copy: it may be an old one.
         db.execute(
             "UPDATE file SET is_whole=0, life=max(life+1, ?3), device=?1, inode=?2 "
-            "WHERE device!=?1 OR inode!=?2",
-            (*here, int(now)),
+            "WHERE device!=?1 OR inode!=?2 OR (is_whole AND count<?4)",
+            (*here, int(now), named),
         )
         db.execute("COMMIT")
         self.head = _read_head(db)

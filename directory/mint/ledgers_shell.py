@@ -11,12 +11,24 @@ from typing import Final
 from fogbank.directory.mint.ledger_shell import SeriesFile, delete_file
 from fogbank.directory.store_shell import StoreError
 from fogbank.relay.job.held.keeper_shell import Blocking, in_thread
+from fogbank.sandbox.files_shell import write_atomic
 
 log = logging.getLogger(__name__)
 
 RESTORED: Final = "restored"
 """A file of this name in the folder says that all ledgers come from a backup."""
 _SUFFIX = ".db"
+
+
+def mark_restored(folder: Path) -> None:
+    """Note in a folder of ledgers that they come from a backup; raise `StoreError`."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(folder / RESTORED, b"")
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written ({error.strerror}): see that the folder is an authority's"
+        ) from error
 
 
 class Ledgers:
@@ -30,7 +42,7 @@ class Ledgers:
         folder: Path,
         clock: Callable[[], float],
         blocking: Blocking = in_thread,
-        make: Callable[[Path, float, Blocking], SeriesFile] = SeriesFile,
+        make: Callable[[Path, float, Blocking, int], SeriesFile] = SeriesFile,
     ) -> None:
         self._folder = folder
         self._clock = clock
@@ -57,12 +69,15 @@ class Ledgers:
         """Return how many answers are in each ledger that is open, and 1 (spec/09 §7.4)."""
         return {series: file.head.count for series, file in self._open.items()}
 
-    async def open(self, series: int) -> SeriesFile:
-        """Return a series' ledger, which is opened or made if it is not there."""
+    async def open(self, series: int, named: int = 0) -> SeriesFile:
+        """Return a series' ledger, which is opened or made if it is not there.
+
+        `named` is the highest count that a state names of it.
+        """
         known = self._open.get(series)
         if known is not None:
             return known
-        make = partial(self._make, self._path(series), self._clock(), self._blocking)
+        make = partial(self._make, self._path(series), self._clock(), self._blocking, named)
         made: SeriesFile = await self._blocking(make)
         # Another task may have been as quick.
         if series in self._open:

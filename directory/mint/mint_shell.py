@@ -206,14 +206,18 @@ class Mint:
         return now >= self._calendar.issue_until(series)
 
     async def _take_up(self, record: SeriesRecord, now: float) -> None:
-        file = await self.ledgers.open(record.number)
+        member = record.member(record.place_of(self._identity))
+        named = 0 if member is None else member.count
+        known = self.ledgers.get(record.number)
+        file = await self.ledgers.open(record.number, named)
         share = self._seats.share_of(record.number)
         if share is not None:
             self._crunch.learn(record.number, record.key, share)
-        member = record.member(record.place_of(self._identity))
-        if member is not None and file.head.is_whole and member.count > file.head.count:
-            log.warning(
-                "the ledger of series %d has lost answers, as if it came from a backup: others' "
-                "are merged before this authority votes in it", record.number,
-            )  # fmt: skip
+        is_short = file.head.is_whole and named > file.head.count
+        if is_short:
             await file.doubt(now)
+        if is_short or (known is None and not file.head.is_whole):
+            log.warning(
+                "series %d: its ledger lacks what this authority has answered, as if it came from "
+                "a backup: others' ledgers are merged before it votes", record.number,
+            )  # fmt: skip

@@ -10,7 +10,14 @@ from fogbank.client.guards_codec import decode_guards, encode_guards
 from fogbank.directory.descriptor import Role
 from fogbank.nodes.home import HomeError, Settings
 from fogbank.nodes.network_file import read_card
-from fogbank.nodes.status import AuthorityReport, Contact, Publication, Reply, Status
+from fogbank.nodes.status import (
+    AuthorityReport,
+    Contact,
+    Publication,
+    Reply,
+    SeriesReport,
+    Status,
+)
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import show_id
 from tests.fuzz.kinds import Decoder, Form
@@ -37,7 +44,9 @@ STATUS = Status(
     flags=("Running",),
     published=(Publication("auth1", Reply.REFUSED, 6, "why"),),
     contacts=(Contact("relay1", linked=True),),
-    authority=AuthorityReport("the round", 3, 2, {"auth2": "why"}, 9052),
+    authority=AuthorityReport(
+        "the round", 3, 2, {"auth2": "why"}, 9052, (SeriesReport(0, 3, 2, True),), 10
+    ),
 )
 SETTINGS = Settings(Role.WORKER, "worker1", cores=2, source="127.0.0.1")
 AUTHORITY = Settings(Role.AUTHORITY, "auth1", (Address("192.0.2.1", 9001),), tor_port=9052)

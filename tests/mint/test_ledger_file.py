@@ -160,6 +160,23 @@ def test_a_copy_is_taken_for_an_old_one_and_leads_another_life(tmp_path: Path) -
     third.close()
 
 
+def test_a_file_that_is_missing_or_holds_less_than_was_named_has_lost_answers(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "0.db"
+    missing = SeriesFile(path, NOW, at_once, 1)
+    assert (missing.head.is_whole, missing.head.life, missing.head.count) == (False, NOW, 0)
+    missing.close()
+    again = SeriesFile(path, NOW + 5, at_once, 1)
+    assert (again.head.is_whole, again.head.life) == (False, NOW)
+    trio.run(again.trust, 1)
+    again.close()
+    for named, is_whole in ((1, True), (2, False)):
+        file = SeriesFile(path, NOW + 9, at_once, named)
+        assert file.head.is_whole is is_whole
+        file.close()
+
+
 async def test_the_operators_word_makes_all_of_them_old(tmp_path: Path) -> None:
     ledgers = Ledgers(tmp_path / "mint", lambda: NOW)
     for series in range(2):

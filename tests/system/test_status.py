@@ -26,6 +26,7 @@ from fogbank.nodes.status import (
     Observed,
     Publication,
     Reply,
+    SeriesReport,
     State,
     Status,
     make_status,
@@ -47,7 +48,9 @@ def status(links: int = 3, *, listed: bool = True, ended: bool = False) -> Statu
         SYNTHETIC.consensus,
         (Publication.of("auth0", Reply.REFUSED, NOW, "too often"),),
         (Contact("relay1", True),),
-        AuthorityReport("consensus of 5", 3, 2, {"auth3": "no answer"}, 9030),
+        AuthorityReport(
+            "consensus of 5", 3, 2, {"auth3": "no answer"}, 9030, (SeriesReport(0, 3, 2, True),), 10
+        ),
         effort=12,
     )
     return make_status(observed, "relay", "alpha", "1.2", (NOW - 60, NOW, 10.0), ended=ended)
@@ -58,7 +61,7 @@ def test_a_status_comes_back_as_it_was_written(listed: bool) -> None:
     made = status(listed=listed)
     assert Status.decode(made.encode()) == made
     assert (made.flags is None) == (not listed)
-    assert json.loads(made.encode())["schema"] == "fogbank.status/2"
+    assert json.loads(made.encode())["schema"] == "fogbank.status/3"
 
 
 def test_every_field_is_one_that_the_specification_names() -> None:

@@ -87,6 +87,20 @@ def authority_run(folder: Folder, network: NetworkFile = None, until_eof: UntilE
     _run("authority", folder, network, until_eof)
 
 
+@authority.command("restored")
+def authority_restored(folder: Folder) -> None:
+    """Say that the folder comes from a backup: the mint merges the others' ledgers first."""
+    with errors_in_words():
+        from fogbank.directory.mint.ledgers_shell import mark_restored
+        from fogbank.nodes.home import Home
+
+        mark_restored(Home(folder.absolute()).mint)
+        note(
+            "noted: from its next start or consensus on this authority votes on no tokens until it "
+            "has merged the others' ledgers"
+        )
+
+
 @relay.command("init")
 def relay_init(
     folder: Folder,

@@ -16,7 +16,7 @@ from fogbank.cli.output import emit, errors_in_words, note
 
 if TYPE_CHECKING:
     from fogbank.nodes.home import Home
-    from fogbank.nodes.status import Status
+    from fogbank.nodes.status import SeriesReport, Status
     from fogbank.nodes.why import Case, Finding
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -123,9 +123,19 @@ def _lines(status: Status, now: float) -> list[str]:
         lines.append(f"nodes      {report.nodes} known, {report.running} running")
         for name, why in report.unreachable.items():
             lines.append(f"authority  {name} cannot be reached: {why}")
+        lines += [_series(each) for each in report.mint]
+        if report.mint_effort:
+            lines.append(
+                f"mint       asks for work of effort {report.mint_effort} before each vote"
+            )
         if report.tor_port is not None:
             lines.append(f"tor port   {report.tor_port}")
     return lines
+
+
+def _series(series: SeriesReport) -> str:
+    waits = "" if series.votes else "; MERGES the others' ledgers before it votes"
+    return f"series {series.series:<3} {series.locked} tokens locked, {series.issued} issued{waits}"
 
 
 def _state(status: Status, now: float) -> str:

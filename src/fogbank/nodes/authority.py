@@ -30,7 +30,7 @@ from fogbank.nodes.runtime import (
     renew_keys,
     run_until_told,
 )
-from fogbank.nodes.status import AuthorityReport, Observed
+from fogbank.nodes.status import AuthorityReport, Observed, SeriesReport
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.tor_view import serve_tor_formats
 from fogbank.nodes.versions import Versions
@@ -190,7 +190,16 @@ class AuthorityNode:
         """Return what its operator may see of it now."""
         nodes = self.shell.core.nodes
         report = AuthorityReport(
-            self.shell.summary, len(nodes), nodes.running, self.shell.unreachable, self.tor_port
+            self.shell.summary,
+            len(nodes),
+            nodes.running,
+            self.shell.unreachable,
+            self.tor_port,
+            tuple(
+                SeriesReport(series, file.head.locked, file.head.issued, file.head.is_whole)
+                for series, file in sorted(self.mint.ledgers.all().items())
+            ),
+            self.mint.load.effort,
         )
         links = len(self.node.links)
         effort = self.node.effort_asked

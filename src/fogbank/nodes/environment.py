@@ -54,7 +54,7 @@ class Environment:
     node: Callable[[NodeConfig], Node] = Node
     place: Callable[[Iterable[str]], str] = local_address
     blocking: Blocking = in_thread
-    ledger: Callable[[Path, float, Blocking], SeriesFile] = SeriesFile
+    ledger: Callable[[Path, float, Blocking, int], SeriesFile] = SeriesFile
     crunch: Callable[[bytes], Crunching] = crunch_on_cores
 
     def place_in(self, network: NetworkDocument, source: str | None = None) -> Callable[[], str]:

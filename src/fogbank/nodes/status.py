@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.relay.keys import NodeId, show_id
 
-SCHEMA = "fogbank.status/2"
+SCHEMA = "fogbank.status/3"
 STATUS_LIMIT = 64 << 10
 """Bytes of a status file."""
 ROUNDING = 8
@@ -71,10 +71,21 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesReport:
+    """A series of the mint: its tokens locked and issued here; `votes` while nothing is missing."""
+
+    series: int
+    locked: int
+    issued: int
+    votes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorityReport:
     """What an authority adds: its last round, the nodes that it knows, whom it does not reach.
 
-    `unreachable` holds, by nickname, why another authority cannot be reached.
+    `unreachable` holds, by nickname, why another authority cannot be reached. `mint` are the
+    ledgers of series that live, `mint_effort` what is asked of everyone for a LOCK (spec/09 §6.4).
     """
 
     round: str
@@ -82,6 +93,8 @@ class AuthorityReport:
     running: int
     unreachable: Mapping[str, str]
     tor_port: int | None = None
+    mint: tuple[SeriesReport, ...] = ()
+    mint_effort: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +260,17 @@ def _authority(fields: Any) -> AuthorityReport:
         _is(int, fields["running"]),
         {_is(str, name): _is(str, why) for name, why in unreachable.items()},
         None if port is None else _is(int, port),
+        tuple(map(_series, _is(list, fields["mint"]))),
+        _is(int, fields["mint_effort"]),
+    )
+
+
+def _series(fields: Any) -> SeriesReport:
+    return SeriesReport(
+        _is(int, fields["series"]),
+        _is(int, fields["locked"]),
+        _is(int, fields["issued"]),
+        _is(bool, fields["votes"]),
     )
 
 
