@@ -24,9 +24,9 @@ class Load:
         self._control = EffortControl(capacity, now)
         self._book = WorkBook(random, now)
 
-    @property
-    def effort(self) -> int:
-        """The effort asked; 0 while all goes well."""
+    def effort(self, now: float, cost: float) -> int:
+        """Return the effort asked; 0 while all goes well. A task takes `cost` seconds."""
+        self._control.update(now, cost)
         return self._control.level
 
     def judge(
@@ -36,8 +36,7 @@ class Load:
 
         `waiting` tasks are before it, each of which takes `cost` seconds. Each work counts once.
         """
-        self._control.update(now, cost)
-        least = self._control.level or EFFORT_LEAST
+        least = self.effort(now, cost) or EFFORT_LEAST
         effort = 0 if work is None else self._book.spend(work, digest, least, now)
         self._control.offer(effort)
         if waiting * cost > WAIT_SECONDS * self._capacity:

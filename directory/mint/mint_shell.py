@@ -138,8 +138,7 @@ class Mint:
         self._crunch = crunch
         self._news = trio.Event()
         self.ledgers = ledgers
-        self.load = Load(random, clock(), crunch.capacity)
-        """What is asked of those who want a LOCK."""
+        self._load = Load(random, clock(), crunch.capacity)
         self.answers = Answers(
             network.network_id,
             identity,
@@ -147,7 +146,7 @@ class Mint:
             self._calendar,
             ledgers=ledgers,
             crunch=crunch,
-            load=self.load,
+            load=self._load,
             clock=clock,
         )
         self.service = MintService(self.answers, self._is_peer)
@@ -164,6 +163,11 @@ class Mint:
         return self._is_authority(peer) or any(
             record.place_of(peer) for record in self._seats.state.series
         )
+
+    @property
+    def effort(self) -> int:
+        """The effort of the work that is asked of everyone for a LOCK; 0 for none."""
+        return self._load.effort(self._clock(), self._crunch.cost)
 
     def adopted(self) -> None:
         """Hear that a consensus was adopted, whose state of the mint is held now."""

@@ -74,7 +74,10 @@ def test_every_field_is_one_that_the_specification_names() -> None:
     }
     assert set(fields["published"][0]) == {"authority", "reply", "at", "reason"}
     assert set(fields["contacts"][0]) == {"nickname", "linked"}
-    assert set(fields["authority"]) == {"round", "nodes", "running", "unreachable", "tor_port"}
+    assert set(fields["authority"]) == {
+        *("round", "nodes", "running", "unreachable", "tor_port", "mint", "mint_effort")
+    }
+    assert set(fields["authority"]["mint"][0]) == {"series", "locked", "issued", "votes"}
 
 
 @pytest.mark.parametrize(("links", "shown"), [(0, 0), (1, 8), (8, 8), (9, 16), (1000, 1000)])
@@ -86,7 +89,20 @@ def test_counts_of_peers_are_rounded_up(links: int, shown: int) -> None:
 def test_an_operator_sees_that_work_is_asked_for_circuits() -> None:
     assert any("takes work now, of effort 12" in line for line in _lines(status(), NOW))
     calm = replace(status(), effort=0)
-    assert not any("effort" in line for line in _lines(calm, NOW))
+    assert not any("effort 12" in line for line in _lines(calm, NOW))
+
+
+def test_an_operator_sees_the_mints_series_and_that_work_is_asked_for_votes() -> None:
+    made = status()
+    report = made.authority
+    assert report is not None
+    lines = _lines(made, NOW)
+    assert "series 0   3 tokens locked, 2 issued" in lines
+    assert any("asks for work of effort 10" in line for line in lines)
+    old = replace(report, mint=(SeriesReport(0, 3, 2, False),), mint_effort=0)
+    lines = _lines(replace(made, authority=old), NOW)
+    assert any("MERGES the others' ledgers" in line for line in lines)
+    assert not any("effort 10" in line for line in lines)
 
 
 def test_reasons_are_cut() -> None:

@@ -199,7 +199,7 @@ class AuthorityNode:
                 SeriesReport(series, file.head.locked, file.head.issued, file.head.is_whole)
                 for series, file in sorted(self.mint.ledgers.all().items())
             ),
-            self.mint.load.effort,
+            self.mint.effort,
         )
         links = len(self.node.links)
         effort = self.node.effort_asked
