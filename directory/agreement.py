@@ -10,6 +10,7 @@ journal holds for a round is what is sent again.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from fogbank.directory.effects import (
     SendVote,
     SignatureMessage,
 )
+from fogbank.directory.mint.ballot import NO_STATE, StateName, ballot_of
 from fogbank.directory.mint.contributor import HeldState
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
@@ -153,6 +155,11 @@ class Agreement:
                 return [*effects, Log(f"no consensus computed: {error}", trouble=True)]
             effects.append(JournalSignature(self.round.valid_after, body))
         return effects + self._sign(body)
+
+    def named_state(self) -> StateName:
+        """Return the newest state of the mint that b+1 agreed votes name: one of them is honest."""
+        names = Counter(ballot_of(vote.extensions).state for vote in self._votes)
+        return max((n for n, k in names.items() if k > self._network.faulty), default=NO_STATE)
 
     def _show_evidence(self) -> list[Effect]:
         effects: list[Effect] = []

@@ -7,7 +7,6 @@ Whatever another authority sends, at worst one logged line names it (spec/05 §4
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -28,15 +27,13 @@ from fogbank.directory.effects import (
     JournalConsensus,
     JournalSignature,
     JournalVote,
-    KeepDealings,
-    KeepMint,
     Log,
     NodeRecord,
     Probe,
     SignatureMessage,
 )
-from fogbank.directory.mint.ballot import GRANTS_EXTENSION, MINT_EXTENSION, Grants, encode_grants
-from fogbank.directory.mint.contributor import MintContributor
+from fogbank.directory.mint.ballot import NO_STATE
+from fogbank.directory.mint.part import MintPart
 from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.nodes import NodeTable
@@ -47,7 +44,7 @@ from fogbank.directory.signatures import Credentials
 from fogbank.directory.vote import Policy, Vote
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.extend import Address
-from fogbank.relay.keys import NodeId, show_id
+from fogbank.relay.keys import NodeId
 
 MAX_FETCH_GAP = 10.0
 """Seconds between two tries to fetch a consensus that was missed."""
@@ -99,11 +96,10 @@ class Authority:
         self._fetch_ready = now
         self._fetch_turn = 0
         self._randomness = Contributor(network, credentials.identity)
-        self.mint = MintContributor(
-            network.network_id, credentials.identity, mint, restored.dealings
-        )
+        self.mint = MintPart(network.network_id, credentials.identity, mint, restored.dealings)
         """Its part in key generation, and its shares."""
-        self._granted: Grants = ()
+        self._mint_ready = now
+        self._mint_turn = 0
         self._greeting = self._resume(restored, now)
         self._enter(round_at(network, now), now, up=False)
 
@@ -126,7 +122,7 @@ class Authority:
         with suppress(ProtocolError):
             last = reopen_consensus(document, self.network)
             self._randomness.learn(last.valid_after, last.random)
-            return self._learn_mint(document, last, now)
+            return self.mint.take(document, last, now)
         return []
 
     def go_over(self, network: NetworkDocument, now: float) -> None:
@@ -161,6 +157,8 @@ class Authority:
         """Return when `handle_timer` is wanted next, in seconds since 1970."""
         times = [nth_round(self.network, self._round.number + 1).opens, *self._steps[:1]]
         times.append(max(self._fetch_ready, self._due_consensus()[1]))
+        if self.mint.wanted != NO_STATE:
+            times.append(self._mint_ready)
         probe = self.nodes.next_probe()
         return min(times if probe is None else [*times, probe])
 
@@ -168,7 +166,7 @@ class Authority:
         """Do everything that is due at `now`."""
         effects, self._greeting = self._greeting, []
         effects += self._advance(now)
-        effects += self._fetch(now)
+        effects += self._fetch(now) + self._fetch_mint(now)
         return self._noted(effects + self.nodes.probes(now))
 
     def _advance(self, now: float) -> list[Effect]:
@@ -195,11 +193,13 @@ class Authority:
             if now >= due + self._round.phase / 2:
                 return []
             effects = self._agreement.start(lambda: self._make_vote(now), complete=self._complete)
-            return self._tell_of_grants() + effects
+            return self.mint.tell_of(self.policy.grants, self.network) + effects
         if due == self._round.concludes:
             effects = self._agreement.conclude(self.mint.held)
             if self._agreement.method >= MINT_METHOD:
                 self.mint.sign(self._round.valid_after)
+            self.mint.want(self._agreement.named_state())
+            self._mint_ready = self._round.valid_after + self._round.phase
             for descriptor in self._agreement.descriptors():
                 with suppress(ProtocolError):
                     effects += self.nodes.accept(descriptor, now, agreed=True)
@@ -220,30 +220,14 @@ class Authority:
             self.consensus.digest if self.consensus else b"",
             own.data if own else b"",
             self.nodes.listings(valid_after, now, self.consensus, self.rules),
-            self._extensions(),
+            (
+                (EXTENSION, self._randomness.share(self._round, self.credentials.key)),
+                *self.mint.extensions(
+                    self._governing(self._round), valid_after, self.policy.grants
+                ),
+            ),
         )
         return vote.sign(self.network.network_id, self.credentials)
-
-    def _extensions(self) -> tuple[tuple[int, bytes], ...]:
-        this = self._round
-        ballot = self.mint.ballot(self._governing(this), this.valid_after)
-        extensions = [
-            (EXTENSION, self._randomness.share(this, self.credentials.key)),
-            (MINT_EXTENSION, ballot.encode()),
-        ]
-        if self.policy.grants and self.network.test:
-            extensions.append((GRANTS_EXTENSION, encode_grants(self.policy.grants)))
-        return tuple(extensions)
-
-    def _tell_of_grants(self) -> list[Effect]:
-        """Say what this authority grants by its own word, whenever that has changed."""
-        if self.policy.grants == self._granted:
-            return []
-        self._granted = self.policy.grants
-        if not self.network.test:
-            return [Log("[grant] in the policy is passed over: only a test network has grants")]
-        granted = ", ".join(f"{show_id(node)} {amount}" for node, amount in self._granted)
-        return [Log(f"grants tokens of each series: {granted or 'no more'}")]
 
     def _votable_policy(self) -> Policy:
         """Return the policy with everyone in it whom the rules reject."""
@@ -299,22 +283,8 @@ class Authority:
         self.consensus = consensus
         self._randomness.learn(consensus.valid_after, consensus.random)
         journal = JournalConsensus(consensus.valid_after, document)
-        learned = self._learn_mint(document, consensus, now)
-        return [journal, *learned, Adopted(document, consensus)]
-
-    def _learn_mint(self, document: bytes, consensus: Consensus, now: float) -> list[Effect]:
-        """Take a newer state of the mint, and keep what belongs to it."""
-        state = consensus.mint
-        if state is None or not self.mint.learn(consensus.valid_after, state, now):
-            return []
-        dealings = self.mint.keep()
-        kept: list[Effect] = [KeepDealings(dealings)] if dealings is not None else []
-        return [*kept, KeepMint(consensus.valid_after, document)]
-
-    def take_dealings(self, series: int, dealings: Iterable[tuple[NodeId, bytes]]) -> list[Effect]:
-        """Take dealings that it lacked, from another member of a series."""
-        kept = self.mint.take_dealings(series, dealings)
-        return [KeepDealings(kept)] if kept is not None else []
+        taken = self.mint.take(document, consensus, now)
+        return [journal, *taken, Adopted(document, consensus)]
 
     def _due_consensus(self) -> tuple[int, float]:
         """Return the `valid_after` of the next consensus to be missed, and when it is missed.
@@ -343,6 +313,16 @@ class Authority:
         self._fetch_turn += 1
         return [FetchConsensus(others[self._fetch_turn % len(others)])]
 
+    def _fetch_mint(self, now: float) -> list[Effect]:
+        """Ask the others in turn for a state of the mint that they go by and this one lacks."""
+        pins = self._governing(self._round).authorities
+        others = [pin.identity for pin in pins if not self._is_me(pin.identity)]
+        if not others or now < self._mint_ready:
+            return []
+        self._mint_ready = now + min(self._round.phase, MAX_FETCH_GAP)
+        self._mint_turn += 1
+        return self.mint.fetch(others[self._mint_turn % len(others)])
+
     def _is_me(self, identity: NodeId) -> bool:
         return identity == self.credentials.identity
 
@@ -354,6 +334,10 @@ class Authority:
         if self._held() > before:
             effects.append(Log(f"took the consensus of {self._held()} from another authority"))
         return self._noted(effects)
+
+    def receive_mint(self, document: bytes, now: float) -> list[Effect]:
+        """Take a consensus that an authority gave for its state of the mint."""
+        return self.mint.receive(document, self.network, now)
 
     # Other authorities and nodes.
 

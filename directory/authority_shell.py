@@ -20,6 +20,7 @@ from fogbank.directory.effects import (
     Adopted,
     Effect,
     FetchConsensus,
+    FetchMint,
     ForgetNode,
     JournalConsensus,
     JournalSignature,
@@ -37,6 +38,7 @@ from fogbank.directory.effects import (
 from fogbank.directory.exchange import (
     GetConsensus,
     GetEvidence,
+    GetMint,
     GetNetwork,
     PushSignature,
     PushVote,
@@ -44,6 +46,7 @@ from fogbank.directory.exchange import (
     Reply,
     Request,
     Status,
+    pack,
     pack_evidence,
 )
 from fogbank.directory.exchange_shell import (
@@ -53,6 +56,7 @@ from fogbank.directory.exchange_shell import (
     answer_links,
     fetch_consensus,
     fetch_links,
+    fetch_mint,
 )
 from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.network import NetworkDocument, SignedNetwork
@@ -169,7 +173,7 @@ class AuthorityShell:
 
     def take_dealings(self, series: int, dealings: Iterable[tuple[NodeId, bytes]]) -> None:
         """Take dealings of a series that `core.mint` was missing, from another of its members."""
-        self._carry_out(self.core.take_dealings(series, dealings))
+        self._carry_out(self.core.mint.take_over(series, dealings))
 
     def renew(self, credentials: Credentials) -> None:
         """Sign with a new signing key from the next round on."""
@@ -249,6 +253,8 @@ class AuthorityShell:
                 self._nursery.start_soon(self._run_probe, effect)
             case FetchConsensus(source) if self._nursery is not None:
                 self._nursery.start_soon(self._fetch, source)
+            case FetchMint(source, valid_after) if self._nursery is not None:
+                self._nursery.start_soon(self._fetch_mint, source, valid_after)
             case Adopted(document, consensus):
                 self._held = Held.of(document, consensus)
                 if self.on_adopted is not None:
@@ -289,16 +295,28 @@ class AuthorityShell:
                 return answer_links(request, self.versions(), now)
             case GetEvidence():
                 return Reply(Status.DONE, int(now), pack_evidence(self._store.evidence()))
-            case PushVote(chain, body) if peer is not None:
+            case _ if peer is not None:
+                return self._answer_authority(request, peer, now)
+            case _:
+                raise ProtocolError("only authorities may send this, over a link of their own")
+
+    def _answer_authority(self, request: Request, peer: NodeId, now: float) -> Reply:
+        match request:
+            case PushVote(chain, body):
                 answer, effects = self.core.receive_vote(peer, chain, body, now)
                 self._carry_out(effects)
                 status = Status.NEED_BODY if answer is Answer.NEED_BODY else Status.DONE
                 return Reply(status, int(now))
-            case PushSignature(message) if peer is not None:
+            case PushSignature(message):
                 self._carry_out(self.core.receive_signature(peer, message, now))
                 return Reply(Status.DONE, int(now))
+            case GetMint(valid_after):
+                document = self._store.mint(valid_after)
+                if not document:
+                    raise ProtocolError("that state of the mint is not here: ask another authority")
+                return Reply(Status.DONE, int(now), pack(document))
             case _:
-                raise ProtocolError("only authorities may send this, over a link of their own")
+                raise ProtocolError("an authority does not answer this")
 
     # What is asked of others.
 
@@ -322,6 +340,16 @@ class AuthorityShell:
             return
         if fetched is not None:
             self._carry_out(self.core.receive_consensus(fetched[0], self._clock()))
+
+    async def _fetch_mint(self, source: NodeId, valid_after: int) -> None:
+        peer = self._peers[source]
+        try:
+            async with peer.stream() as stream:
+                document = await fetch_mint(stream, valid_after, self._clock)
+        except FAILURES as error:
+            log.info("no state of the mint from authority %s: %s", peer.nickname, why(error))
+            return
+        self._carry_out(self.core.receive_mint(document, self._clock()))
 
     async def _follow(self) -> None:
         """Ask the others in turn, one an interval, for later versions of the network document."""

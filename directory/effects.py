@@ -130,6 +130,14 @@ class FetchConsensus:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchMint:
+    """Ask an authority for the consensus of that `valid_after`, for its state of the mint."""
+
+    source: NodeId
+    valid_after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Adopted:
     """A new consensus is held and to be served: its signed bytes, opened."""
 
@@ -158,6 +166,7 @@ Effect: TypeAlias = (
     | SendSignature
     | Probe
     | FetchConsensus
+    | FetchMint
     | Adopted
     | Log
 )

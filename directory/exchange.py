@@ -58,6 +58,7 @@ class Kind(IntEnum):
     PUSH_SIGNATURE = 4
     GET_EVIDENCE = 5
     GET_NETWORK = 6
+    GET_MINT = 7
 
 
 class Status(IntEnum):
@@ -155,8 +156,19 @@ class GetNetwork:
         return encode({1: Kind.GET_NETWORK, 2: self.version, 3: self.digest})
 
 
+@dataclass(frozen=True, slots=True)
+class GetMint:
+    """Ask for the consensus of that time, between authorities, for its state of the mint."""
+
+    valid_after: int
+
+    def encode(self) -> bytes:
+        """Return the request's bytes."""
+        return encode({1: Kind.GET_MINT, 2: self.valid_after})
+
+
 Request: TypeAlias = (
-    GetConsensus | PutDescriptor | PushVote | PushSignature | GetEvidence | GetNetwork
+    GetConsensus | PutDescriptor | PushVote | PushSignature | GetEvidence | GetNetwork | GetMint
 )
 
 
@@ -182,10 +194,18 @@ def _request(kind: int, record: Record) -> Request:
             value = decode(record.blob(4, _SIGNATURE_LIMIT), _SIGNATURE_LIMIT)
             signature = AuthoritySignature.from_value(value)
             return PushSignature(SignatureMessage(valid_after, digest, signature))
+        case _:
+            return _other_request(kind, record)
+
+
+def _other_request(kind: int, record: Record) -> Request:
+    match kind:
         case Kind.GET_EVIDENCE:
             return GetEvidence()
         case Kind.GET_NETWORK:
             return GetNetwork(record.uint(2, 1 << 32, 1), record.fixed(3, DIGEST_LENGTH))
+        case Kind.GET_MINT:
+            return GetMint(record.uint(2))
         case _:
             raise ProtocolError(f"a directory request is of the unknown kind {kind}")
 
@@ -212,8 +232,8 @@ def announced_vote(head: bytes, length: int) -> tuple[Chain, int]:
 class Reply:
     """An answer: its status, the server's clock in seconds, and a body or a reason.
 
-    The body of GET_CONSENSUS is the document compressed (`pack`), that of GET_EVIDENCE an
-    array of proofs, that of GET_NETWORK an array of `network.toml`.
+    The body of GET_CONSENSUS and GET_MINT is the document compressed (`pack`), that of
+    GET_EVIDENCE an array of proofs, that of GET_NETWORK an array of `network.toml`.
     """
 
     status: Status

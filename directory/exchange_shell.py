@@ -22,6 +22,7 @@ from fogbank.directory.exchange import (
     REQUEST_LIMIT,
     GetConsensus,
     GetEvidence,
+    GetMint,
     GetNetwork,
     PushVote,
     PutDescriptor,
@@ -309,6 +310,17 @@ async def fetch_consensus(
     if known is not None and consensus.valid_after <= known.valid_after:
         return None
     return document, consensus
+
+
+async def fetch_mint(stream: Stream, valid_after: int, clock: Callable[[], float]) -> bytes:
+    """Fetch the consensus of that time, which may have expired; nothing of it is verified yet.
+
+    Raises `RefusedError` if the authority does not have it, and else what `fetch_consensus` does.
+    """
+    reply = await ask(stream, GetMint(valid_after))
+    _refuse(reply, clock())
+    async with _judging() as judge:
+        return await judge.unpack(reply.body)
 
 
 async def fetch_links(

@@ -168,6 +168,15 @@ class Store:
             )
             self._db.execute("INSERT OR REPLACE INTO mint VALUES (1, ?)", (valid_after,))
 
+    def mint(self, valid_after: int) -> bytes:
+        """Return the consensus that is kept for its state of the mint, if it is of that time."""
+        with self._explained():
+            row = self._db.execute(
+                "SELECT document FROM consensus NATURAL JOIN mint WHERE valid_after=?",
+                (valid_after,),
+            ).fetchone()
+        return row[0] if row else b""
+
     def keep_dealings(self, dealings: Iterable[tuple[int, bytes]]) -> None:
         """Keep these dealings, each with its series, in place of all others."""
         with self._transaction():

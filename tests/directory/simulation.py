@@ -22,6 +22,7 @@ from fogbank.directory.effects import (
     Adopted,
     Effect,
     FetchConsensus,
+    FetchMint,
     ForgetNode,
     JournalConsensus,
     JournalSignature,
@@ -116,11 +117,15 @@ class Simulation:
             authority.credentials,
             member.disk.restored(),
             local,
-            mint=MintSecret(seed("mint", index, member.lives)) if self.mint else None,
+            mint=self.secret(index),
         )
         core.publish_own(authority.descriptor(local), local)
         member.core = core
         self._tick(index, core)
+
+    def secret(self, index: int) -> MintSecret | None:
+        """Return an authority's mint key, if they have any here."""
+        return MintSecret(seed("mint", index, self.members[index].lives)) if self.mint else None
 
     def kill(self, index: int) -> None:
         self.members[index].core = None
@@ -199,6 +204,8 @@ class Simulation:
                 self._later(lambda: self._answer_probe(index, core, effect))
             case FetchConsensus(source):
                 self._later(lambda: self._fetch(index, source))
+            case FetchMint(source, valid_after):
+                self._later(lambda: self._fetch_mint(index, source, valid_after))
             case Adopted(_, consensus):
                 member.adopted[consensus.valid_after] = consensus
             case Log(line):
@@ -246,6 +253,13 @@ class Simulation:
         document = other.disk.consensuses[max(other.disk.consensuses)]
         local = self.now + member.offset
         self.carry_out(index, member.core.receive_consensus(document, local))
+
+    def _fetch_mint(self, index: int, source: NodeId, valid_after: int) -> None:
+        member, other = self.members[index], self.members[self.by_identity[source]]
+        document = other.disk.consensuses.get(valid_after, b"")
+        if member.core is not None and other.core is not None and document == other.disk.mint:
+            local = self.now + member.offset
+            self.carry_out(index, member.core.receive_mint(document, local))
 
     # What must hold.
 

@@ -58,7 +58,7 @@ class Changing(Simulation):
         self.living = living
         self.document = amended(members)
         network = SyntheticNetwork(self.document, NODES)
-        super().__init__(network, random.Random(seed))
+        super().__init__(network, random.Random(seed), mint=True)
         self.knows = [OLD.document] * 4 + [self.document] * 3
         for index in range(4):
             self.at(START + self.rng.uniform(0, 0.8), partial(self.boot, index))
@@ -87,7 +87,9 @@ class Changing(Simulation):
         member, node = self.members[index], self.network.authorities[index]
         local = self.now + member.offset
         restored = member.disk.restored()
-        member.core = core = Authority(self.knows[index], node.credentials, restored, local)
+        member.core = core = Authority(
+            self.knows[index], node.credentials, restored, local, mint=self.secret(index)
+        )
         core.publish_own(node.descriptor(local), local)
         self._tick(index, core)
 
@@ -131,6 +133,11 @@ def test_no_round_is_lost_when_authorities_change(
     assert entries[0].since == entries[1].since
     assert after.random is not None
     assert [seed.slot for seed in after.random.seeds] == [1]
+    # Series are kept with the committees that they were made by.
+    assert before.mint is not None
+    assert after.mint is not None
+    assert after.mint.series[: len(before.mint.series)] == before.mint.series
+    assert [series.number for series in after.mint.series] == [0, 1]
     assert all(len(digests) == 1 for digests in sim.signed.values())
 
 

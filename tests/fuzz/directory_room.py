@@ -25,6 +25,7 @@ from fogbank.directory.effects import SignatureMessage
 from fogbank.directory.exchange import (
     GetConsensus,
     GetEvidence,
+    GetMint,
     GetNetwork,
     PushSignature,
     PushVote,
@@ -232,6 +233,7 @@ DIRECTORY = [
             PushSignature(SignatureMessage(AT, bytes(32), SIGNATURE)).encode(),
             GetEvidence().encode(),
             GetNetwork(1, bytes(32)).encode(),
+            GetMint(START).encode(),
         ),
         again=lambda asked: asked.encode(),
     ),

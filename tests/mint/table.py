@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from fogbank.directory.mint.ballot import Ballot, Grants
 from fogbank.directory.mint.contributor import MintContributor
@@ -39,6 +40,14 @@ class Table:
         self.seats: list[MintContributor] = []
         for identity in sorted(pin.identity for pin in self.network.authorities):
             self.seats.append(self.contributor(identity))
+
+    def amend(self, *members: int) -> None:
+        """Let a later version of the network document have these of eight authorities."""
+        pins = sorted(make_network(8).document.authorities, key=lambda pin: pin.identity)
+        chosen = tuple(pins[i] for i in members)
+        self.network = replace(self.network, authorities=chosen)
+        known = {seat._identity: seat for seat in self.seats}
+        self.seats = [known.get(pin.identity) or self.contributor(pin.identity) for pin in chosen]
 
     def contributor(self, identity: NodeId, life: int = 0) -> MintContributor:
         secret = MintSecret(seed("mint", identity, life))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fogbank.directory.mint.ballot import Ballot
+from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.contributor import MintContributor
 from fogbank.directory.mint.dealing import Dealing, deal, decode_dealing
 from fogbank.directory.mint.generation import under_way
@@ -272,3 +274,95 @@ def test_keys_must_be_points() -> None:
     assert table.seats[1]._identity not in dict(table.round(lies={1: lie}).keys)
     with pytest.raises(ProtocolError):
         decode_dealing(b"\xa0")
+
+
+@pytest.mark.parametrize("change", range(1, 6))
+@pytest.mark.parametrize(
+    "members", [(1, 2, 3, 5), (0, 1, 2), range(7)], ids=["other", "less", "more"]
+)
+def test_the_committee_changes_in_the_middle_of_it(change: int, members: Sequence[int]) -> None:
+    """The generation begins again among those who govern then; series that are there stay."""
+    table = Table()
+    table.amend(0, 1, 2, 3)
+    for _ in range(change):
+        table.round()
+    before = table.state.series
+    table.amend(*members)
+    table.rounds_until(1, 9)
+    assert table.state.series[: len(before)] == before
+    for series in table.state.series[len(before) :]:
+        assert [m.identity for m in series.members] == [s._identity for s in table.seats]
+        assert series.quorum == table.network.quorum
+        assert_signs(series, table.shares(series.number), RNG)
+
+
+def test_series_die_and_their_dealings_are_forgotten() -> None:
+    table = Table()
+    table.rounds_until(1, 6)
+    calendar = Calendar.of(table.network)
+    seat = table.seats[0]
+    assert {number for number, _ in seat.keep() or seat._all()} == {0, 1}
+    for number in range(2, 12):
+        while table.now < calendar.birth(number - 1):
+            table.number += 1
+        table.rounds_until(number, 4)
+    assert len(table.state.series) <= 11
+    while table.now < calendar.issue_until(1):
+        table.number += 1
+    table.round()
+    assert [series.number for series in table.state.series][:1] == [2]
+    assert seat.share_of(1) is None
+    assert seat.share_of(2) is not None
+    assert {number for number, _ in seat._all()} == {s.number for s in table.state.series}
+
+
+def test_counts_are_the_highest_that_a_member_named() -> None:
+    table = Table()
+    table.seats[0].counts = lambda: ((0, 1),)
+    record = table.rounds_until(0, 3)
+    assert [member.count for member in record.members] == [1, 0, 0, 0]
+    table.seats[0].counts = lambda: ((0, 7), (5, 9))
+    table.seats[1].counts = lambda: ((0, 3),)
+    table.round()
+    table.seats[0].counts = lambda: ((0, 2),)
+    state = table.round()
+    assert [member.count for member in state.series[0].members] == [7, 3, 0, 0]
+
+
+# Allotments.
+
+NODE, OTHER = bytes([7]) * 32, bytes([9]) * 32
+
+
+def test_allotments_are_what_one_honest_authority_at_least_grants() -> None:
+    table = Table()
+    table.round(grants={0: ((NODE, 1000), (OTHER, 5))})
+    assert table.state.allotments == ()
+    table.round(grants={0: ((NODE, 1000),), 1: ((NODE, 30),), 2: ((NODE, 20), (OTHER, 5))})
+    assert table.state.allotted(NODE, 0) == 30
+    assert table.state.allotted(OTHER, 0) == 0
+
+
+def test_an_allotment_never_falls_and_goes_with_its_series() -> None:
+    table = Table()
+    calendar = Calendar.of(table.network)
+    both = dict.fromkeys(range(2), ((NODE, 30), (OTHER, 1)))
+    table.round(grants=both)
+    table.round(grants=dict.fromkeys(range(4), ((NODE, 10),)))
+    assert [(a.identity, a.amount) for a in table.state.allotments] == [(NODE, 30), (OTHER, 1)]
+    while table.now < calendar.birth(1):
+        table.number += 1
+    table.round(grants=dict.fromkeys(range(4), ((NODE, 10),)))
+    assert table.state.allotted(NODE, 0) == 30
+    assert table.state.allotted(NODE, 1) == 10
+    while table.now < calendar.withdraw_until(0):
+        table.number += 1
+    table.round()
+    assert [allotment.series for allotment in table.state.allotments] == [1]
+
+
+def test_grants_are_passed_over_outside_a_test_network() -> None:
+    table = Table()
+    table.network = replace(table.network, test=False)
+    table.round(grants=dict.fromkeys(range(4), ((NODE, 30),)))
+    assert table.state.allotments == ()

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+from dataclasses import replace
 from functools import partial
 
-from fogbank.directory.mint.calendar import Calendar
-from fogbank.directory.mint.points import (
-    GENERATOR_2,
-    combine_unblind,
-    decode_g2,
-    hash_token,
-    is_right,
-    sign_share,
+import pytest
+
+from fogbank.directory.broadcast import Chain, Relayed
+from fogbank.directory.computation import compute
+from fogbank.directory.descriptor import DescriptorCache
+from fogbank.directory.effects import (
+    Effect,
+    FetchConsensus,
+    SendVote,
 )
-from fogbank.directory.mint.state import MintState, SeriesRecord
+from fogbank.directory.mint.ballot import MINT_EXTENSION, Ballot
+from fogbank.directory.mint.calendar import Calendar
+from fogbank.directory.mint.contributor import HeldState, MintContributor
+from fogbank.directory.mint.state import Allotment, MintState
 from fogbank.directory.schedule import nth_round
-from tests.directory.factory import START, make_network
+from fogbank.directory.vote import Policy, Vote, open_vote
+from fogbank.relay.errors import ProtocolError
+from tests.directory.factory import START, TIMING, make_network
 from tests.directory.simulation import Simulation
+from tests.mint.table import assert_signs
 
 
 def simulate(count: int = 4, seed: int = 1, down: tuple[int, ...] = ()) -> Simulation:
@@ -55,21 +64,6 @@ def shares(sim: Simulation, number: int) -> dict[int, int]:
     return found
 
 
-def assert_any_quorum_signs(series: SeriesRecord, held: dict[int, int], rng: random.Random) -> None:
-    """Signatures by the shares of any q members verify under the series' key."""
-    message = hash_token(bytes(32), rng.randbytes(32))
-    for _ in range(3):
-        chosen = rng.sample(sorted(held), series.quorum)
-        signed = {i: sign_share(held[i], message) for i in chosen}
-        assert is_right(message, combine_unblind(signed, 1), decode_g2(series.key))
-    fewer = {i: sign_share(held[i], message) for i in sorted(held)[: series.quorum - 1]}
-    assert not is_right(message, combine_unblind(fewer, 1), decode_g2(series.key))
-    for place, share in held.items():
-        member = series.member(place)
-        assert member is not None
-        assert GENERATOR_2.scalar_mul(share) == decode_g2(member.share_key)
-
-
 def test_a_series_is_there_at_the_third_consensus_and_the_next_one_at_the_sixth() -> None:
     sim = simulate()
     sim.run_rounds(6)
@@ -80,5 +74,212 @@ def test_a_series_is_there_at_the_third_consensus_and_the_next_one_at_the_sixth(
     assert [series.number for series in state_after(sim, 6).series] == [0, 1]
     assert state_after(sim, 6).generation is None
     for series in state_after(sim, 6).series:
-        assert_any_quorum_signs(series, shares(sim, series.number), sim.rng)
+        assert_signs(series, shares(sim, series.number), sim.rng)
     assert not any(line for m in sim.members for line in m.logs if "garbage" in line)
+
+
+@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize(("count", "down"), [(4, (3,)), (7, (1, 5))])
+def test_some_are_down_from_any_step_on(count: int, down: tuple[int, ...], step: int) -> None:
+    """Both series come of the others; who comes back takes the dealings, and has its shares."""
+    sim = simulate(count)
+    before = nth_round(sim.network.document, step).opens - 0.01
+    for index in down:
+        sim.at(before, partial(sim.kill, index))
+    sim.run_rounds(20)
+    assert [series.number for series in state_after(sim, 20).series] == [0, 1]
+    for index in down:
+        sim.boot(index)
+    sim.run_rounds(22)
+    for index in down:
+        hand_over(sim, source=0, to=index)
+    seats = 0
+    for series in state_after(sim, 22).series:
+        held = shares(sim, series.number)
+        seats += len(held)
+        assert_signs(series, held, sim.rng)
+    # Whose keys were not known when it was dealt to has no seat: only who was down from the first.
+    assert seats == 2 * (count - len(down) if step == 0 else count)
+
+
+def hand_over(sim: Simulation, source: int, to: int) -> None:
+    """Give an authority the dealings that it lacks."""
+    giver, taker = sim.members[source].core, sim.members[to].core
+    assert giver is not None
+    assert taker is not None
+    for number in taker.mint.missing():
+        assert taker.mint.share_of(number) is None
+        effects = taker.mint.take_over(number, giver.mint.dealings(number))
+        sim.carry_out(to, effects)
+    assert taker.mint.missing() == ()
+
+
+@pytest.mark.parametrize("number", range(1, 3))
+def test_one_that_equivocates_is_as_if_it_were_away(number: int) -> None:
+    """Two votes of its cancel each other, in the step of dealings or of judgements."""
+    sim = simulate()
+    liar = sim.network.authorities[2].identity
+    when = valid_after(sim, number + 1)
+
+    def lie(effect: Effect) -> list[tuple[float, Effect]]:
+        match effect:
+            case SendVote(relayed, deadline) if (
+                relayed.chain.sender == liar
+                and relayed.chain.valid_after == when
+                and relayed.to == sim.network.authorities[0].identity
+            ):
+                credentials = sim.network.credentials[2]
+                body = Vote(when, Policy(), b"", b"", ()).sign(
+                    sim.network.document.network_id, credentials
+                )
+                chain = Chain(when, liar, hashlib.sha256(body).digest())
+                chain = chain.signed(sim.network.document.network_id, credentials)
+                return [(0.0, SendVote(Relayed(relayed.to, chain, body), deadline))]
+        return [(0.0, effect)]
+
+    sim.members[2].filter = lie
+    sim.run_rounds(12)
+    first = state_after(sim, 12).series[0]
+    assert first.attempt == (1 if number == 1 else 0)
+    assert (liar in dict(first.dealings)) == (number != 1)
+    assert_signs(first, shares(sim, 0), sim.rng)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_anywhere(seed: int) -> None:
+    """All are killed at some moments, and come back: the same keys and shares, no vote twice."""
+    sim = simulate(seed=seed)
+    for index in range(4):
+        killed = sim.rng.uniform(START + 2, START + 2 + 3 * (index + 1))
+        sim.at(killed, partial(sim.kill, index))
+        sim.at(killed + sim.rng.uniform(0.05, 1.0) * sim.phase, partial(sim.boot, index))
+    sim.run_rounds(20)
+    assert all(len(digests) == 1 for digests in sim.signed.values())
+    before = {number: shares(sim, number) for number in (0, 1)}
+    for index in range(4):
+        sim.kill(index)
+        sim.boot(index)
+    for series in state_after(sim, 20).series:
+        held = shares(sim, series.number)
+        assert held == before[series.number]
+        assert_signs(series, held, sim.rng)
+
+
+def offer(sim: Simulation, number: int, index: int, *methods: int) -> None:
+    """Let an authority offer these methods from a round on, also after a restart."""
+
+    def change() -> None:
+        core = sim.members[index].core
+        assert core is not None
+        core.policy = Policy(methods=methods)
+
+    sim.at(nth_round(sim.network.document, number).opens - 0.01, change)
+
+
+def test_the_state_outlives_other_methods_and_restarts() -> None:
+    """Method 4, then 3, all authorities restarted, then 4 again: no round and no key is lost."""
+    sim = simulate()
+    for index in range(4):
+        offer(sim, 4, index, 1, 2, 3)
+    sim.run_rounds(6)
+    for index in range(4):
+        sim.kill(index)
+        sim.boot(index)
+    for index in range(4):
+        offer(sim, 6, index, 1, 2, 3)
+        offer(sim, 8, index, 1, 2, 3, 4)
+    sim.run_rounds(12)
+    methods = []
+    for rounds in range(1, 13):
+        when = valid_after(sim, rounds)
+        assert len(sim.consensuses(when)) == 1
+        consensus = next(m for m in sim.members if when in m.adopted).adopted[when]
+        assert (consensus.mint is not None) == (consensus.method >= 4)
+        methods.append(consensus.method)
+    assert methods == [4] * 4 + [3] * 4 + [4] * 4
+    assert state_after(sim, 9).series == state_after(sim, 4).series
+    assert_signs(state_after(sim, 12).series[0], shares(sim, 0), sim.rng)
+
+
+def test_the_state_outlives_its_consensus() -> None:
+    """After two days, in which every consensus has expired, the series are still there."""
+    hourly = make_network(timing=replace(TIMING, interval=3600))
+    sim = Simulation(hourly, random.Random(1), mint=True)
+    for index in range(4):
+        sim.at(START + sim.rng.uniform(0, 0.8), partial(sim.boot, index))
+    sim.run_rounds(3)
+    series = state_after(sim, 3).series
+    for index in range(4):
+        sim.kill(index)
+    sim.run_until(nth_round(hourly.document, 3 + 48).opens - 1)
+    for index in range(4):
+        sim.boot(index)
+        core = sim.members[index].core
+        assert core is not None
+        assert core.consensus is None
+        assert core.mint.held.state.series == series
+    sim.run_rounds(3 + 49)
+    assert state_after(sim, 3 + 49).series == series
+    assert_signs(series[0], shares(sim, 0), sim.rng)
+
+
+def test_one_that_lacks_a_state_fetches_it_when_no_consensus_holds_it() -> None:
+    """Of four one misses a state, another dies for good: two name it, and q are not to be had."""
+    sim = simulate()
+    sim.run_rounds(3)
+    missed = valid_after(sim, 4)
+    until = valid_after(sim, 5) + sim.phase / 4
+
+    def misses(effect: Effect) -> list[tuple[float, Effect]]:
+        """Fetches nothing until the next consensus is there, which holds no state."""
+        early = isinstance(effect, FetchConsensus) and sim.now < until
+        return [] if early else [(0.0, effect)]
+
+    sim.kill(3)
+    sim.run_until(missed + 0.1)
+    sim.kill(2)
+    sim.members[3].filter = misses
+    sim.boot(3)
+    sim.run_rounds(8)
+    assert missed not in sim.members[3].adopted
+    assert sim.members[0].adopted[valid_after(sim, 5)].method == 3
+    assert any("took the mint's state" in line for line in sim.members[3].logs)
+    assert state_after(sim, 8).series_of(0) is not None
+    assert {m.adopted[valid_after(sim, 8)].method for m in sim.members if m.core} == {4}
+
+
+def test_who_signed_goes_back_to_no_older_state() -> None:
+    part = MintContributor(bytes(32), bytes(32))
+    assert part.learn(START, MintState(), START)
+    part.sign(START + 90)
+    other = MintState(allotments=(Allotment(bytes(32), 0, 1),))
+    assert not part.learn(START + 60, other, START + 100)
+    assert part.held.valid_after == START
+    assert part.learn(START + 90, other, START + 100)
+    assert not part.learn(START + 90, MintState(), START + 100)
+    part.sign(START + 150)
+    assert not part.learn(START + 120, MintState(), START + 150 + 86_399)
+    assert part.learn(START + 120, MintState(), START + 150 + 86_400)
+
+
+def test_nobody_signs_what_is_made_of_another_state_than_it_holds() -> None:
+    """Two name an older state with a liar: one that has taken a newer one has no part in it."""
+    network = make_network()
+    this = nth_round(network.document, 2)
+    state = HeldState(this.valid_after - 3, MintState(), MintState().digest())
+    votes = []
+    for node in network.authorities:
+        ballot = MINT_EXTENSION, Ballot(state=state.name).encode()
+        data = Vote(this.valid_after, Policy(), b"", b"", (), (ballot,)).sign(
+            network.document.network_id, node.credentials
+        )
+        cache = DescriptorCache(network.document)
+        votes.append(open_vote(data, node.identity, network.document, this.valid_after, cache))
+    assert compute(votes, network.document, this, state).method == 4
+    newer = HeldState(this.valid_after - 1, MintState(), MintState().digest())
+    for held in (newer, None):
+        with pytest.raises(ProtocolError, match="another state of the mint"):
+            compute(votes, network.document, this, held)
+    nameless = [replace(vote, extensions={}) for vote in votes[:2]]
+    assert compute([*nameless, *votes[2:]], network.document, this, state).method == 3
+    assert compute([*nameless, *votes[2:]], network.document, this, newer).method == 3
