@@ -45,11 +45,6 @@ class Settled:
     tokens: int = 0
     troubles: list[ClientError | RelayError] = field(default_factory=list)
 
-    def add(self, later: Settled) -> None:
-        """Count what was settled after this; what is in trouble is so by the later word."""
-        self.tokens += later.tokens
-        self.troubles = later.troubles
-
     def raise_first(self) -> None:
         """Raise the first trouble, if there was one."""
         if self.troubles:
@@ -128,9 +123,9 @@ class Payments:
         return payment.number
 
     async def receive(self, cheque: Cheque) -> tuple[Received, Settled]:
-        """Count a cheque, once, then have its tokens issued as far as that goes now."""
+        """Count a cheque, once, then complete what is unfinished, as far as that goes now."""
         received = await self._call(self._wallet.receive, cheque, self._state(), self._now())
-        return received, await self.settle(frozenset({Purpose.RECEIPT}))
+        return received, await self.settle()
 
     async def refresh(self, *, everything: bool = False) -> Settled:
         """Swap tokens for new ones of their series: those found by a restore, or all of them."""
