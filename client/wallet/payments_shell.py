@@ -1,4 +1,4 @@
-"""What a wallet does through the network: withdraw, send, receive, refresh (spec/09 §8, §9).
+"""What a wallet does through the network: withdraw, send, receive, restore (spec/09 §8, §9).
 
 Everything is in the wallet, on the disk, before it is sent. So whatever the moment of a kill,
 `settle` completes what was begun, and nothing is begun twice.
@@ -14,11 +14,14 @@ from typing import TypeVar
 import trio
 
 from fogbank.client.errors import ClientError
+from fogbank.client.wallet.answers import Question
 from fogbank.client.wallet.errand_shell import Errand
 from fogbank.client.wallet.mint_client_shell import MintClient
 from fogbank.client.wallet.mint_errors import LockedElsewhere, MintError
 from fogbank.client.wallet.own import Sign
+from fogbank.client.wallet.questions_shell import ask_all
 from fogbank.client.wallet.records import OpenRequest, Purpose
+from fogbank.client.wallet.restore import Restore
 from fogbank.client.wallet.store_shell import Received, Wallet
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.certificates import Certificate, decode_certificate
@@ -125,12 +128,40 @@ class Payments:
     async def receive(self, cheque: Cheque) -> tuple[Received, Settled]:
         """Count a cheque, once, then complete what is unfinished, as far as that goes now."""
         received = await self._call(self._wallet.receive, cheque, self._state(), self._now())
-        return received, await self.settle()
+        return received, await self.refresh()
 
-    async def refresh(self, *, everything: bool = False) -> Settled:
-        """Swap tokens for new ones of their series: those found by a restore, or all of them."""
-        await self._call(partial(self._wallet.refresh, self._now(), everything=everything))
-        return await self.settle()
+    async def refresh(self) -> Settled:
+        """Complete what is unfinished, then swap what came from words for tokens of its own."""
+        settled = await self.settle()
+        # Not more at once than a restore would find.
+        while not settled.troubles and len(await self._call(self._wallet.refresh, self._now())):
+            later = await self.settle()
+            settled = Settled(settled.tokens + later.tokens, later.troubles)
+        return settled
+
+    async def restore(self, identity: NodeId | None = None) -> tuple[int, Settled]:
+        """Find what the mint has of the wallet's words; return how many tokens are new.
+
+        `identity`: of the node whose wallet it is. What was under way is completed, and all is
+        swapped for tokens that no copy of the old wallet has (spec/09 §8.3).
+        """
+        begin = partial(self._wallet.restoring, self._state(), self._now(), identity)
+        search = await self._call(begin)
+        limiter = trio.CapacityLimiter(_AT_ONCE)
+        while questions := await self._call(search.questions):
+            async with trio.open_nursery() as nursery:
+                for question in questions:
+                    nursery.start_soon(self._ask, question, search, limiter)
+        found = await self._call(search.found)
+        count = await self._call(self._wallet.restored, found, self._now(), identity)
+        return count, await self.refresh()
+
+    async def _ask(
+        self, question: Question, search: Restore, limiter: trio.CapacityLimiter
+    ) -> None:
+        async with limiter:
+            committee = self._mint.committee(self._series(question.series))
+            search.answer(question, await ask_all(committee, question))
 
     async def _drive(self, requests: Iterable[OpenRequest], settled: Settled) -> None:
         limiter = trio.CapacityLimiter(_AT_ONCE)

@@ -31,5 +31,7 @@ class Terms:
 
     @classmethod
     def of(cls, network: NetworkDocument) -> Terms:
-        """Return those of a network."""
-        return cls(network.network_id, Calendar.of(network), network.timing.interval)
+        """Return those of a network; in a test network tokens rest as long as its first rounds."""
+        timing = network.timing
+        rest = timing.warmup_interval if network.test else timing.interval
+        return cls(network.network_id, Calendar.of(network), rest)

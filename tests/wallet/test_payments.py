@@ -16,7 +16,7 @@ from fogbank.client.wallet.asking_shell import Means, MintOpener
 from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import NotEnough, NotYet
 from fogbank.client.wallet.mint_client_shell import MintClient
-from fogbank.client.wallet.mint_errors import MintUnavailable
+from fogbank.client.wallet.mint_errors import LockedElsewhere, MintUnavailable
 from fogbank.client.wallet.payments_shell import Payments
 from fogbank.client.wallet.store_shell import Received, Wallet
 from fogbank.relay.keys import NodeId
@@ -241,3 +241,27 @@ async def test_tokens_that_rest_are_not_spent(tmp_path: Path, autojump_clock: Mo
             await market.at("alice").pay(invoice)
         assert (caught.value.ready, caught.value.resting) == (4, 2)
         assert caught.value.until == market.now + TERMS.rest
+
+
+@pytest.mark.parametrize("fault", [Fault.DOWN, Fault.WRONG_SHARES])
+async def test_words_bring_back_what_is_there_whatever_one_authority_does(
+    fault: Fault, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_market(tmp_path) as market:
+        market.mint.members[1].faults.add(fault)
+        await market.fill("alice", 40)
+        invoice = market.wallet("bob").invoice(6, int(market.now) + DAY, int(market.now))
+        number = await market.at("alice").pay(invoice)
+        await market.at("bob").receive(market.wallet("alice").cheque(number))
+        # Another one of the same words, in another folder.
+        count, settled = await market.at("alice again").restore(NODE)
+        assert (count, settled.troubles) == (34, [])
+        market.now += TERMS.rest
+        assert market.ready("alice again") == 34
+        assert (await market.at("alice again").withdraw(NODE, sign)).tokens == 0
+        # What the old one still has is of no use to it any more.
+        invoice = market.wallet("bob").invoice(1, int(market.now) + DAY, int(market.now))
+        with pytest.raises(LockedElsewhere, match="same words"):
+            await market.at("alice").pay(invoice)
+        assert market.wallet("alice").unfinished() == ()
+        assert market.ready("alice again") == 34

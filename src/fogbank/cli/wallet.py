@@ -61,7 +61,7 @@ def history(
     as_json: AsJson = False,
     passphrase: PassphraseFd = None,
 ) -> None:
-    """Show what came and went, the oldest first; asks nobody."""
+    """Show what came and went, the newest first; asks nobody."""
     with errors_in_words():
         from fogbank.cli import wallet_texts
         from fogbank.cli.wallet_session import Desk
@@ -170,6 +170,19 @@ def backup(node: Node = None, passphrase: PassphraseFd = None) -> None:
             "show them to nobody"
         )
         emit(words)
+
+
+@app.command()
+def restore(node: Node = None, as_json: AsJson = False, passphrase: PassphraseFd = None) -> None:
+    """Find the tokens of a wallet again, from its words: asked for, or read from stdin.
+
+    If there is a wallet here already, its own words are used.
+    """
+    with errors_in_words():
+        from fogbank.cli.wallet_session import Desk
+        from fogbank.cli.wallet_work import restore_from_words
+
+        restore_from_words(Desk(node, passphrase), as_json=as_json)
 
 
 @app.command()

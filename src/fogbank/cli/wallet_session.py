@@ -39,6 +39,15 @@ class Desk:
         self.terms = Terms.of(self.home.network())
         self.folder = wallet_folder(self.home)
 
+    @property
+    def has_wallet(self) -> bool:
+        """Whether there is a wallet."""
+        return wallet_exists(self.folder)
+
+    def make(self, entropy: bytes | None = None) -> None:
+        """Make a wallet, of new words or of these."""
+        make_wallet(self.home, self.role, entropy)
+
     def passphrase(self) -> str:
         """Return the passphrase of the wallet, asked for once if need be."""
         if self._passphrase is None:
@@ -48,7 +57,7 @@ class Desk:
     @contextmanager
     def reading(self) -> Iterator[tuple[Wallet, int]]:
         """Open the wallet to look at it, also while another process works at it; and the time."""
-        if not wallet_exists(self.folder):
+        if not self.has_wallet:
             raise NoWallet(
                 f"there is no wallet in {self.home.folder} yet: `fog wallet receive` makes one, "
                 "`fog wallet restore` makes it from words"
@@ -59,8 +68,8 @@ class Desk:
     @contextmanager
     def writing(self, *, make: bool = True) -> Iterator[Wallet]:
         """Open the wallet to work at it; `make` one if there is none."""
-        if make and not wallet_exists(self.folder):
-            make_wallet(self.home, self.role)
+        if make and not self.has_wallet:
+            self.make()
             note(
                 "a wallet was made: write down the words that `fog wallet backup` shows, as they "
                 "alone bring its tokens back"

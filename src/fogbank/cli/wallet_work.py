@@ -8,18 +8,22 @@ import time
 from pathlib import Path
 
 import trio
+import typer
 
 from fogbank.cli import wallet_texts as texts
 from fogbank.cli.output import emit, note, read_bounded
 from fogbank.cli.wallet_session import Desk, tell
-from fogbank.client.wallet.errors import NotEnough
+from fogbank.client.wallet.derivation import Role
+from fogbank.client.wallet.errors import NotEnough, WalletExists
 from fogbank.client.wallet.payments_shell import Payments
+from fogbank.client.wallet.words import entropy_of
 from fogbank.directory.mint.cheques import Cheque, Invoice, cheque_from_text, invoice_from_text
 from fogbank.nodes.withdrawals import withdrawal_signer
 from fogbank.relay.keystore_shell import KeyStore
 from fogbank.sandbox.files_shell import write_atomic
 
 _TEXT_LIMIT = 512 << 10
+_WORDS_LIMIT = 4096
 _INVOICE_DAYS = 7
 _LEAST_PAUSE = 0.2
 
@@ -97,7 +101,7 @@ def pay_invoice(desk: Desk, what: str, output: Path | None, *, wait: bool, as_js
 
     async def pay(payments: Payments) -> int:
         # What comes in may be needed; what goes on with this very payment is told by it.
-        await payments.settle()
+        await payments.refresh()
         while True:
             try:
                 return await payments.pay(invoice)
@@ -169,3 +173,37 @@ def refresh_all(desk: Desk, *, as_json: bool) -> None:
         emit(json.dumps({"schema": texts.REFRESH_SCHEMA, "tokens": swapped}))
     else:
         emit(f"{texts.tokens(swapped)} came in")
+
+
+def restore_from_words(desk: Desk, *, as_json: bool) -> None:
+    """Find a wallet's tokens again: of the words that are read, or of the wallet that is here."""
+    if not desk.has_wallet:
+        desk.make(entropy_of(_read_words()))
+    elif not sys.stdin.isatty() and (given := sys.stdin.read(_WORDS_LIMIT).split()):
+        with desk.reading() as (wallet, _):
+            if given != wallet.words().split():
+                raise WalletExists(
+                    f"there is another wallet in {desk.home.folder} already: use another folder, "
+                    "named by FOGBANK_HOME"
+                )
+    node = None
+    if desk.role is Role.NODE:
+        node = KeyStore.open(desk.home.folder / "keys").identity
+
+    async def restore(payments: Payments) -> int:
+        count, settled = await payments.restore(node)
+        tell(settled)
+        return count
+
+    count = desk.work(restore)
+    if as_json:
+        emit(json.dumps({"schema": texts.RESTORE_SCHEMA, "tokens": count}))
+    else:
+        emit(f"{texts.tokens(count)} found")
+
+
+def _read_words() -> str:
+    if sys.stdin.isatty():
+        answer: str = typer.prompt("The wallet's 12 words", err=True)
+        return answer
+    return sys.stdin.read(_WORDS_LIMIT)
