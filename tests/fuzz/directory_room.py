@@ -260,7 +260,7 @@ DIRECTORY = [
         more=tuple(LATER_METHODS),
         again=consensus_again,
         repair=RING.repair,
-        limit=4096,
+        limit=8192,
     ),
     Decoder(
         "consensus on disk",
@@ -269,7 +269,7 @@ DIRECTORY = [
         more=tuple(LATER_METHODS),
         again=consensus_again,
         repair=RING.repair,
-        limit=4096,
+        limit=8192,
     ),
     Decoder(
         "pushed vote",
