@@ -183,7 +183,10 @@ def unblind(signature: G1, factor: int) -> G1:
 
 def combine_unblind(shares: Mapping[int, G1], factor: int) -> G1:
     """Return the token of q members' shares over an output; right only if the shares are."""
-    return unblind(combine(shares), factor)
+    inverse, weights = pow(factor, -1, ORDER), lagrange(shares)
+    return sum_g1(
+        share.scalar_mul(weights[member] * inverse % ORDER) for member, share in shares.items()
+    )
 
 
 def is_right(message: G1, signature: G1, key: G2) -> bool:
