@@ -170,19 +170,8 @@ def sign_share(share: int, blinded: G1) -> G1:
     return blinded.scalar_mul(share)
 
 
-def combine(shares: Mapping[int, G1]) -> G1:
-    """Return the signature that the shares of q members give; infinity from wrong ones."""
-    weights = lagrange(shares)
-    return sum_g1(share.scalar_mul(weights[member]) for member, share in shares.items())
-
-
-def unblind(signature: G1, factor: int) -> G1:
-    """Take the blinding factor off a combined signature."""
-    return signature.scalar_mul(pow(factor, -1, ORDER))
-
-
 def combine_unblind(shares: Mapping[int, G1], factor: int) -> G1:
-    """Return the token of q members' shares over an output; right only if the shares are."""
+    """Return the token of q members' shares over an output; infinity or wrong if a share is."""
     inverse, weights = pow(factor, -1, ORDER), lagrange(shares)
     return sum_g1(
         share.scalar_mul(weights[member] * inverse % ORDER) for member, share in shares.items()
