@@ -45,7 +45,7 @@ STATUS = Status(
     published=(Publication("auth1", Reply.REFUSED, 6, "why"),),
     contacts=(Contact("relay1", linked=True),),
     authority=AuthorityReport(
-        "the round", 3, 2, {"auth2": "why"}, 9052, (SeriesReport(0, 3, 2, True),), 10
+        "the round", 3, 2, {"auth2": "why"}, 9052, (SeriesReport(0, 3, 2, True),), 10, "words"
     ),
 )
 SETTINGS = Settings(Role.WORKER, "worker1", cores=2, source="127.0.0.1")

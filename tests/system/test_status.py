@@ -49,7 +49,14 @@ def status(links: int = 3, *, listed: bool = True, ended: bool = False) -> Statu
         (Publication.of("auth0", Reply.REFUSED, NOW, "too often"),),
         (Contact("relay1", True),),
         AuthorityReport(
-            "consensus of 5", 3, 2, {"auth3": "no answer"}, 9030, (SeriesReport(0, 3, 2, True),), 10
+            "consensus of 5",
+            3,
+            2,
+            {"auth3": "no answer"},
+            9030,
+            (SeriesReport(0, 3, 2, True),),
+            10,
+            "series 0 is current",
         ),
         effort=12,
     )
@@ -75,7 +82,8 @@ def test_every_field_is_one_that_the_specification_names() -> None:
     assert set(fields["published"][0]) == {"authority", "reply", "at", "reason"}
     assert set(fields["contacts"][0]) == {"nickname", "linked"}
     assert set(fields["authority"]) == {
-        *("round", "nodes", "running", "unreachable", "tor_port", "mint", "mint_effort")
+        *("round", "nodes", "running", "unreachable", "tor_port", "mint", "mint_effort"),
+        "credit",
     }
     assert set(fields["authority"]["mint"][0]) == {"series", "locked", "issued", "votes"}
 
@@ -97,6 +105,7 @@ def test_an_operator_sees_the_mints_series_and_that_work_is_asked_for_votes() ->
     report = made.authority
     assert report is not None
     lines = _lines(made, NOW)
+    assert "credit     series 0 is current" in lines
     assert "series 0   3 tokens locked, 2 issued" in lines
     assert any("asks for work of effort 10" in line for line in lines)
     old = replace(report, mint=(SeriesReport(0, 3, 2, False),), mint_effort=0)

@@ -159,6 +159,7 @@ def show(as_json: AsJson = False) -> None:
         )
         names = [f"{each['name']} ({each['digest'][:12]})" for each in report["runtimes"]]
         emit(f"accepted runtimes: {', '.join(names) or 'none'}")
+        emit(f"credit: {report['credit']}")
         for node in report["nodes"]:
             where = ", ".join(node["addresses"]) or "-"
             emit(

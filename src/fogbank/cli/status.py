@@ -123,6 +123,7 @@ def _lines(status: Status, now: float) -> list[str]:
         lines.append(f"nodes      {report.nodes} known, {report.running} running")
         for name, why in report.unreachable.items():
             lines.append(f"authority  {name} cannot be reached: {why}")
+        lines.append(f"credit     {report.credit}")
         lines += [_series(each) for each in report.mint]
         if report.mint_effort:
             lines.append(

@@ -14,12 +14,14 @@ from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.exchange import SERVICE as DIRECTORY_SERVICE
+from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.contributor import MintContributor
 from fogbank.directory.mint.exchange import SERVICE as MINT_SERVICE
 from fogbank.directory.mint.ledgers_shell import Ledgers
 from fogbank.directory.mint.mint_shell import Mint
 from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.mint.state import MintState
+from fogbank.directory.mint.wording import in_words
 from fogbank.directory.signatures import Credentials
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
@@ -105,6 +107,7 @@ class AuthorityNode:
             )
         self._store = store
         self._clock = machine.clock
+        self._calendar = Calendar.of(network)
         self._tor_port = settings.tor_port
         self._addresses = settings.addresses
         description = Description(
@@ -200,6 +203,7 @@ class AuthorityNode:
                 for series, file in sorted(self.mint.ledgers.all().items())
             ),
             self.mint.effort,
+            in_words(self.shell.core.mint.held.state, self._calendar, self._clock()),
         )
         links = len(self.node.links)
         effort = self.node.effort_asked

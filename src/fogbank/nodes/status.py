@@ -84,7 +84,8 @@ class SeriesReport:
 class AuthorityReport:
     """What an authority adds: its last round, the nodes that it knows, whom it does not reach.
 
-    `unreachable` holds, by nickname, why another authority cannot be reached. `mint` are the
+    `unreachable` holds, by nickname, why another authority cannot be reached. `credit` says which
+    series there are, `mint` are the
     ledgers of series that live, `mint_effort` what is asked of everyone for a LOCK (spec/09 §6.4).
     """
 
@@ -95,6 +96,7 @@ class AuthorityReport:
     tor_port: int | None = None
     mint: tuple[SeriesReport, ...] = ()
     mint_effort: int = 0
+    credit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,7 @@ def _authority(fields: Any) -> AuthorityReport:
         None if port is None else _is(int, port),
         tuple(map(_series, _is(list, fields["mint"]))),
         _is(int, fields["mint_effort"]),
+        _is(str, fields["credit"]),
     )
 
 

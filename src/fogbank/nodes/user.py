@@ -22,6 +22,8 @@ from fogbank.client.verification.evidence_shell import Evidence
 from fogbank.client.wallet.asking_shell import MintOpener
 from fogbank.client.wallet.mint_client_shell import mint_streams
 from fogbank.directory.consensus import Consensus, Entry, Flag
+from fogbank.directory.mint.calendar import Calendar
+from fogbank.directory.mint.wording import in_words
 from fogbank.directory.network import NetworkDocument, load_network, verify_successor
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
@@ -217,6 +219,7 @@ def _report(network: NetworkDocument, consensus: Consensus) -> dict[str, Any]:
             {"name": each.name, "digest": each.digest.hex(), "size": each.size}
             for each in consensus.runtimes or ()
         ],
+        "credit": in_words(consensus.mint, Calendar.of(network), consensus.valid_after),
         "nodes": [_node(entry, consensus) for entry in consensus.entries],
     }
 
