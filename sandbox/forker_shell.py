@@ -65,7 +65,6 @@ class Forker(Generic[_T]):
         poll.register(waking, select.POLLIN)
         own = self._control.fileno()
         # What is shared must not be looked through by each process, nor soon what is its own.
-        gc.collect()
         gc.freeze()
         gc.set_threshold(_GARBAGE)
         going_on = True

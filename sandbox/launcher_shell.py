@@ -8,6 +8,7 @@ Run as `python -I -m fogbank.sandbox.launcher_shell FD CONFIG`.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -18,7 +19,15 @@ from typing import NoReturn
 
 import wasmtime
 
-from fogbank.sandbox import fuel_yield, host_calls, huge_shell, jail_shell, kernel_shell, wire
+from fogbank.sandbox import (
+    fuel_yield,
+    heap_shell,
+    host_calls,
+    huge_shell,
+    jail_shell,
+    kernel_shell,
+    wire,
+)
 from fogbank.sandbox.binding import LIBRARY, BindingChanged
 from fogbank.sandbox.bounds import Bounds
 from fogbank.sandbox.child_shell import ChannelData, serve_compiler, serve_job
@@ -32,7 +41,7 @@ from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runner import Order, Runner
 from fogbank.sandbox.seccomp_shell import Filter
 from fogbank.sandbox.task import Task
-from fogbank.sandbox.wire import Control
+from fogbank.sandbox.wire import Control, Frame
 from fogbank.sandbox.zygote_shell import serve_zygote
 
 _SELF_TEST = """(module
@@ -44,9 +53,10 @@ _SELF_TEST = """(module
   unreachable))"""
 """Prints two letters and traps: what every jailed process must be able to do."""
 
-_WARM = 16
-"""How often the launcher does it first: Python makes what runs so often faster, and what a jailed
-process need not write again stays shared with it."""
+_FUEL = 1 << 40
+_REHEARSALS = 16
+"""How many jobs the launcher does itself before it serves: Python makes what runs so often faster,
+and what a jailed process need not write again stays shared with it."""
 
 
 class Launcher:
@@ -71,8 +81,7 @@ class Launcher:
         except BindingChanged as change:
             raise SandboxUnavailable(f"{change}: install wasmtime {WASMTIME} again") from None
         self._trial = bytes(wasmtime.wat2wasm(_SELF_TEST))
-        for _ in range(_WARM):
-            self._try_out()
+        self._try_out()
         with contextlib.suppress(OSError):
             huge_shell.hold_code(LIBRARY)
         with contextlib.suppress(OSError):
@@ -104,6 +113,11 @@ class Launcher:
 
     def serve(self) -> None:
         """Work until the control socket closes."""
+        gc.collect()
+        for _ in range(_REHEARSALS):
+            self._rehearse()
+        with contextlib.suppress(AttributeError):
+            heap_shell.fill_holes()
         self._forker.serve()
 
     def _fork(self, work: Callable[[int], None], channel: int) -> int:
@@ -137,9 +151,22 @@ class Launcher:
             self._try_out()
         os.write(jail_shell.CHANNEL, JailReport(layers).encode())
 
+    def _rehearse(self) -> None:
+        """Do a whole job as a job's process does it, over a channel, but unjailed."""
+        own = os.dup(jail_shell.CHANNEL)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            os.dup2(theirs.fileno(), jail_shell.CHANNEL)
+            ours.send(wire.frame(Frame.MODULE, self._trial))
+            ours.send(wire.frame(Frame.TASK, wire.encode_task(Task(), _FUEL)))
+            ours.shutdown(socket.SHUT_WR)
+            serve_job(self._runner, self._engine)
+        os.dup2(own, jail_shell.CHANNEL)
+        os.close(own)
+
     def _try_out(self) -> None:
         self._runner.take(compiled(self._engine, self._trial))
-        task, granted = wire.decode_task(wire.encode_task(Task(), 1 << 40), ChannelData)
+        task, granted = wire.decode_task(wire.encode_task(Task(), _FUEL), ChannelData)
         result = self._runner.carry_out(Order(task, granted, Silent()))
         if result.outcome is not Outcome.TRAP or result.stdout != b"ok":
             raise SandboxUnavailable(f"wasmtime does not work here: {result.reason}")

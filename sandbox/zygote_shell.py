@@ -6,6 +6,7 @@ to ask for processes. Each of them binds itself for good, learns its task from a
 own, and goes on where the zygote stands.
 """
 
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def _run(
 def _hand_over(forker: Forker[Order], control: socket.socket) -> Order:
     """Serve; return in each process that was forked, jailed, with its task."""
     control.send(wire.REPORT)
+    gc.collect()
     order = forker.serve()
     if order is None:
         os._exit(0)
