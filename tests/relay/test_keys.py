@@ -1,8 +1,11 @@
 """Keys and signatures (spec/01 §2, §3)."""
 
+import hashlib
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from nacl.bindings import crypto_core_ed25519_add, crypto_scalarmult_ed25519_base_noclamp
 
 from fogbank.relay.codec import encode
 from fogbank.relay.errors import ProtocolError
@@ -12,6 +15,8 @@ KEY = Ed25519Key(b"k" * 32)
 OTHER = Ed25519Key(b"o" * 32)
 LABEL = "fogbank-test-v1"
 BODY = b"what is signed"
+GROUP = 2**252 + 27742317777372353535851937790883648493
+OF_ORDER_8 = bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")
 
 
 def test_a_signature_is_ed25519_over_label_zero_body() -> None:
@@ -65,6 +70,32 @@ def test_a_key_of_small_order_signs_nothing(point: bytes) -> None:
     """Under such a key a signature of zeros would hold for any body."""
     with pytest.raises(ProtocolError):
         verify(point, LABEL, BODY, point + bytes(32))
+
+
+def signed_with(nonce: int, more: int = 0, twist: bytes = b"") -> bytes:
+    """Sign as the key's owner could: R = nonce·B (+ twist), S = nonce + h·a + more."""
+    digest = hashlib.sha512(KEY.seed()).digest()
+    secret = int.from_bytes(digest[:32], "little") & (1 << 255) - 8 & ~(1 << 255) | 1 << 254
+    point = b"\1" + bytes(31)
+    if nonce:
+        point = crypto_scalarmult_ed25519_base_noclamp(nonce.to_bytes(32, "little"))
+    if twist:
+        point = crypto_core_ed25519_add(point, twist)
+    signed = LABEL.encode() + b"\0" + BODY
+    hashed = int.from_bytes(hashlib.sha512(point + KEY.public + signed).digest(), "little")
+    return point + ((nonce + hashed * secret) % GROUP + more).to_bytes(32, "little")
+
+
+def test_every_verifier_judges_a_signature_alike() -> None:
+    """What libraries differ in is refused: the equation is the one without cofactor."""
+    verify(KEY.public, LABEL, BODY, signed_with(12_345))
+    for odd in (
+        signed_with(12_345, more=GROUP),
+        signed_with(12_345, twist=OF_ORDER_8),
+        signed_with(0),
+    ):
+        with pytest.raises(ProtocolError):
+            verify(KEY.public, LABEL, BODY, odd)
 
 
 def test_a_signed_document_comes_back() -> None:
