@@ -317,11 +317,11 @@ class Authority:
         """Ask the others in turn for a state of the mint that they go by and this one lacks."""
         pins = self._governing(self._round).authorities
         others = [pin.identity for pin in pins if not self._is_me(pin.identity)]
-        if not others or now < self._mint_ready:
+        if now < self._mint_ready:
             return []
         self._mint_ready = now + min(self._round.phase, MAX_FETCH_GAP)
         self._mint_turn += 1
-        return self.mint.fetch(others[self._mint_turn % len(others)])
+        return self.mint.fetch(others[self._mint_turn % len(others)]) if others else []
 
     def _is_me(self, identity: NodeId) -> bool:
         return identity == self.credentials.identity

@@ -115,6 +115,12 @@ def test_an_empty_policy_is_the_default() -> None:
         ("[reject]\nnetworks = [7]", "no network such as"),
         ("[reject]\nfamilies = []", "not a part of"),
         ("[approve]", "names nobody"),
+        ("grant = 7", "as a table"),
+        ("[grant]\nnobody = 7", "no node's identity"),
+        (f"[grant]\n{show_id(bytes(32))} = -1", "0 to 1048576 tokens"),
+        (f"[grant]\n{show_id(bytes(32))} = true", "0 to 1048576 tokens"),
+        (f"[grant]\n{show_id(bytes(32))} = {1 << 21}", "0 to 1048576 tokens"),
+        ("[grant]\n" + "\n".join(f"a{i} = 1" for i in range(257)), "at most 256 nodes"),
     ],
 )
 def test_a_policy_that_cannot_be_used_says_why(text: str, why: str) -> None:

@@ -21,9 +21,11 @@ from fogbank.directory.mint.ballot import MINT_EXTENSION, Ballot
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.contributor import HeldState, MintContributor
 from fogbank.directory.mint.state import Allotment, MintState
+from fogbank.directory.rules import parse_policy
 from fogbank.directory.schedule import nth_round
 from fogbank.directory.vote import Policy, Vote, open_vote
 from fogbank.relay.errors import ProtocolError
+from fogbank.relay.keys import show_id
 from tests.directory.factory import START, TIMING, make_network
 from tests.directory.simulation import Simulation
 from tests.mint.table import assert_signs
@@ -283,3 +285,28 @@ def test_nobody_signs_what_is_made_of_another_state_than_it_holds() -> None:
     nameless = [replace(vote, extensions={}) for vote in votes[:2]]
     assert compute([*nameless, *votes[2:]], network.document, this, state).method == 3
     assert compute([*nameless, *votes[2:]], network.document, this, newer).method == 3
+
+
+def test_grants_of_two_authorities_are_in_force_in_the_next_consensus() -> None:
+    """What policies say is voted, logged by who votes it, and allotted by the (b+1)-th highest."""
+    sim = simulate()
+    node, other = bytes([3]) * 32, bytes([4]) * 32
+    text = f"[grant]\n{show_id(other)} = 7\n{show_id(node)} = 1000\n"
+
+    def grant(index: int, amount: int) -> None:
+        core = sim.members[index].core
+        assert core is not None
+        core.policy = parse_policy(text.replace("1000", str(amount)))[0]
+
+    for index in range(2):
+        sim.at(nth_round(sim.network.document, 2).opens - 0.01, partial(grant, index, 30 + index))
+    sim.run_rounds(3)
+    state = state_after(sim, 3)
+    assert [(a.identity, a.series, a.amount) for a in state.allotments] == [
+        (node, 0, 30),
+        (other, 0, 7),
+    ]
+    assert sim.members[0].logs[-2:-1] == [
+        f"grants tokens of each series: {show_id(node)} 30, {show_id(other)} 7"
+    ]
+    assert not any("grants" in line for line in sim.members[2].logs)

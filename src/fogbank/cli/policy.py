@@ -37,6 +37,8 @@ def check(
         emit(f"accepted runtimes: {_join(tuple(each.name for each in policy.runtimes)) or 'none'}")
         emit(f"revoked: {len(policy.revoked)} identities")
         emit(f"rejected: {len(rejected.identities)} identities, {len(rejected.networks)} networks")
+        if policy.grants:
+            emit(f"grants, in a test network: {len(policy.grants)} nodes")
         emit(
             "approved: everyone"
             if approved is None
