@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fogbank.directory.mint.points import (
     G1,
@@ -204,11 +207,17 @@ def test_shares_in_another_order_are_wrong() -> None:
     assert wrong_members(blinded, {1: swapped}, {1: dealt.share_key(1)}, RANDOM) == {1}
 
 
+@cache
+def token_of(at: int) -> tuple[G1, G1]:
+    message = hash_token(NETWORK, serial(at))
+    return message, message.scalar_mul(DealtKey.of(3, 4).secret)
+
+
 def signed(count: int, wrong: set[int]) -> list[tuple[G1, G1]]:
     secret = DealtKey.of(3, 4).secret
     pairs = []
     for at in range(count):
-        message = hash_token(NETWORK, serial(at))
+        message, _ = token_of(at)
         pairs.append((message, message.scalar_mul(secret + (at in wrong))))
     return pairs
 
@@ -255,6 +264,31 @@ def test_a_batch_and_single_verification_agree() -> None:
     pairs[5] = (pairs[5][0], pairs[4][1])
     single = {at for at, pair in enumerate(pairs) if not is_right(*pair, key)}
     assert wrong_signatures(pairs, key, RANDOM) == single == {2, 3, 5}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["right", "negative", "another's", "too much", "too little"]), max_size=40
+    ),
+    st.binary(min_size=32, max_size=32),
+)
+def test_any_batch_and_single_verification_agree(kinds: list[str], random: bytes) -> None:
+    """Signatures that are too much and too little by the same cancel out in a plain sum."""
+    key, error = DealtKey.of(3, 4).key, GENERATOR_1.scalar_mul(99)
+    pairs = []
+    for at, kind in enumerate(kinds):
+        (message, signature), (_, other) = token_of(at), token_of(at + 1)
+        made = {
+            "right": signature,
+            "negative": -signature,
+            "another's": other,
+            "too much": signature + error,
+            "too little": signature + -error,
+        }
+        pairs.append((message, made[kind]))
+    wrong = {at for at, kind in enumerate(kinds) if kind != "right"}
+    assert wrong_signatures(pairs, key, random) == wrong
 
 
 def test_a_batch_needs_its_random_bytes() -> None:
