@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
+
+import trio
 
 from fogbank.directory.mint.bodies import (
     Held,
@@ -68,6 +71,7 @@ from fogbank.directory.mint.ledgers_shell import Ledgers
 from fogbank.directory.mint.load import Load
 from fogbank.directory.mint.requests import Request, SignedRequest, decode_signed_request
 from fogbank.directory.mint.state import MintState, SeriesRecord
+from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import Ed25519Key, NodeId
 from fogbank.relay.work import EFFORT_MOST, Demand
@@ -77,7 +81,9 @@ MAX_ROWS: Final = 1024
 MAX_EVIDENCE: Final = 16
 MAX_READERS: Final = 64
 """Pages that are being read, or wait for it."""
-_LEDGER_ROWS = 256
+READ_SHARE: Final = 0.2
+"""Part of the time in which pages are made."""
+_LEDGER_ROWS = 64
 _ROOM = 512
 _BUCKET_BITS = 256
 _URGENT = EFFORT_MOST + 1
@@ -149,6 +155,7 @@ class Answers:
 
     `is_peer` tells whether a link's other end is an authority now. `is_current` is set once a
     consensus was adopted since the start: before that, what is known may be as old as the ledger.
+    `able` are the series of which this authority has its share.
     """
 
     def __init__(
@@ -171,8 +178,11 @@ class Answers:
         self._crunch = crunch
         self._load = load
         self._clock = clock
-        self._reading = 0
+        self._readers = 0
+        self._turn = trio.Lock()
+        self._rested = 0.0
         self.is_current = False
+        self.able: set[int] = set()
         self.is_peer: Callable[[NodeId], bool] = lambda _: False
 
     async def answer(self, message: Message, peer: NodeId | None) -> Reply:
@@ -247,10 +257,15 @@ class Answers:
         member, head = series.record.member(series.place), series.file.head
         if member is None or member.vote_key != self._seats.vote.public:
             raise NotNow(f"this authority has no seat in series {number}: ask the others")
+        self._check_share(number)
         if not head.is_whole or member.count > head.count:
             raise NotNow("this authority merges the others' ledgers before it votes: ask later")
         if not member.count:
             raise NotNow(f"series {number} is just beginning here: ask after the next consensus")
+
+    def _check_share(self, series: int) -> None:
+        if series not in self.able:
+            raise NotNow(f"this authority has no share of series {series} yet: ask the others")
 
     def _voted(self, series: Series, request: Request) -> Reply:
         """Reply with the vote for what is locked; what is known may have changed since."""
@@ -305,8 +320,7 @@ class Answers:
             if given is not None:
                 return Reply(Status.DONE, pack_shares(given))
         check_votes(certificate, series.record)
-        if self._seats.share_of(request.series) is None:
-            raise NotNow(f"this authority has no share of series {request.series}: ask the others")
+        self._check_share(request.series)
         task = issue_task(certificate, series.record, is_known=held is not None)
         shares = await self._crunch.do(task, _URGENT)
         outcome = await series.file.write(
@@ -334,10 +348,7 @@ class Answers:
     async def _page(self, message: GetOutputs | GetSerials) -> Reply:
         file = self.series(message.series).file
         low, high = _bounds(message.bits, message.prefix)
-        if self._reading >= MAX_READERS:
-            raise NotNow("too many read here at once: try again in a while")
-        self._reading += 1
-        try:
+        async with self._reading():
             if isinstance(message, GetOutputs):
                 outputs = await file.outputs(low, high, message.after, MAX_ROWS)
                 issued = Page(file.head.issued, tuple(Output(*each) for each in outputs))
@@ -345,8 +356,22 @@ class Answers:
             serials = await file.serials(low, high, message.after, MAX_ROWS)
             locked = Page(file.head.locked, tuple(Spent(*each) for each in serials))
             return Reply(Status.DONE, pack_serials(locked))
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        """Take one's turn to read much: a part of the time is for that, however many ask."""
+        if self._readers >= MAX_READERS:
+            raise NotNow("too many read here at once: try again in a while")
+        self._readers += 1
+        try:
+            async with self._turn:
+                await trio.sleep_until(self._rested)
+                begun = trio.current_time()
+                yield
+                now = trio.current_time()
+                self._rested = now + (now - begun) * (1 / READ_SHARE - 1)
         finally:
-            self._reading -= 1
+            self._readers -= 1
 
     # What authorities tell each other.
 
@@ -366,18 +391,20 @@ class Answers:
 
     async def _ledger(self, series: Series, place: int, after: bytes, life: int) -> Reply:
         """Tell what is locked here; who lost its memory is known to have before that is read."""
-        known = dict(series.file.head.lives).get(place, 0)
-        if place and life > known:
+        if life > self._clock() + CLOCK_SKEW:
+            raise ProtocolError("a life that is to begin yet: is this machine's clock fast?")
+        if place and life > dict(series.file.head.lives).get(place, 0):
             await series.file.note_life(place, life)
         entries: list[Held] = []
         room = BODY_LIMIT - _ROOM
-        for held in await series.file.requests(after, _LEDGER_ROWS):
-            entry = self._held(series, held.signed, held.votes)
-            room -= len(entry.encode())
-            if room < 0:
-                break
-            entries.append(entry)
-        return Reply(Status.DONE, pack_ledger(entries))
+        async with self._reading():
+            for held in await series.file.requests(after, _LEDGER_ROWS):
+                entry = self._held(series, held.signed, held.votes)
+                room -= len(entry.encode())
+                if room < 0:
+                    break
+                entries.append(entry)
+            return Reply(Status.DONE, pack_ledger(entries))
 
 
 def _bounds(bits: int, prefix: int) -> tuple[bytes, bytes]:

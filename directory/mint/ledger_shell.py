@@ -180,7 +180,7 @@ class _Waiting(Generic[_T]):
         self._write = write
         self.result: _T | None = None
         self.error: Exception | None = None
-        self.done = trio.Event()
+        self.is_done = False
 
     def run(self, book: Book) -> None:
         self.result = self._write(book)
@@ -276,12 +276,10 @@ class SeriesFile:
         with trio.CancelScope(shield=True):
             # Whoever is first writes for all that have come until then.
             async with self._lock:
-                if not waiting.done.is_set():
+                while not waiting.is_done:
                     batch = self._waiting[:MAX_BATCH]
                     del self._waiting[:MAX_BATCH]
                     await self._blocking(self._commit, batch)
-                    for each in batch:
-                        each.done.set()
         return waiting.outcome()  # type: ignore[return-value] # what `write` returned
 
     def _commit(self, batch: list[_Waiting[object]]) -> None:
@@ -304,7 +302,7 @@ class SeriesFile:
             with suppress(sqlite3.Error):
                 self._writer.execute("ROLLBACK")
         for each in batch:
-            each.error = error
+            each.is_done, each.error = True, error
 
     # Reading.
 

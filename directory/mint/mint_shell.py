@@ -183,7 +183,7 @@ class Mint:
                 self._news = trio.Event()
                 try:
                     await self._look_after()
-                except StoreError as error:
+                except (StoreError, OSError) as error:
                     log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
                 with trio.move_on_after(KEEP_SECONDS):
                     await self._news.wait()
@@ -191,9 +191,10 @@ class Mint:
     async def _look_after(self) -> None:
         """Open and delete ledgers, and find out which are old."""
         now = self._clock()
-        for series in await self.ledgers.expire(lambda each: self._is_over(each, now)):
-            self._crunch.forget(series)
         state = self._seats.state
+        for series in await self.ledgers.expire(lambda each: self._is_gone(each, now)):
+            self._crunch.forget(series)
+            self.answers.able.discard(series)
         if state.generation is not None and not self._is_over(state.generation.series, now):
             # Made, and named in a vote, before the series can have any lock.
             await self.ledgers.open(state.generation.series)
@@ -206,6 +207,10 @@ class Mint:
         ):
             self._rejoin.wake()
 
+    def _is_gone(self, series: int, now: float) -> bool:
+        """Tell whether a series is over by this clock, and by what authorities agreed on."""
+        return self._is_over(series, now) and self._seats.state.series_of(series) is None
+
     def _is_over(self, series: int, now: float) -> bool:
         return now >= self._calendar.issue_until(series)
 
@@ -217,6 +222,7 @@ class Mint:
         share = self._seats.share_of(record.number)
         if share is not None:
             self._crunch.learn(record.number, record.key, share)
+            self.answers.able.add(record.number)
         is_short = file.head.is_whole and named > file.head.count
         if is_short:
             await file.doubt(now)

@@ -98,7 +98,7 @@ class Rejoin:
 
     async def _restore(self, record: SeriesRecord) -> None:
         """Merge what can be had now; try again later if it was not enough."""
-        if not record.place_of(self._identity):
+        if not record.place_of(self._identity) or record.number not in self._answers.able:
             return
         try:
             series = self._answers.series(record.number)
@@ -155,12 +155,12 @@ class Rejoin:
 
     async def _take(self, series: Series, page: list[Held]) -> None:
         """Check entries all at once, and take those that hold; raise at one that does not."""
-        wrong: list[ProtocolError] = []
+        wrong: list[RelayError] = []
 
         async def take(held: Held) -> None:
             try:
                 await self._take_one(series, held)
-            except ProtocolError as error:
+            except RelayError as error:
                 wrong.append(error)
 
         async with trio.open_nursery() as nursery:
@@ -182,8 +182,6 @@ class Rejoin:
             return
         certificate = Certificate(held.signed, held.votes)
         check_votes(certificate, record)
-        if self._seats.share_of(record.number) is None:
-            return
         shares = await self._crunch.do(issue_task(certificate, record, is_known=True))
         await series.file.write(partial(issue, entry=entry, votes=held.votes, shares=shares))
 

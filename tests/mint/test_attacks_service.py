@@ -189,11 +189,14 @@ async def test_a_series_ends_when_its_days_are_over(tmp_path: Path) -> None:
         ledgers = [member.ledger for member in bank.members.values()]
         bank.now += 1
         assert (await bank.members[1].ask(Issue(certificate))).status is Status.REFUSED
-        for member in bank.members.values():
-            member.mint.adopted()
-        for _ in range(50):
-            await trio.lowlevel.checkpoint()
-        assert not any(each.exists() for each in ledgers)
+        # A clock alone deletes nothing: the state must say so too.
+        for series, is_there in ((bank.state.series, True), ((), False)):
+            bank.state = replace(bank.state, series=series)
+            for member in bank.members.values():
+                member.mint.adopted()
+            for _ in range(50):
+                await trio.lowlevel.checkpoint()
+            assert all(each.exists() is is_there for each in ledgers)
 
 
 # Points and encodings.
