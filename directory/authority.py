@@ -16,6 +16,7 @@ from fogbank.directory.consensus import (
     MAX_REVOKED,
     MINT_METHOD,
     Consensus,
+    method_of,
     open_consensus,
     reopen_consensus,
 )
@@ -106,7 +107,8 @@ class Authority:
     def _resume(self, restored: Restored, now: float) -> list[Effect]:
         """Take up the newest consensus on disk; of expired ones the seeds and the mint at least."""
         effects: list[Effect] = []
-        signed = max((k for k, v in restored.journals.items() if v.consensus), default=0)
+        journaled = [(k, v.consensus) for k, v in restored.journals.items() if v.consensus]
+        signed = max((k for k, body in journaled if method_of(body) >= MINT_METHOD), default=0)
         if restored.mint != restored.consensus:
             # What it held before it signed; what came after is judged by what it signed.
             effects += self._reopen(restored.mint, now) if restored.mint else []

@@ -31,7 +31,9 @@ from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.codec import (
     ARRAY,
     BYTES,
+    MAP,
     MAX_UINT,
+    UINT,
     Record,
     Value,
     bytes_item,
@@ -240,6 +242,15 @@ def _verify(document: SignedConsensus, network: NetworkDocument, now: float) -> 
             raise
         return _verify(document, network.previous, now)
     return network
+
+
+def method_of(body: bytes) -> int:
+    """Return the method of a body, without looking at the rest of it; 0 of what is none."""
+    try:
+        _, at = read_head(body, 0, MAP)
+        return read_head(body, at + 1, UINT)[0]
+    except ProtocolError:
+        return 0
 
 
 def reopen_consensus(data: bytes, network: NetworkDocument) -> Consensus:

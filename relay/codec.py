@@ -20,7 +20,7 @@ MAX_DEPTH = 16
 MAX_UINT = 2**64 - 1
 MAX_KEY = 2**32 - 1
 
-BYTES, ARRAY, MAP = 2, 4, 5
+UINT, BYTES, ARRAY, MAP = 0, 2, 4, 5
 """Major types of CBOR."""
 _STRINGS = (BYTES, 3)
 _ONE_BYTE, _EIGHT_BYTES = 24, 27
@@ -120,7 +120,7 @@ def read_head(data: bytes | memoryview, at: int, kind: int) -> tuple[int, int]:
     """Return the argument of the item at `at`, and where its head ends.
 
     For strings that are too long to be decoded and copied whole. Raises `ProtocolError` unless the
-    item is of that kind (`BYTES`, `ARRAY`, `MAP`), and its head whole and canonical.
+    item is of that kind (`UINT`, `BYTES`, `ARRAY`, `MAP`), and its head whole and canonical.
     """
     try:
         found, argument, end = _head(data, at)

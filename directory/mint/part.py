@@ -85,6 +85,8 @@ class MintPart(MintContributor):
     def receive(self, document: bytes, network: NetworkDocument, now: float) -> list[Effect]:
         """Take the consensus that was asked for, however old: only the state that is wanted."""
         valid_after, digest = self.wanted
+        if self.wanted == NO_STATE:
+            return []
         try:
             consensus = open_consensus(document, network, valid_after)
         except ProtocolError as error:

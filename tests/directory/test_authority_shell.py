@@ -17,6 +17,7 @@ from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.broadcast import Chain
 from fogbank.directory.consensus import Consensus, open_consensus
 from fogbank.directory.descriptor import Description, Role
+from fogbank.directory.effects import FetchMint
 from fogbank.directory.exchange import PushVote, RefusedError, Status
 from fogbank.directory.exchange_shell import (
     Cache,
@@ -25,8 +26,12 @@ from fogbank.directory.exchange_shell import (
     ask,
     fetch_consensus,
     fetch_evidence,
+    fetch_mint,
     publish,
 )
+from fogbank.directory.mint.ballot import NO_STATE
+from fogbank.directory.mint.contributor import HeldState
+from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.schedule import nth_round
 from fogbank.directory.store_shell import Store, StoreError
 from fogbank.directory.vote import Policy, Vote
@@ -34,7 +39,7 @@ from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.extend import Address
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream, send_message
-from tests.directory.factory import START, SyntheticNetwork, make_network, relay, worker
+from tests.directory.factory import START, SyntheticNetwork, make_network, relay, seed, worker
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class Network:
             connect=lambda to: self.stream(to, peer=authority.identity),
             probe=self.probe,
             clock=lambda: clock() + ahead,
+            mint=MintSecret(seed("mint", index)),
         )
         shell.publish_own(authority.descriptor(clock()))
         return shell
@@ -415,3 +421,54 @@ def test_an_authority_describes_itself_only(tmp_path: Path) -> None:
     other = Description("x1", Role.RELAY, network.authorities[0].addresses)
     with pytest.raises(ProtocolError, match="contradict"):
         shell.publish_own(network.authorities[0].descriptor(START, other))
+
+
+# The mint.
+
+
+async def test_shares_and_states_are_on_the_disk_and_given_to_authorities_alone(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """An authority that was killed has its share again; others may have the state it stands in."""
+    async with running(tmp_path) as network:
+        for index in range(4):
+            await network.start(index)
+        await network.until(nth_round(network.document, 2).valid_after + 0.2)
+        identity = network.network.authorities[0].identity
+        before = network.shells[identity].core.mint
+        share, name = before.share_of(0), before.held.name
+        assert share is not None
+        network.kill(0)
+        mint = (await network.start(0)).core.mint
+        assert (mint.share_of(0), mint.held.name) == (share, name)
+        peer = network.network.authorities[1].identity
+        async with network.stream(identity, peer=peer) as stream:
+            document = await fetch_mint(stream, name[0], clock)
+        opened = open_consensus(document, network.document, name[0])
+        assert opened.mint == mint.held.state
+        for valid_after, other in ((name[0] + 1, peer), (name[0], None)):
+            async with network.stream(identity, peer=other) as stream:
+                with pytest.raises(RefusedError):
+                    await fetch_mint(stream, valid_after, clock)
+
+
+async def test_one_that_lacks_a_state_asks_the_others_for_it(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path) as network:
+        for index in range(4):
+            await network.start(index)
+        await network.until(nth_round(network.document, 2).valid_after + 0.2)
+        shell = network.shells[network.network.authorities[0].identity]
+        mint = shell.core.mint
+        name, state = mint.held.name, mint.held.state
+        # As if it had never heard of it; the others are down, but for one that holds it.
+        mint.held = HeldState()
+        for index in (2, 3):
+            network.kill(index)
+        mint.want(name)
+        shell._act(FetchMint(network.network.authorities[2].identity, name[0]))
+        shell._act(FetchMint(network.network.authorities[1].identity, name[0]))
+        await trio.sleep(1)
+        assert mint.held == HeldState(name[0], state, name[1])
+        assert mint.wanted == NO_STATE
