@@ -29,6 +29,7 @@ help:
 	@echo "make fuzz         fuzz every decoder, by coverage (DECODER=vote: one; SECONDS=600 for each)"
 	@echo "make fuzz-sandbox the same for what programs bring, from bytes to outcome (SECONDS=600 for each)"
 	@echo "make kills        kill clients, workers and relays of a network at random (KILLS=200, SEED=1)"
+	@echo "make kills-wallet kill a process with wallets at random, and count its tokens (KILLS=200, SEED=1)"
 	@echo "make abuse        attack a relay of real processes, and measure what others keep"
 	@echo "make large        send large data both ways while relays die (MB=100), and tell who used how much memory"
 	@echo "make conformance  run the public programs that test WASI (SUITE=/path/to/wasi-testsuite)"
@@ -72,6 +73,10 @@ fuzz-sandbox: $(FUZZ_STAMP)
 .PHONY: kills
 kills: $(STAMP)
 	@$(BIN)/python -m tests.kills --kills $(KILLS) --seed $(SEED) $(ARGS)
+
+.PHONY: kills-wallet
+kills-wallet: $(STAMP)
+	@$(BIN)/python -m tests.kills.wallets --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 .PHONY: large
 large: $(STAMP)

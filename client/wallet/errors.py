@@ -47,6 +47,19 @@ class NotEnough(WalletError):
         self.until = until
 
 
+class TooManyWaiting(WalletError):
+    """So many outputs wait to be issued that a later one might not be found again from words.
+
+    Complete what is under way, swap some tokens, or wait for the next series.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too many invoices and requests of this wallet wait for their tokens: let those under "
+            "way be completed, refresh some tokens, or wait for the next series"
+        )
+
+
 class NotYet(WalletError):
     """The cheque is not made yet: its requests wait for the authorities' votes."""
 

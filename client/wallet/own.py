@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from fogbank.client.wallet.choosing import MOST_UNITS, choose
 from fogbank.client.wallet.derivation import Place
-from fogbank.client.wallet.errors import WalletError
+from fogbank.client.wallet.errors import TooManyWaiting
 from fogbank.client.wallet.records import Change, Kind, OpenRequest, Purpose, Units
 from fogbank.client.wallet.records import Token as OwnToken
 from fogbank.client.wallet.terms import GAP, OFFER_PERIODS
@@ -65,7 +65,7 @@ def refresh(book: Book, now: int, *, everything: bool = False) -> Change:
     for inputs in choose(tokens, len(tokens)):
         try:
             places, outputs = own_outputs(draft, len(inputs))
-        except WalletError:
+        except TooManyWaiting:
             break
         swap(draft, Purpose.REFRESH, inputs, outputs, places)
     return draft.change()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from fogbank.client.wallet.derivation import Place, Role, Secrets
-from fogbank.client.wallet.errors import WalletError
+from fogbank.client.wallet.errors import TooManyWaiting, WalletError
 from fogbank.client.wallet.records import (
     About,
     Change,
@@ -139,15 +139,12 @@ class Draft:
         return Change(put, tuple(self._drop.values()), tuple(self._history))
 
     def take(self, count: int, gap: int = GAP) -> tuple[Place, ...]:
-        """Take outputs of the current period; raise `WalletError` if too many wait to be issued."""
+        """Take outputs of the current period; raise `TooManyWaiting` if they might not be found."""
         period = self.book.terms.calendar.current(self.now)
         counter = self._counter(self.about.role, self.about.branch, period)
         first = counter.next
         if first + count > counter.reached + gap:
-            raise WalletError(
-                "too many invoices and requests of this wallet wait for their tokens: finish or "
-                "refresh some, or wait for the next series"
-            )
+            raise TooManyWaiting
         self._counters[counter.key] = replace(counter, next=first + count)
         return tuple(Place(*counter.key, first + each) for each in range(count))
 
