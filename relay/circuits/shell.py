@@ -114,7 +114,7 @@ class Circuit:
         if not self.alive:
             raise StreamReset("this circuit is too old for another stream: build a new one")
         stream = CircuitStream(mux, mux.begin(service), self._switch)
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         return stream
 
     def send_padding(self) -> None:

@@ -38,6 +38,7 @@ class TlsPipe:
 
     def __init__(self, sock: ssl.SSLSocket, peer_host: str) -> None:
         self._sock = sock
+        self._is_drained = False
         self.peer_host = peer_host
         binding = sock.get_channel_binding("tls-unique")
         if not binding:
@@ -46,6 +47,11 @@ class TlsPipe:
 
     def try_receive(self, into: memoryview) -> int | None:
         """Read all that is there, record by record."""
+        if self._is_drained:
+            # The last call found nothing behind what it read: to look again at once costs more than
+            # to be woken for the little that came since.
+            self._is_drained = False
+            return None
         total = 0
         sock = self._sock
         try:
@@ -55,6 +61,7 @@ class TlsPipe:
                     return total
                 total += count
         except ssl.SSLWantReadError:
+            self._is_drained = total > 0
             return total or None
         except OSError as error:
             if total:

@@ -127,6 +127,11 @@ class StreamMux:
         self._waits_for_room = False
         self._closed = False
 
+    @property
+    def capacity(self) -> int:
+        """The bytes of data that a cell carries."""
+        return self._end.capacity
+
     def __len__(self) -> int:
         return len(self._streams)
 

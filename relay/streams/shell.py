@@ -13,6 +13,8 @@ from fogbank.relay.streams.messages import ResetReason
 from fogbank.relay.streams.mux import SEND_BUFFER, StreamMux, StreamState
 
 RECEIVE: Final = 1 << 18
+_TURN: Final = SEND_BUFFER
+"""Bytes that one stream may send before others have their turn, each word counted as a cell."""
 
 
 class CircuitStream(trio.abc.Stream):
@@ -27,10 +29,19 @@ class CircuitStream(trio.abc.Stream):
         self._state = state
         self._switch = switch
         self._changed = trio.lowlevel.ParkingLot()
+        self._is_awaited = False
+        self._sent = 0
         state.wake = self._wake
 
     def _wake(self) -> None:
-        self._changed.unpark_all()
+        # It is called for each cell, and mostly nobody waits any more.
+        if self._is_awaited:
+            self._is_awaited = False
+            self._changed.unpark_all()
+
+    async def _change(self) -> None:
+        self._is_awaited = True
+        await self._changed.park()
 
     async def wait_connected(self) -> None:
         """Wait until the service took the stream; raise `StreamReset` if it did not."""
@@ -47,7 +58,16 @@ class CircuitStream(trio.abc.Stream):
             self._mux.write(self._state, view[begin : begin + SEND_BUFFER])
             self._mux.pump()
             self._switch.flush()
-        await trio.lowlevel.checkpoint()
+        await self._pause(len(view))
+
+    async def _pause(self, size: int) -> None:
+        """Let others have their turn, after much was sent; a turn for each word costs too much."""
+        self._sent += max(size, self._mux.capacity)
+        if self._sent < _TURN:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._sent = 0
+            await trio.lowlevel.checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room for more."""
@@ -71,7 +91,7 @@ class CircuitStream(trio.abc.Stream):
             if not state.received_bytes:
                 # The other side may wait for what was begun, or for that it was taken.
                 self._hurry()
-            await self._changed.park()
+            await self._change()
         data = self._mux.take(state, max_bytes or RECEIVE)
         self._switch.flush()
         return data
@@ -82,7 +102,7 @@ class CircuitStream(trio.abc.Stream):
         Cancelled, it resets the stream.
         """
         try:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
             self.reset(ResetReason.CANCELLED)
             raise
@@ -117,7 +137,7 @@ class CircuitStream(trio.abc.Stream):
         while not ready(self._state):
             if self._state.error is not None:
                 raise self._state.error
-            await self._changed.park()
+            await self._change()
 
 
 async def leave(stream: Stream) -> None:
