@@ -9,7 +9,6 @@ with the same `ClientTasks`, which `resume`s.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias
 
 from fogbank.relay.job.client_module import ModuleThere
@@ -181,7 +180,7 @@ class ClientSession:
         """
         head, attachment = module_head(module, ANY_OFFER)
         check_task(task, ANY_OFFER)
-        last = replace(task_head(task, self.tasks.next_id(), None, None), is_last=True)
+        last = task_head(task, self.tasks.next_id(), None, None, is_last=True)
         self._module.was_sent = True
         self._say(head, attachment)
         self.tasks.add(last)

@@ -77,7 +77,7 @@ class Connection:
         self._send_by = math.inf
         self._waits = trio.Event()
         self._pause = trio.CancelScope()
-        self._ended = trio.Event()
+        self._is_ending = False
         self._failure: Exception | None = None
         self.gone = trio.Event()
         """Is set when it is over."""
@@ -91,9 +91,10 @@ class Connection:
         """Serve until either side ends the session; raise what ended it, if it was a fault."""
         try:
             async with trio.open_nursery() as nursery:
-                parts = self._listen, self.place.run, self._send_later, self._until_ended
-                for part in parts:
-                    nursery.start_soon(self._part, part, nursery.cancel_scope)
+                whole = nursery.cancel_scope
+                nursery.start_soon(self._part, self._listen, whole)
+                nursery.start_soon(self._part, self._send_later, whole)
+                await self._part(self.place.run, whole)
             if self._failure is not None:
                 raise self._failure
             if self.work.is_done:
@@ -135,11 +136,13 @@ class Connection:
         """Another stream has the session: this one ends."""
         self._session.hand_over()
         self._failure = StreamReplaced("The client came back over another stream.")
-        self._ended.set()
+        self.end()
 
     def end(self) -> None:
         """The session has ended: this is told, and is all."""
-        self._ended.set()
+        self._is_ending = True
+        self._waits.set()
+        self._pause.cancel()
 
     def on_news(self) -> None:
         """There is something to send."""
@@ -148,11 +151,6 @@ class Connection:
             self._send_by = min(self._send_by, trio.current_time() + within)
             self._waits.set()
             self._pause.deadline = self._send_by
-
-    async def _until_ended(self) -> None:
-        await self._ended.wait()
-        if self._failure is None:
-            await self._send_now()
 
     # The worker's end.
 
@@ -167,7 +165,7 @@ class Connection:
     def end_session(self) -> None:
         """The worker ends, and with it the session, or its stream alone if it is held."""
         self._session.refuse(Cause.SHUTDOWN, SHUTDOWN_WORDS)
-        self._ended.set()
+        self.end()
 
     # Listening.
 
@@ -222,14 +220,17 @@ class Connection:
             await send(self._stream, self._session.data_to_send(), self._limits.send_seconds)
 
     async def _send_later(self) -> None:
-        """Send what has waited for more long enough, or is news."""
-        while True:
+        """Send what has waited for more long enough, or is news, until the session has ended."""
+        while not self._is_ending:
             await self._waits.wait()
             self._waits = trio.Event()
-            with trio.CancelScope(deadline=self._send_by) as self._pause:
-                await trio.sleep_forever()
+            if not self._is_ending:
+                with trio.CancelScope(deadline=self._send_by) as self._pause:
+                    await trio.sleep_forever()
             if self._send_by <= trio.current_time():
                 await self._send_now()
+        if self._failure is None:
+            await self._send_now()
 
 
 async def send(stream: Stream, parts: Sequence[Data], seconds: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Final
 
 from fogbank.relay.job.errors import Cause, JobRefused
@@ -65,17 +64,19 @@ def check_task(task: Task, offer: Offer) -> None:
         raise JobRefused(Cause.LIMITS, reason)
 
 
-def task_head(task: Task, number: int, granted: int | None, skipped: int | None) -> TaskHead:
+def task_head(
+    task: Task, number: int, granted: int | None, skipped: int | None, *, is_last: bool = False
+) -> TaskHead:
     """Return what announces a task; raise `JobRefused` for all workers.
 
     `granted`: the fuel that it may use at first, None for all. `skipped`: what the worker has of
-    its input already.
+    its input already. `is_last`: no task follows.
     """
     files = tuple((path, len(data)) for path, data in task.files)
     first = granted if granted is not None and granted < task.limits.fuel else None
     strings = task.args, task.env, files
-    head = TaskHead(number, *strings, len(task.stdin), task.limits, task.seed, first)
-    head = replace(head, skipped=skipped)
+    sizes = len(task.stdin), task.limits
+    head = TaskHead(number, *strings, *sizes, task.seed, first, skipped, is_last)
     if len(head.encode()) > MESSAGE_SIZE:
         reason = (
             "arguments, environment and paths have more than 64 KiB: put what is long in a file"

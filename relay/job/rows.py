@@ -6,6 +6,7 @@ each other, so that they are padded together.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from fogbank.relay.errors import ProtocolError
@@ -35,7 +36,8 @@ class _Zeros:
         return bytes(min(size, self._size - start))
 
 
-def pads(size: int) -> list[Pad]:
+@lru_cache(maxsize=256)
+def pads(size: int) -> tuple[Pad, ...]:
     """Return the PADs that make a row of `size` bytes as long as a power of two."""
     goal = ROW_SIZE
     while goal < size or 0 < goal - size < len(frame(Pad(0))):
@@ -47,7 +49,7 @@ def pads(size: int) -> list[Pad]:
         pad = _pad_of(gap) or Pad(_PAD_MAX // 2 if gap > _PAD_MAX else 0)
         found.append(pad)
         gap -= _length_of(pad)
-    return found
+    return tuple(found)
 
 
 def _pad_of(gap: int) -> Pad | None:
@@ -75,11 +77,30 @@ class Row:
         self._pads_first = pads_first
         self._done: list[Data] = []
         self._parts: list[Data] = []
+        self._topics: dict[int, int] = {}
         self._size = 0
         self._is_padded = False
 
-    def add(self, message: Message, *attachments: Data, within: float, padded: bool) -> None:
-        """Append a message; `padded`: its length is to be hidden."""
+    def add(
+        self,
+        message: Message,
+        *attachments: Data,
+        within: float,
+        padded: bool,
+        topic: int | None = None,
+        passes: bool = False,
+    ) -> None:
+        """Append a message; `padded`: its length is to be hidden.
+
+        `topic`: what it tells of. What was said of that just before, and `passes`, need not be said
+        if it still waits.
+        """
+        if topic is None:
+            self._topics.clear()
+        else:
+            self._supersede(topic)
+            if passes:
+                self._topics[topic] = len(self._parts)
         parts = [frame(message), *(part for part in attachments if len(part))]
         self._parts += parts
         self._size += sum(len(part) for part in parts)
@@ -88,6 +109,12 @@ class Row:
         self.within = 0.0 if full else min(within, within if self.within is None else self.within)
         if full:
             self._close()
+
+    def _supersede(self, topic: int) -> None:
+        before = self._topics.pop(topic, None)
+        if before is not None:
+            self._size -= len(self._parts[before])
+            self._parts[before] = b""
 
     def hurry(self, within: float) -> None:
         """Have what waits, if anything does, wait for so many seconds at most."""
@@ -109,6 +136,7 @@ class Row:
                     bytes(pad.size) if pad.size < ROW_SIZE else _Zeros(pad.size),
                 ]
         parts, self._parts = self._parts, []
+        self._topics.clear()
         self._done += [*padding, *parts] if self._pads_first else [*parts, *padding]
         self._size, self._is_padded = 0, False
 

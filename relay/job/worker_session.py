@@ -369,4 +369,17 @@ class WorkerSession:
                 within = LAST_SECONDS if self.work.has_all else later or ROW_SECONDS
             case _:
                 within = 0.0
-        self._row.add(message, *attachments, within=within, padded=isinstance(message, ResultHead))
+        padded = isinstance(message, ResultHead)
+        row, attached = self._row, attachments
+        if isinstance(self.work, HeldWork):
+            # A task that is held is heard to be queued: then it is safe.
+            row.add(message, *attached, within=within, padded=padded)
+            return
+        match message:
+            case Accepted():
+                row.add(message, within=within, padded=False, topic=0)
+            case TaskState(task=task, state=State.QUEUED | State.RUNNING, fuel=fuel):
+                passes = fuel is None
+                row.add(message, within=within, padded=False, topic=task, passes=passes)
+            case _:
+                row.add(message, *attached, within=within, padded=padded)

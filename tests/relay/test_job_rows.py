@@ -10,7 +10,9 @@ from trio.testing import MockClock, memory_stream_pair
 
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.job.decoding import decode_from_client, decode_from_worker
+from fogbank.relay.job.errors import Cause
 from fogbank.relay.job.frames import Blobs, Frames, frame
+from fogbank.relay.job.kinds import State
 from fogbank.relay.job.limits import GATHER_SECONDS
 from fogbank.relay.job.messages import (
     Accepted,
@@ -18,8 +20,10 @@ from fogbank.relay.job.messages import (
     Hello,
     ModuleHead,
     Pad,
+    Refused,
     ResultHead,
     TaskHead,
+    TaskState,
 )
 from fogbank.relay.job.rows import PADDING_MAX, ROW_SIZE, Padding, Row, pads
 from fogbank.sandbox.data import Data, whole
@@ -141,3 +145,28 @@ async def test_answers_that_others_follow_share_their_padding(autojump_clock: Mo
     assert len(set(times)) <= 4
     assert received < 5 * ROW_SIZE
     assert all(time <= 0.0001 * (n + 1) + GATHER_SECONDS + 1e-6 for n, time in enumerate(times))
+
+
+def test_what_a_newer_word_says_need_not_be_said() -> None:
+    row = Row(pads_first=True)
+
+    def add(message: TaskState | Accepted, topic: int | None, *, passes: bool = False) -> None:
+        row.add(message, within=1.0, padded=False, topic=topic, passes=passes)
+
+    waits, loads = TaskState(0, State.QUEUED, "2 wait"), TaskState(0, State.RUNNING)
+    queued, runs = TaskState(1, State.QUEUED), TaskState(1, State.RUNNING, fuel=0)
+    add(waits, 0, passes=True)
+    add(queued, 1, passes=True)
+    add(loads, 0, passes=True)
+    add(Accepted(), 0)
+    add(runs, 1)
+    assert whole(b"".join(map(whole, row.take()))) == frame(Accepted()) + frame(runs)
+    # Not what does not pass, nor what stands before a word of another kind, nor what was sent.
+    add(runs, 1)
+    add(TaskState(1, State.RUNNING, fuel=64), 1)
+    add(waits, 0, passes=True)
+    row.add(Refused(Cause.BUSY, "", 7), within=0.0, padded=False)
+    add(loads, 0, passes=True)
+    assert len([part for part in row.take() if len(part)]) == 5
+    add(Accepted(), 0)
+    assert row.take() == [frame(Accepted())]

@@ -167,7 +167,6 @@ def test_tasks_wait_in_order_and_run_one_at_a_time() -> None:
     result = result_head(1, exit_code=44, fuel=5, run_time=2, stdout=3, stderr=3)
     assert said == [
         (queued, ()),
-        (TaskState(0, State.RUNNING, "the module is being compiled"), ()),
         (Accepted(), ()),
         (TaskState(1, State.RUNNING, fuel=0), ()),
         (result, (b"out", b"err")),
