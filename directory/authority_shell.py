@@ -329,7 +329,21 @@ class AuthorityShell:
                 log.debug("a probe failed: %s", error)
         self._carry_out(self.core.probed(probe, reached, self._clock()))
 
-    async def _fetch(self, source: NodeId) -> None:
+    async def catch_up(self) -> None:
+        """Ask the others for a newer consensus, until b+1 of them have told what they hold."""
+        told: set[NodeId] = set()
+        while True:
+            network = self.network.governing(int(self._clock()))
+            others = {pin.identity for pin in network.authorities} & self._peers.keys()
+            for each in sorted(others - told):
+                if await self._fetch(each):
+                    told.add(each)
+            if len(told & others) >= min(network.faulty + 1, len(others)):
+                return
+            await trio.sleep(network.timing.phase_ms / 1000)
+
+    async def _fetch(self, source: NodeId) -> bool:
+        """Take another's consensus if it is newer; tell whether it has told what it holds."""
         peer = self._peers[source]
         try:
             async with peer.stream() as stream:
@@ -337,9 +351,10 @@ class AuthorityShell:
                 fetched = await fetch_consensus(stream, self.network, self._clock, known)
         except FAILURES as error:
             log.info("no consensus from authority %s: %s", peer.nickname, why(error))
-            return
+            return False
         if fetched is not None:
             self._carry_out(self.core.receive_consensus(fetched[0], self._clock()))
+        return True
 
     async def _fetch_mint(self, source: NodeId, valid_after: int) -> None:
         peer = self._peers[source]

@@ -215,6 +215,35 @@ async def test_one_down_one_comes_late_and_catches_up(
         assert "missing" not in shell.summary
 
 
+async def test_who_starts_anew_hears_from_one_honest_other_at_least_what_is_newest(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path) as network:
+        for index in range(4):
+            await network.start(index)
+        await network.until(nth_round(network.document, 1).valid_after + 0.1)
+        network.kill(0)
+        newest = nth_round(network.document, 2).valid_after
+        await network.until(newest + 0.1)
+        # Of four one may lie: one that answers is not enough.
+        for index in (1, 2):
+            network.kill(index)
+        shell = await network.start(0)
+        heard: list[int] = []
+
+        async def catch_up() -> None:
+            await shell.catch_up()
+            consensus = shell.core.consensus
+            heard.append(consensus.valid_after if consensus else 0)
+
+        network.nursery.start_soon(catch_up)
+        await trio.sleep(0.5)
+        assert not heard
+        await network.start(1)
+        await trio.sleep(1.2)
+        assert heard == [newest]
+
+
 @pytest.mark.parametrize("killed_at", [0.1, 0.6, 0.9, 1.2, 1.6])
 async def test_killed_in_a_round_signs_nothing_twice(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, killed_at: float

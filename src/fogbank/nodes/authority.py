@@ -178,6 +178,7 @@ class AuthorityNode:
                     self._versions.network, self._tor_port, lambda: self.consensus
                 )
                 self.tor_port = await nursery.start(serve)
+            nursery.start_soon(self._catch_up)
             nursery.start_soon(self._republish)
             nursery.start_soon(self._versions.watch)
             nursery.start_soon(
@@ -233,6 +234,12 @@ class AuthorityNode:
     def _renewed(self) -> None:
         self.shell.renew(_credentials(self._store))
         self.shell.publish_own(self._publisher.describe())
+
+    async def _catch_up(self) -> None:
+        """Have the mint vote as soon as others' consensus says that its ledgers lack nothing."""
+        if self.consensus is not None:
+            await self.shell.catch_up()
+            self.mint.adopted()
 
     async def _republish(self) -> None:
         while True:
