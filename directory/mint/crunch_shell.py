@@ -199,8 +199,11 @@ class Crunch:
     async def do(self, task: Task, urgency: int = 0) -> tuple[bytes, ...]:
         """Return the shares that a task wants, once all that has to hold of it does.
 
-        Raises `ProtocolError` with the reason if something does not, `Busy` if too many wait.
+        Raises `ProtocolError` with the reason if something does not, `Busy` if too many wait or
+        the series was not learned.
         """
+        if task.series not in self._keys:
+            raise Busy(f"this authority has no share of series {task.series} yet: ask the others")
         if len(self._jobs) >= MAX_WAITING:
             raise Busy("this authority has more to do than it can: try again in a while")
         job = _Job((-urgency, next(self._numbers)), task)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -48,6 +48,13 @@ def others_needed(record: SeriesRecord) -> int:
     return min(max(record.quorum, 3 * record.faulty), len(record.members) - 1)
 
 
+class Learning(Computing, Protocol):
+    """What computes, and is told the keys of series."""
+
+    def learn(self, series: int, key: bytes, share: int) -> None:
+        """Take a series' key X and this authority's share of it."""
+
+
 class Rejoin:
     """Merges others' ledgers into those that are not whole."""
 
@@ -56,7 +63,7 @@ class Rejoin:
         answers: Answers,
         seats: Seats,
         identity: NodeId,
-        crunch: Computing,
+        crunch: Learning,
         connect: Connect,
     ) -> None:
         self._answers = answers
@@ -104,9 +111,11 @@ class Rejoin:
             series = self._answers.series(record.number)
         except RelayError:
             return
-        head = series.file.head
-        if head.is_whole:
+        head, share = series.file.head, self._seats.share_of(record.number)
+        if head.is_whole or share is None:
+            # Without a share nothing can be checked, and the others must not seem to lie.
             return
+        self._crunch.learn(record.number, record.key, share)
         merged = self._merged.setdefault((record.number, head.life), set())
         others = [each for each in record.members if each.identity != self._identity]
         for member in others:

@@ -32,6 +32,7 @@ from fogbank.directory.mint.certificates import (
     sign_vote,
 )
 from fogbank.directory.mint.crunch import Cruncher, Task
+from fogbank.directory.mint.crunch_shell import Busy
 from fogbank.directory.mint.exchange import (
     REPLY_LIMIT,
     Issue,
@@ -98,13 +99,16 @@ class InlineCrunch:
 
     def __init__(self) -> None:
         self._cruncher = Cruncher(NETWORK)
+        self._learned: set[int] = set()
         self.tasks: list[Task] = []
         self.refused = 0
 
     def learn(self, series: int, key: bytes, share: int) -> None:
         self._cruncher.learn(series, key, share)
+        self._learned.add(series)
 
     def forget(self, series: int) -> None:
+        self._learned.discard(series)
         self._cruncher.forget(series)
 
     async def run(self) -> None:
@@ -112,6 +116,8 @@ class InlineCrunch:
 
     async def do(self, task: Task, urgency: int = 0) -> tuple[bytes, ...]:  # noqa: ARG002
         await trio.lowlevel.checkpoint()
+        if task.series not in self._learned:
+            raise Busy("this series was not learned")
         self.tasks.append(task)
         (outcome,) = self._cruncher.run([task], _RANDOM)
         if isinstance(outcome, str):

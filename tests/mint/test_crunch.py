@@ -170,6 +170,9 @@ async def test_a_wrong_task_is_refused_in_words_and_too_many_are_not_taken(
             await crunch.do(misquoted(task(1)))
     monkeypatch.setattr(crunch_shell, "MAX_WAITING", 2)
     idle = Crunch(NETWORK, 1)  # nobody runs it
+    with pytest.raises(Busy, match="no share of series"):
+        await idle.do(task(0))
+    idle.learn(0, encode_point(KEY.key), KEY.share(PLACE))
     async with trio.open_nursery() as nursery:
         for number in range(2):
             nursery.start_soon(idle.do, task(number))
