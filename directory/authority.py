@@ -33,7 +33,6 @@ from fogbank.directory.effects import (
     Probe,
     SignatureMessage,
 )
-from fogbank.directory.mint.ballot import NO_STATE
 from fogbank.directory.mint.part import MintPart
 from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.network import NetworkDocument
@@ -99,8 +98,6 @@ class Authority:
         self._randomness = Contributor(network, credentials.identity)
         self.mint = MintPart(network.network_id, credentials.identity, mint, restored.dealings)
         """Its part in key generation, and its shares."""
-        self._mint_ready = now
-        self._mint_turn = 0
         self._greeting = self._resume(restored, now)
         self._enter(round_at(network, now), now, up=False)
 
@@ -159,8 +156,7 @@ class Authority:
         """Return when `handle_timer` is wanted next, in seconds since 1970."""
         times = [nth_round(self.network, self._round.number + 1).opens, *self._steps[:1]]
         times.append(max(self._fetch_ready, self._due_consensus()[1]))
-        if self.mint.wanted != NO_STATE:
-            times.append(self._mint_ready)
+        times.append(self.mint.next_fetch())
         probe = self.nodes.next_probe()
         return min(times if probe is None else [*times, probe])
 
@@ -168,7 +164,8 @@ class Authority:
         """Do everything that is due at `now`."""
         effects, self._greeting = self._greeting, []
         effects += self._advance(now)
-        effects += self._fetch(now) + self._fetch_mint(now)
+        effects += self._fetch(now)
+        effects += self.mint.fetch(self._others(), now, self._fetch_gap())
         return self._noted(effects + self.nodes.probes(now))
 
     def _advance(self, now: float) -> list[Effect]:
@@ -200,8 +197,8 @@ class Authority:
             effects = self._agreement.conclude(self.mint.held)
             if self._agreement.method >= MINT_METHOD:
                 self.mint.sign(self._round.valid_after)
-            self.mint.want(self._agreement.named_state())
-            self._mint_ready = self._round.valid_after + self._round.phase
+            due = self._round.valid_after + self._round.phase
+            self.mint.want(self._agreement.named_state(), due)
             for descriptor in self._agreement.descriptors():
                 with suppress(ProtocolError):
                     effects += self.nodes.accept(descriptor, now, agreed=True)
@@ -305,25 +302,22 @@ class Authority:
 
     def _fetch(self, now: float) -> list[Effect]:
         """Ask the others in turn for a consensus that should be there and is not."""
-        pins = self._governing(self._round).authorities
-        others = [pin.identity for pin in pins if not self._is_me(pin.identity)]
+        others = self._others()
         if not others:
             self._fetch_ready = self._round.fresh_until
         if now < max(self._fetch_ready, self._due_consensus()[1]):
             return []
-        self._fetch_ready = now + min(self._round.phase, MAX_FETCH_GAP)
+        self._fetch_ready = now + self._fetch_gap()
         self._fetch_turn += 1
         return [FetchConsensus(others[self._fetch_turn % len(others)])]
 
-    def _fetch_mint(self, now: float) -> list[Effect]:
-        """Ask the others in turn for a state of the mint that they go by and this one lacks."""
+    def _fetch_gap(self) -> float:
+        return min(self._round.phase, MAX_FETCH_GAP)
+
+    def _others(self) -> list[NodeId]:
+        """Return the other authorities of the round's version."""
         pins = self._governing(self._round).authorities
-        others = [pin.identity for pin in pins if not self._is_me(pin.identity)]
-        if now < self._mint_ready:
-            return []
-        self._mint_ready = now + min(self._round.phase, MAX_FETCH_GAP)
-        self._mint_turn += 1
-        return self.mint.fetch(others[self._mint_turn % len(others)]) if others else []
+        return [pin.identity for pin in pins if not self._is_me(pin.identity)]
 
     def _is_me(self, identity: NodeId) -> bool:
         return identity == self.credentials.identity

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from fogbank.directory.consensus import Consensus, open_consensus
 from fogbank.directory.effects import Effect, FetchMint, KeepDealings, KeepMint, Log
@@ -34,6 +35,8 @@ class MintPart(MintContributor):
         super().__init__(network_id, identity, secret, kept)
         self.wanted = NO_STATE
         """A newer state than it holds, which one honest authority at least named."""
+        self._fetch_ready = 0.0
+        self._fetch_turn = 0
         self._granted: Grants = ()
 
     # Votes.
@@ -73,14 +76,27 @@ class MintPart(MintContributor):
         kept = self.take_dealings(number, dealings)
         return [KeepDealings(kept)] if kept is not None else []
 
-    def want(self, named: StateName) -> None:
-        """Hear which state is the newest that one honest authority at least named in a round."""
-        self.wanted = named if named[0] > self.held.valid_after else NO_STATE
+    def want(self, named: StateName, due: float) -> None:
+        """Hear which state is the newest that one honest authority at least named in a round.
 
-    def fetch(self, source: NodeId) -> list[Effect]:
-        """Ask for the state that is wanted, unless it has come meanwhile."""
-        self.want(self.wanted)
-        return [FetchMint(source, self.wanted[0])] if self.wanted != NO_STATE else []
+        If it has not come with a consensus by `due`, it is asked for.
+        """
+        self.wanted = named if named[0] > self.held.valid_after else NO_STATE
+        self._fetch_ready = due
+
+    def next_fetch(self) -> float:
+        """Return when `fetch` is wanted next."""
+        return math.inf if self.wanted == NO_STATE else self._fetch_ready
+
+    def fetch(self, others: Sequence[NodeId], now: float, gap: float) -> list[Effect]:
+        """Ask the others in turn, one in `gap` seconds, for a state that they go by."""
+        if now < self.next_fetch():
+            return []
+        self.want(self.wanted if others else NO_STATE, now + gap)
+        if self.wanted == NO_STATE:
+            return []
+        self._fetch_turn += 1
+        return [FetchMint(others[self._fetch_turn % len(others)], self.wanted[0])]
 
     def receive(self, document: bytes, network: NetworkDocument, now: float) -> list[Effect]:
         """Take the consensus that was asked for, however old: only the state that is wanted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -495,7 +496,7 @@ async def test_one_that_lacks_a_state_asks_the_others_for_it(
         mint.held = HeldState()
         for index in (2, 3):
             network.kill(index)
-        mint.want(name)
+        mint.want(name, math.inf)
         shell._act(FetchMint(network.network.authorities[2].identity, name[0]))
         shell._act(FetchMint(network.network.authorities[1].identity, name[0]))
         await trio.sleep(1)
