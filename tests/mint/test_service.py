@@ -25,6 +25,7 @@ from fogbank.directory.mint.bodies import (
     unpack_vote,
 )
 from fogbank.directory.mint.certificates import check_vote
+from fogbank.directory.mint.evidence import TwoRequests, check_evidence, decode_evidence
 from fogbank.directory.mint.exchange import (
     GetDealings,
     GetEvidence,
@@ -36,11 +37,11 @@ from fogbank.directory.mint.exchange import (
     Lock,
     Status,
 )
-from fogbank.directory.mint.ledger import TWO_REQUESTS, bucket_of
-from fogbank.relay.codec import decode
+from fogbank.directory.mint.ledger import bucket_of
 from fogbank.relay.keys import NodeId
 from fogbank.relay.work import Demand, search
 from tests.mint.committee import Committee, Member, committee, fresh
+from tests.mint.curve import NETWORK
 from tests.mint.deals import SERIES, key_of
 
 
@@ -130,8 +131,11 @@ async def test_two_requests_of_one_owner_are_told_to_anyone(tmp_path: Path) -> N
             assert told == first
             assert vote is not None
             check_vote(vote, first.request, bank.record)
-            evidence = unpack_evidence((await member.ask(GetEvidence(SERIES))).body)
-            assert [decode(each, 1 << 16)[0] for each in evidence] == [TWO_REQUESTS] * proofs
+            told_of = unpack_evidence((await member.ask(GetEvidence(SERIES))).body)
+            found = [decode_evidence(each) for each in told_of]
+            assert len(found) == proofs
+            assert all(isinstance(each, TwoRequests) for each in found)
+            assert not any(check_evidence(each, NETWORK, bank.record) for each in found)
 
 
 async def test_ledgers_and_dealings_are_for_authorities_alone(tmp_path: Path) -> None:
