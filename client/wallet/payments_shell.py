@@ -59,6 +59,17 @@ class Settled:
             self.raise_first()
 
 
+def allotted(state: MintState, calendar: Calendar, identity: NodeId, now: float) -> dict[int, int]:
+    """Return, by series, what a node may withdraw now in all: in those that have keys."""
+    current = calendar.current(now)
+    amounts = {
+        series: state.allotted(identity, series)
+        for series in (current - 1, current)
+        if state.series_of(series) is not None and now < calendar.withdraw_until(series)
+    }
+    return {series: amount for series, amount in amounts.items() if amount}
+
+
 class Payments:
     """One wallet at work in its network. `state` gives the newest known state of the mint."""
 
@@ -89,27 +100,17 @@ class Payments:
             await self._drive(requests, settled)
         return settled
 
-    def allotted(self, identity: NodeId) -> int:
-        """Return how many tokens a node is allotted in the series that it may withdraw into now."""
-        return sum(self._state().allotted(identity, each) for each in self._withdrawable())
-
     async def withdraw(self, identity: NodeId, sign: Sign) -> Settled:
         """Turn what a node is allotted, and has not withdrawn, into tokens of its wallet."""
-        for series in self._withdrawable():
-            allotted = self._state().allotted(identity, series)
-            withdraw = partial(self._wallet.withdraw, series, identity, allotted, sign)
+        for series, amount in self.allotted(identity).items():
+            withdraw = partial(self._wallet.withdraw, series, identity, amount, sign)
             while await self._call(withdraw, self._now()) is not None:
                 pass
         return await self.settle(frozenset({Purpose.WITHDRAWAL}))
 
-    def _withdrawable(self) -> list[int]:
-        now, state = self._means.clock(), self._state()
-        current = self._calendar.current(now)
-        return [
-            series
-            for series in (current - 1, current)
-            if state.series_of(series) is not None and now < self._calendar.withdraw_until(series)
-        ]
+    def allotted(self, identity: NodeId) -> dict[int, int]:
+        """Return, by series, what a node may withdraw now in all, withdrawn or not."""
+        return allotted(self._state(), self._calendar, identity, self._now())
 
     async def pay(self, invoice: Invoice) -> int:
         """Pay an invoice; return the number of the payment, whose cheque can be handed over now.

@@ -146,7 +146,7 @@ async def test_what_is_allotted_is_withdrawn_once(
         assert (again.tokens, market.ready("alice")) == (0, 77)
         market.mint.allot(NODE, 0, 80)
         assert (await market.at("alice").withdraw(NODE, sign)).tokens == 3
-        assert market.at("alice").allotted(NODE) == 80
+        assert market.at("alice").allotted(NODE) == {0: 80}
 
 
 @pytest.mark.parametrize("fault", [Fault.DOWN, Fault.SILENT, Fault.WRONG_SHARES, Fault.BUSY])

@@ -147,7 +147,7 @@ def withdraw_now(desk: Desk, *, as_json: bool) -> None:
         settled = await payments.withdraw(store.identity, withdrawal_signer(store))
         settled.raise_if_nothing_came()
         tell(settled)
-        return payments.allotted(store.identity), settled.tokens
+        return sum(payments.allotted(store.identity).values()), settled.tokens
 
     allotted, withdrawn = desk.work(withdraw)
     if as_json:

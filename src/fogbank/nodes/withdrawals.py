@@ -19,7 +19,7 @@ from fogbank.client.wallet.errors import WalletLocked
 from fogbank.client.wallet.mint_client_shell import MintClient
 from fogbank.client.wallet.mint_errors import MintUnavailable
 from fogbank.client.wallet.own import Sign
-from fogbank.client.wallet.payments_shell import Payments
+from fogbank.client.wallet.payments_shell import Payments, allotted
 from fogbank.client.wallet.store_shell import Wallet, wallet_exists
 from fogbank.client.wallet.terms import Terms
 from fogbank.directory.consensus import Consensus
@@ -85,7 +85,7 @@ class Withdrawals:
         )
         self._mint = MintClient(opener, means)
         self._terms = Terms.of(network)
-        self._withdrawn = 0
+        self._withdrawn: dict[int, int] = {}
         self._complaint = ""
 
     async def run(self, waking: Waking) -> None:
@@ -101,8 +101,8 @@ class Withdrawals:
 
     async def withdraw(self) -> None:
         """Withdraw what is allotted and not yet withdrawn; make a wallet if there is none."""
-        allotted = self._allotted()
-        if allotted in {0, self._withdrawn}:
+        amounts = self._allotted()
+        if amounts == self._withdrawn or not amounts:
             return
         folder = wallet_folder(self._home)
         if not wallet_exists(folder):
@@ -114,15 +114,16 @@ class Withdrawals:
         if settled.tokens:
             log.info("%d tokens were withdrawn", settled.tokens)
         settled.raise_first()
-        self._withdrawn, self._complaint = allotted, ""
+        self._withdrawn, self._complaint = amounts, ""
 
-    def _allotted(self) -> int:
-        """Return what the node is allotted in all series: it tells whether anything is new."""
+    def _allotted(self) -> dict[int, int]:
+        """Return what the node may withdraw now, by series: it tells whether anything is new."""
         try:
-            allotments = self._known.state().allotments
+            state = self._known.state()
         except MintUnavailable:
-            return 0
-        return sum(each.amount for each in allotments if each.identity == self._store.identity)
+            return {}
+        now = self._machine.clock()
+        return allotted(state, self._terms.calendar, self._store.identity, now)
 
     def _complain(self, sentence: str) -> None:
         if sentence != self._complaint:
