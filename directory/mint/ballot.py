@@ -24,7 +24,7 @@ from fogbank.directory.mint.state import (
     mint_keys_from_value,
 )
 from fogbank.directory.network import MAX_AUTHORITIES
-from fogbank.relay.codec import Value, decode, decode_record, encode
+from fogbank.relay.codec import Record, Value, decode, decode_record, encode
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import KEY_LENGTH, NodeId
 
@@ -113,11 +113,9 @@ def decode_ballot(data: bytes) -> Ballot:
         _sent(record.value(3), DIGEST_LENGTH, DIGEST_LENGTH) if record.has(3) else None,
         _sent(record.value(4), 1, DEALING_LIMIT) if record.has(4) else None,
         _judgement(record.value(5)) if record.has(5) else None,
-        record.array(6, MAX_SERIES, _count) if record.has(6) else (),
+        _counts(record) if record.has(6) else (),
     )
     record.done()
-    if any(a[0] >= b[0] for a, b in pairwise(ballot.counts)):
-        raise ProtocolError("a vote counts answers of series out of order, or twice")
     return ballot
 
 
@@ -170,6 +168,13 @@ def _complaint(value: Any) -> Complaint:
             return dealer, shared
         case _:
             raise ProtocolError("a vote's complaint is not [dealer, key]")
+
+
+def _counts(record: Record) -> tuple[tuple[int, int], ...]:
+    counts = record.array(6, MAX_SERIES, _count)
+    if not counts or any(a[0] >= b[0] for a, b in pairwise(counts)):
+        raise ProtocolError("a vote counts answers of no series, of one twice, or out of order")
+    return counts
 
 
 def _count(value: Any) -> tuple[int, int]:
