@@ -4,7 +4,7 @@ It isolates itself first, tries the whole jail once on a program of its own, and
 forks a process for each packet that asks for one, and never reads a client's byte (`forker_shell`).
 It ends, and with it all that it forked, when its control socket closes.
 
-Run as `python -I -m fogbank.sandbox.launcher_shell FD CONFIG`.
+`start_shell` runs it.
 """
 
 import contextlib
@@ -82,8 +82,11 @@ class Launcher:
             raise SandboxUnavailable(f"{change}: install wasmtime {WASMTIME} again") from None
         self._trial = bytes(wasmtime.wat2wasm(_SELF_TEST))
         self._try_out()
+        self._memory: list[tuple[int, int]] = []
         with contextlib.suppress(OSError):
             huge_shell.hold_code(LIBRARY)
+            # Later there is no /proc.
+            self._memory = huge_shell.memory()
         with contextlib.suppress(OSError):
             kernel_shell.landlock_rules()
         own = jail_shell.own_extent()
@@ -118,6 +121,7 @@ class Launcher:
             self._rehearse()
         with contextlib.suppress(AttributeError):
             heap_shell.fill_holes()
+        huge_shell.hold_memory(self._memory)
         self._forker.serve()
 
     def _fork(self, work: Callable[[int], None], channel: int) -> int:
@@ -214,7 +218,3 @@ def _refuse(control: socket.socket, error: Exception) -> NoReturn:
     with contextlib.suppress(OSError):
         control.send(wire.REFUSAL + str(error).encode())
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -103,7 +103,7 @@ async def launch(bounds: str) -> Launcher:
 
 
 async def _open_launcher(control: int, bounds: str) -> trio.Process:
-    command = [sys.executable, "-I", "-m", "fogbank.sandbox.launcher_shell", str(control), bounds]
+    command = [sys.executable, "-I", "-m", "fogbank.sandbox.start_shell", str(control), bounds]
     try:
         return await trio.lowlevel.open_process(
             command,

@@ -51,3 +51,29 @@ def test_a_library_that_is_not_loaded_is_left_alone() -> None:
     script = "from fogbank.sandbox import huge_shell; print(huge_shell.hold_code('/no/such.so'))"
     command = [sys.executable, "-c", script]
     assert subprocess.run(command, check=True, capture_output=True, timeout=120).stdout == b"0\n"
+
+
+MEMORY = """
+import json
+from fogbank.sandbox import huge_shell
+
+# More than what the C library takes from its heap, and so in a place of its own.
+data = bytearray(range(256)) * (6 << 12)
+places = huge_shell.memory()
+held = huge_shell.hold_memory(places)
+same = data == bytearray(range(256)) * (6 << 12)
+data[:3] = b"new"
+huge = sum(end - begin for begin, end in places if huge_shell._is_huge(begin, end - begin))
+print(json.dumps([held, huge, sum(end - begin for begin, end in places), same, data[:3].decode()]))
+"""
+
+
+def test_memory_is_the_same_in_huge_pages() -> None:
+    command = [sys.executable, "-c", MEMORY]
+    said = subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+    held, huge, size, same, new = json.loads(said)
+    # Nothing is held where the kernel does not do it, or has no huge page left.
+    assert held <= huge <= size
+    assert size >= 4 << 20
+    assert same
+    assert new == "new"
