@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import trio
 
 from fogbank.directory.exchange_shell import Origin
-from fogbank.directory.mint.answers_shell import Answers, Seats
+from fogbank.directory.mint.answers_shell import Answers, Computing, Seats
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.exchange import (
     MESSAGE_LIMIT,
@@ -29,7 +29,7 @@ from fogbank.directory.mint.exchange import (
 )
 from fogbank.directory.mint.ledgers_shell import Ledgers
 from fogbank.directory.mint.load import Load
-from fogbank.directory.mint.rejoin_shell import Learning, Rejoin
+from fogbank.directory.mint.rejoin_shell import Rejoin
 from fogbank.directory.mint.state import SeriesRecord
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.peer_shell import Connect
@@ -53,12 +53,15 @@ KEEP_SECONDS: Final = 60.0
 """Ledgers are looked after so often, and after every consensus."""
 
 
-class Crunching(Learning, Protocol):
+class Crunching(Computing, Protocol):
     """What computes, and which keys it is told."""
 
     @property
     def capacity(self) -> int:
         """Seconds that it computes in one second."""
+
+    def learn(self, series: int, key: bytes, share: int) -> None:
+        """Take a series' key X and this authority's share of it."""
 
     def forget(self, series: int) -> None:
         """Drop a series that is over."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -48,13 +48,6 @@ def others_needed(record: SeriesRecord) -> int:
     return min(max(record.quorum, 3 * record.faulty), len(record.members) - 1)
 
 
-class Learning(Computing, Protocol):
-    """What computes, and is told the keys of series."""
-
-    def learn(self, series: int, key: bytes, share: int) -> None:
-        """Take a series' key X and this authority's share of it."""
-
-
 class Rejoin:
     """Merges others' ledgers into those that are not whole."""
 
@@ -63,7 +56,7 @@ class Rejoin:
         answers: Answers,
         seats: Seats,
         identity: NodeId,
-        crunch: Learning,
+        crunch: Computing,
         connect: Connect,
     ) -> None:
         self._answers = answers
@@ -106,16 +99,15 @@ class Rejoin:
     async def _restore(self, record: SeriesRecord) -> None:
         """Merge what can be had now; try again later if it was not enough."""
         if not record.place_of(self._identity) or record.number not in self._answers.able:
+            # Without a share nothing can be checked, and the others must not seem to lie.
             return
         try:
             series = self._answers.series(record.number)
         except RelayError:
             return
-        head, share = series.file.head, self._seats.share_of(record.number)
-        if head.is_whole or share is None:
-            # Without a share nothing can be checked, and the others must not seem to lie.
+        head = series.file.head
+        if head.is_whole:
             return
-        self._crunch.learn(record.number, record.key, share)
         merged = self._merged.setdefault((record.number, head.life), set())
         others = [each for each in record.members if each.identity != self._identity]
         for member in others:

@@ -37,6 +37,7 @@ from fogbank.directory.mint.dealing import (
     open_dealing,
     shared_key,
 )
+from fogbank.directory.mint.evidence import TwoRequests, TwoVotes, check_evidence, decode_evidence
 from fogbank.directory.mint.exchange import (
     GetDealings,
     GetEvidence,
@@ -73,6 +74,7 @@ from tests.mint.test_state import STATE
 
 SERIES = Series()
 SWAP, WITHDRAWAL = SERIES.swap(2), SERIES.withdrawal(2)
+RIVAL = SERIES.swap(2, to="elsewhere")
 CERTIFICATE = SERIES.certificate(SWAP)
 VOTE = SERIES.vote(1, SWAP.request)
 LATER = sign_vote(SERIES.vote_key(2), 2, SWAP.request, ((1, 5), (2, 9)))
@@ -142,6 +144,24 @@ def believed_certificate(data: bytes) -> Certificate:
     certificate = decode_certificate(data)
     check_certificate(certificate, NETWORK, SERIES.record)
     return certificate
+
+
+def proven_anew(data: bytes) -> bytes:
+    """Sign anew what stands in evidence."""
+    match parsed(data):
+        case [1, first, second]:
+            return encode([1, _request_anew(first), _request_anew(second)])
+        case [2, certificate, [bytes(body), list(proofs)], vote]:
+            certified = parsed(certified_anew(encode(certificate)))
+            return encode([2, certified, _request_anew([body, proofs]), _vote_anew(body, vote)])
+    return data
+
+
+def opened_evidence(data: bytes) -> TwoRequests | TwoVotes:
+    """Judge evidence as anybody does."""
+    proof = decode_evidence(data)
+    check_evidence(proof, NETWORK, SERIES.record)
+    return proof
 
 
 # Text.
@@ -322,6 +342,15 @@ MINT = [
         bodies.unpack_dealings,
         bodies.pack_dealings([(COMMITTEE[0], b"dealing"), (COMMITTEE[1], b"")]),
         again=bodies.pack_dealings,
+    ),
+    Decoder(
+        "evidence of the mint",
+        opened_evidence,
+        TwoRequests(SWAP, RIVAL).encode(),
+        more=(TwoVotes(CERTIFICATE, RIVAL, SERIES.vote(1, RIVAL.request)).encode(),),
+        again=lambda proof: proof.encode(),
+        repair=proven_anew,
+        limit=4096,
     ),
     Decoder(
         "proofs of the mint",
