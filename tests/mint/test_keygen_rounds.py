@@ -15,6 +15,9 @@ from fogbank.directory.descriptor import DescriptorCache
 from fogbank.directory.effects import (
     Effect,
     FetchConsensus,
+    JournalConsensus,
+    KeepDealings,
+    KeepMint,
     SendVote,
 )
 from fogbank.directory.mint.ballot import MINT_EXTENSION, Ballot
@@ -164,6 +167,35 @@ def test_killed_anywhere(seed: int) -> None:
     for series in state_after(sim, 20).series:
         held = shares(sim, series.number)
         assert held == before[series.number]
+        assert_signs(series, held, sim.rng)
+
+
+@pytest.mark.parametrize("lost", [(KeepMint,), (KeepDealings, KeepMint)], ids=["state", "both"])
+@pytest.mark.parametrize("number", range(1, 4))
+def test_killed_between_a_consensus_and_what_is_kept_of_it(
+    number: int, lost: tuple[type, ...]
+) -> None:
+    """The consensus is on the disk, and its state or dealings are not: it all follows from it."""
+    sim = simulate()
+    when = nth_round(sim.network.document, number).valid_after
+    cut = [False]
+
+    def crash(effect: Effect) -> list[tuple[float, Effect]]:
+        if isinstance(effect, JournalConsensus) and effect.valid_after == when:
+            cut[0] = True
+        return [] if cut[0] and isinstance(effect, lost) else [(0.0, effect)]
+
+    sim.members[1].filter = crash
+    sim.run_until(when + 0.2)
+    assert cut[0]
+    sim.kill(1)
+    sim.members[1].filter = None
+    sim.boot(1)
+    sim.run_rounds(7)
+    assert [series.number for series in state_after(sim, 7).series] == [0, 1]
+    for series in state_after(sim, 7).series:
+        held = shares(sim, series.number)
+        assert len(held) == 4
         assert_signs(series, held, sim.rng)
 
 
