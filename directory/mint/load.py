@@ -12,7 +12,7 @@ from typing import Final
 from fogbank.relay.circuits.creation import EffortControl
 from fogbank.relay.work import EFFORT_LEAST, Demand, WorkBook
 
-WAIT_SECONDS: Final = 0.25
+WAIT_SECONDS: Final = 0.5
 """More is asked while who comes now would wait longer than that."""
 
 

@@ -15,7 +15,9 @@ from typing import TypeVar
 
 import pytest
 import trio
+from typer.testing import CliRunner
 
+from fogbank.cli.app import app
 from fogbank.directory.mint.ledger import Locked, issue, lock
 from fogbank.directory.mint.ledger_shell import SeriesFile
 from fogbank.directory.mint.ledgers_shell import RESTORED, Ledgers
@@ -183,7 +185,8 @@ async def test_the_operators_word_makes_all_of_them_old(tmp_path: Path) -> None:
         await ledgers.open(series)
     await ledgers.doubt_if_told()
     assert all(each.head.is_whole for each in ledgers.all().values())
-    (tmp_path / "mint" / RESTORED).touch()
+    said = CliRunner().invoke(app, ["authority", "restored", "--dir", str(tmp_path)])
+    assert said.exit_code == 0
     await ledgers.doubt_if_told()
     assert not any(each.head.is_whole for each in ledgers.all().values())
     assert not (tmp_path / "mint" / RESTORED).exists()
