@@ -101,8 +101,8 @@ lint: $(STAMP)
 package: $(STAMP)
 	@$(BIN)/python tools/check_package.py
 
-.PHONY: bench bench-onion bench-metering bench-sandbox bench-arrays bench-jobs
-bench: bench-onion bench-metering bench-sandbox bench-arrays bench-jobs
+.PHONY: bench bench-onion bench-metering bench-sandbox bench-arrays bench-jobs bench-mint
+bench: bench-onion bench-metering bench-sandbox bench-arrays bench-jobs bench-mint
 bench-onion: $(STAMP)
 	@$(BIN)/python bench/onion.py $(ARGS)
 bench-metering: $(STAMP)
@@ -113,6 +113,8 @@ bench-arrays: $(STAMP)
 	@$(BIN)/python -m bench.arrays $(ARGS)
 bench-jobs: $(STAMP)
 	@$(BIN)/python bench/jobs.py $(ARGS)
+bench-mint: $(STAMP)
+	@$(BIN)/python bench/mint.py $(ARGS)
 
 .PHONY: lock
 lock: $(STAMP)

@@ -64,7 +64,7 @@ from fogbank.testnet.up import bring_up, client_home
 
 SIZE = Size(authorities=4, relays=5, workers=0)
 SIZES = (1, 8)
-WALLETS = 16
+WALLETS = 48
 """Wallets that swap at once, each one request after the other."""
 DRAWN = 1000
 _UNITS = 64
@@ -341,6 +341,19 @@ class Bench:
                 raise RuntimeError(f"{settled.tokens} tokens were withdrawn")
             self.result["withdraw_s"] = time.perf_counter() - begin
             say(f"withdrawn in {self.result['withdraw_s']:.1f} s")
+        # The disk is gone, the words are there.
+        second = folder / "second wallet"
+        Wallet.create(second, self._network_id, WalletRole.NODE, entropy)
+        with Wallet.open(second, terms) as wallet:
+            begin = time.perf_counter()
+            found, settled = await self._counted(
+                "restore", DRAWN, lambda: payments(wallet).restore(store.identity)
+            )
+            settled.raise_first()
+            if (found, settled.tokens) != (DRAWN, DRAWN):
+                raise RuntimeError(f"{found} tokens were found, {settled.tokens} swapped")
+            self.result["restore_s"] = time.perf_counter() - begin
+            say(f"restored in {self.result['restore_s']:.1f} s")
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -387,7 +400,9 @@ def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--swaps", type=int, default=800, help="swaps of one token; a quarter of 8")
+    parser.add_argument(
+        "--swaps", type=int, default=1440, help="swaps of one token; a quarter of 8"
+    )
     parser.add_argument("--wallets", type=int, default=WALLETS, help="wallets that swap at once")
     parser.add_argument("--no-nutshell", action="store_true", help="leave Cashu's nutshell out")
     options = parser.parse_args()

@@ -16,6 +16,7 @@ import trio
 from fogbank.client.errors import ClientError
 from fogbank.client.wallet.answers import Question
 from fogbank.client.wallet.errand_shell import Errand
+from fogbank.client.wallet.errors import TooManyWaiting
 from fogbank.client.wallet.mint_client_shell import MintClient
 from fogbank.client.wallet.mint_errors import LockedElsewhere, MintError
 from fogbank.client.wallet.own import Sign
@@ -102,11 +103,27 @@ class Payments:
 
     async def withdraw(self, identity: NodeId, sign: Sign) -> Settled:
         """Turn what a node is allotted, and has not withdrawn, into tokens of its wallet."""
+        withdrawn = Settled()
         for series, amount in self.allotted(identity).items():
-            withdraw = partial(self._wallet.withdraw, series, identity, amount, sign)
-            while await self._call(withdraw, self._now()) is not None:
-                pass
-        return await self.settle(frozenset({Purpose.WITHDRAWAL}))
+            plan = partial(self._wallet.withdraw, series, identity, amount, sign)
+            # Not more at once than a restore would find.
+            while await self._plan(plan) and not withdrawn.troubles:
+                settled = await self.settle(frozenset({Purpose.WITHDRAWAL}))
+                withdrawn = Settled(withdrawn.tokens + settled.tokens, settled.troubles)
+        settled = await self.settle(frozenset({Purpose.WITHDRAWAL}))
+        return Settled(withdrawn.tokens + settled.tokens, settled.troubles)
+
+    async def _plan(self, plan: Callable[[int], OpenRequest | None]) -> bool:
+        """Plan withdrawals as far as may be; tell whether more will be possible after these."""
+        planned = 0
+        try:
+            while await self._call(plan, self._now()) is not None:
+                planned += 1
+        except TooManyWaiting:
+            if not planned:
+                raise
+            return True
+        return False
 
     def allotted(self, identity: NodeId) -> dict[int, int]:
         """Return, by series, what a node may withdraw now in all, withdrawn or not."""

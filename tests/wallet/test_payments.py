@@ -149,6 +149,14 @@ async def test_what_is_allotted_is_withdrawn_once(
         assert market.at("alice").allotted(NODE) == {0: 80}
 
 
+async def test_more_is_withdrawn_than_may_wait_at_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_market(tmp_path) as market:
+        await market.fill("alice", 330)
+        assert market.ready("alice") == 330
+
+
 @pytest.mark.parametrize("fault", [Fault.DOWN, Fault.SILENT, Fault.WRONG_SHARES, Fault.BUSY])
 async def test_a_payment_goes_through_with_one_authority_faulty(
     fault: Fault, tmp_path: Path, autojump_clock: MockClock
