@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 import typer
@@ -14,11 +16,12 @@ from fogbank.cli import wallet_texts as texts
 from fogbank.cli.output import emit, note, read_bounded
 from fogbank.cli.wallet_session import Desk, tell
 from fogbank.client.wallet.derivation import Role
-from fogbank.client.wallet.errors import NotEnough, WalletExists
+from fogbank.client.wallet.errors import NotEnough, WalletError, WalletExists
 from fogbank.client.wallet.payments_shell import Payments
 from fogbank.client.wallet.words import entropy_of
 from fogbank.directory.mint.cheques import Cheque, Invoice, cheque_from_text, invoice_from_text
 from fogbank.nodes.withdrawals import withdrawal_signer
+from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keystore_shell import KeyStore
 from fogbank.sandbox.files_shell import write_atomic
 
@@ -26,6 +29,8 @@ _TEXT_LIMIT = 512 << 10
 _WORDS_LIMIT = 4096
 _INVOICE_DAYS = 7
 _LEAST_PAUSE = 0.2
+
+_T = TypeVar("_T")
 
 
 def read_text(what: str, prefix: str) -> str:
@@ -40,6 +45,15 @@ def read_text(what: str, prefix: str) -> str:
         raise ValueError(f"more than {_TEXT_LIMIT} bytes came: that is no {prefix}…")
     # Letters and terminals break long words.
     return "".join(data.decode(errors="replace").split())
+
+
+def _understood(read: Callable[[str], _T], text: str, what: str) -> _T:
+    try:
+        return read(text)
+    except ProtocolError as error:
+        raise ValueError(
+            f"{error}. {what.capitalize()} is one word: was all of it copied?"
+        ) from None
 
 
 def put_text(text: str, output: Path | None) -> None:
@@ -76,7 +90,7 @@ def _invoice_report(invoice: Invoice) -> dict[str, object]:
 
 def take_cheque(desk: Desk, what: str, *, as_json: bool) -> None:
     """Count a cheque once, and fetch its tokens."""
-    cheque = cheque_from_text(read_text(what, "fogcheque1"))
+    cheque = _understood(cheque_from_text, read_text(what, "fogcheque1"), "a cheque")
 
     async def take(payments: Payments) -> tuple[int, int, int]:
         received, settled = await payments.receive(cheque)
@@ -97,7 +111,7 @@ def take_cheque(desk: Desk, what: str, *, as_json: bool) -> None:
 
 def pay_invoice(desk: Desk, what: str, output: Path | None, *, wait: bool, as_json: bool) -> None:
     """Pay an invoice, and print its cheque."""
-    invoice = invoice_from_text(read_text(what, "foginvoice1"))
+    invoice = _understood(invoice_from_text, read_text(what, "foginvoice1"), "an invoice")
 
     async def pay(payments: Payments) -> int:
         # What comes in may be needed; what goes on with this very payment is told by it.
@@ -106,9 +120,12 @@ def pay_invoice(desk: Desk, what: str, output: Path | None, *, wait: bool, as_js
             try:
                 return await payments.pay(invoice)
             except NotEnough as error:
-                if not wait or error.ready + error.resting < len(invoice.outputs):
+                if error.ready + error.resting < len(invoice.outputs):
                     raise
-                note(f"waiting for tokens that rest until {texts.at(error.until)}")
+                until = texts.at(error.until)
+                if not wait:
+                    raise WalletError(f"{error}, until {until}: give --wait to wait") from None
+                note(f"waiting for tokens that rest until {until}")
                 await trio.sleep(max(_LEAST_PAUSE, error.until - time.time()))
 
     number = desk.work(pay)

@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fogbank.client.chance import Chooser
 from fogbank.client.chance_shell import SystemChooser
-from fogbank.directory.mint.crunch_shell import Crunch, processes
-from fogbank.directory.mint.ledger_shell import SeriesFile
-from fogbank.directory.mint.mint_shell import Crunching
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.store_shell import Store
 from fogbank.relay.job.held.keeper_shell import Blocking, in_thread
@@ -27,10 +25,24 @@ from fogbank.relay.node_shell import Node, NodeConfig
 from fogbank.relay.waking_shell import local_address
 from fogbank.sandbox.files_shell import write_atomic
 
+if TYPE_CHECKING:
+    from fogbank.directory.mint.ledger_shell import SeriesFile
+    from fogbank.directory.mint.mint_shell import Crunching
+
 
 def crunch_on_cores(network_id: bytes) -> Crunching:
     """Return what computes for a mint, in processes of its own for the machine's cores."""
+    # Only an authority computes for a mint: all others load no part of that.
+    from fogbank.directory.mint.crunch_shell import Crunch, processes  # noqa: PLC0415
+
     return Crunch(network_id, processes())
+
+
+def open_ledger(path: Path, now: float, blocking: Blocking, named: int) -> SeriesFile:
+    """Open the ledger of a series of the mint."""
+    from fogbank.directory.mint.ledger_shell import SeriesFile  # noqa: PLC0415
+
+    return SeriesFile(path, now, blocking, named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,7 @@ class Environment:
     node: Callable[[NodeConfig], Node] = Node
     place: Callable[[Iterable[str]], str] = local_address
     blocking: Blocking = in_thread
-    ledger: Callable[[Path, float, Blocking, int], SeriesFile] = SeriesFile
+    ledger: Callable[[Path, float, Blocking, int], SeriesFile] = open_ledger
     crunch: Callable[[bytes], Crunching] = crunch_on_cores
 
     def place_in(self, network: NetworkDocument, source: str | None = None) -> Callable[[], str]:

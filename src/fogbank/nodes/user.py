@@ -19,8 +19,6 @@ from fogbank.client.runtimes import accepted_runtime
 from fogbank.client.topology import Topology
 from fogbank.client.transfer_shell import fetch_runtime
 from fogbank.client.verification.evidence_shell import Evidence
-from fogbank.client.wallet.asking_shell import MintOpener
-from fogbank.client.wallet.mint_client_shell import mint_streams
 from fogbank.directory.consensus import Consensus, Entry, Flag
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.wording import in_words
@@ -53,7 +51,8 @@ class User:
         self.evidence = evidence
         """What is kept of workers that were proven wrong: they are not used."""
         self._cache = cache
-        self._builder = builder
+        self.builder = builder
+        """Builds circuits through this user's guards."""
         self._first = first
 
     @property
@@ -66,11 +65,6 @@ class User:
         wrong = self.evidence.wrong()
         return tuple(each for each in self.topology.workers.items if each.identity not in wrong)
 
-    @property
-    def mint_streams(self) -> MintOpener:
-        """What opens streams to authorities' mints, each over a circuit of its own."""
-        return mint_streams(self._builder, lambda: self.topology)
-
     def name_of(self, identity: NodeId) -> str:
         """Return what a node of the consensus is called."""
         entry = self.topology.consensus.by_identity(identity)
@@ -78,7 +72,7 @@ class User:
 
     def circuits(self, failures: float | None = None) -> CircuitSet[Circuit]:
         """Return an empty set of circuits, for one job, of which so many attempts may fail."""
-        return self._builder.circuits(failures)
+        return self.builder.circuits(failures)
 
     @asynccontextmanager
     async def worker_stream(
@@ -95,7 +89,7 @@ class User:
         the block. Raises `NoPath` or `CircuitUnavailable`.
         """
         known = tried if tried is not None else set()
-        with self._builder.circuits() as circuits:
+        with self.builder.circuits() as circuits:
             built = await circuits.to_worker(
                 self.topology, worker=worker, runtime=runtime, exclude=self.evidence.wrong() | known
             )
@@ -109,7 +103,7 @@ class User:
         """
         topology = self.topology
         runtime = accepted_runtime(topology, spec)
-        with self._builder.circuits() as circuits:
+        with self.builder.circuits() as circuits:
             return await fetch_runtime(circuits, topology, runtime, say)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fogbank.client.wallet.asking_shell import Means
 from fogbank.client.wallet.derivation import Role
-from fogbank.client.wallet.mint_client_shell import MintClient
+from fogbank.client.wallet.mint_client_shell import MintClient, mint_streams
 from fogbank.client.wallet.mint_errors import MintUnavailable
 from fogbank.client.wallet.payments_shell import Payments
 from fogbank.client.wallet.store_shell import Wallet
@@ -86,5 +86,6 @@ async def open_payments(
     machine = Environment()
     async with open_user(home, note, machine) as user:
         known = KnownMint(home, lambda: user.topology.consensus, machine)
-        mint = MintClient(user.mint_streams, Means(note, user.name_of, machine.chooser))
+        opener = mint_streams(user.builder, lambda: user.topology)
+        mint = MintClient(opener, Means(note, user.name_of, machine.chooser))
         yield Payments(wallet, mint, terms.calendar, known.state)
