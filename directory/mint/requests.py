@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
@@ -70,15 +70,25 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request R; `outputs` are blinded points, 48 bytes each, rising."""
+    """A request R; `outputs` are blinded points, 48 bytes each, rising.
+
+    Its bytes and their hash are needed many times, and worked out once.
+    """
 
     network_id: bytes
     series: int
     source: Swap | Withdrawal
     outputs: tuple[bytes, ...]
+    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
+    _digest: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def encode(self) -> bytes:
         """Return the bytes that are hashed and signed."""
+        if not self._encoded:
+            object.__setattr__(self, "_encoded", self._encode())
+        return self._encoded
+
+    def _encode(self) -> bytes:
         fields: dict[int, Value] = {1: self.network_id, 2: self.series, 4: list(self.outputs)}
         match self.source:
             case Swap(inputs):
@@ -89,7 +99,9 @@ class Request:
 
     def digest(self) -> bytes:
         """Return H(R)."""
-        return request_hash(self.encode())
+        if not self._digest:
+            object.__setattr__(self, "_digest", request_hash(self.encode()))
+        return self._digest
 
     def serials(self) -> tuple[bytes, ...]:
         """Return the serials of all inputs, 32 bytes each, that a LOCK locks."""
@@ -120,6 +132,7 @@ def decode_request(data: bytes | memoryview) -> Request:
     _rising(outputs, "outputs")
     if len(outputs) != source.count:
         raise ProtocolError("a request to the mint has not one output for each input")
+    object.__setattr__(request, "_encoded", bytes(data))
     return request
 
 
@@ -177,6 +190,7 @@ class SignedRequest:
     request: Request
     proofs: tuple[bytes, ...]
     certificate: Signed | None = None
+    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def value(self) -> list[Value]:
         """Return the CBOR array."""
@@ -187,7 +201,9 @@ class SignedRequest:
 
     def encode(self) -> bytes:
         """Return the signed request's bytes."""
-        return encode(self.value())
+        if not self._encoded:
+            object.__setattr__(self, "_encoded", encode(self.value()))
+        return self._encoded
 
     def check_proofs(self, now: float | None) -> None:
         """Raise `ProtocolError` unless every input's owner signed.
@@ -210,7 +226,9 @@ class SignedRequest:
 
 def decode_signed_request(data: bytes | memoryview) -> SignedRequest:
     """Read a signed request; raise `ProtocolError` for anything else. Nothing is verified."""
-    return signed_request_from_value(decode(data, SIGNED_REQUEST_LIMIT, _ITEMS))
+    signed = signed_request_from_value(decode(data, SIGNED_REQUEST_LIMIT, _ITEMS))
+    object.__setattr__(signed, "_encoded", bytes(data))
+    return signed
 
 
 def signed_request_from_value(value: Any) -> SignedRequest:

@@ -198,6 +198,18 @@ def test_the_hash_names_the_request_and_not_its_proofs() -> None:
     assert len(others) == 5
 
 
+def test_a_changed_request_has_other_bytes() -> None:
+    """What was worked out once is of this request alone."""
+    signed = decode_signed_request(SERIES.swap(2).encode())
+    before = signed.encode(), signed.request.encode(), signed.request.digest()
+    changed = replace(signed, request=replace(signed.request, series=9))
+    after = changed.encode(), changed.request.encode(), changed.request.digest()
+    assert not set(before) & set(after)
+    assert decode_signed_request(changed.encode()) == changed
+    assert changed.request.digest() == request_hash(changed.request.encode())
+    assert repr(signed) == repr(SERIES.swap(2))
+
+
 def test_points_are_judged_apart() -> None:
     signed = SERIES.swap(1)
     token = SERIES.swap(1).request.source.inputs[0]  # type: ignore[union-attr]
