@@ -7,10 +7,12 @@ and a task that fails one is not looked into any further.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+
+import cbor2
 
 from fogbank.directory.mint.points import (
     G1,
@@ -22,12 +24,14 @@ from fogbank.directory.mint.points import (
     sign_share,
     wrong_signatures,
 )
-from fogbank.relay.codec import Value, decode, encode
+from fogbank.relay.codec import Value
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import verify
 
 MESSAGE_LIMIT: Final = 32 << 20
 """Bytes of a batch, or of its results, between two processes of one authority."""
+KEPT_POINTS: Final = 8192
+"""Decoded outputs that are kept, some 2 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Cruncher:
 
     def __init__(self, network_id: bytes) -> None:
         self._network_id = network_id
+        self._points: OrderedDict[bytes, G1] = OrderedDict()
         self._keys: dict[int, G2] = {}
         self._shares: dict[int, int] = {}
 
@@ -123,10 +128,19 @@ class Cruncher:
         for statement in task.statements:
             for public, signature in statement.signatures:
                 verify(public, statement.label, statement.body, signature)
-        outputs = [decode_g1(each) for each in task.outputs]
+        outputs = [self._output(each) for each in task.outputs]
         signatures = [decode_g1(signature) for _, signature in task.tokens]
         messages = [hash_token(self._network_id, serial) for serial, _ in task.tokens]
         return outputs, list(zip(messages, signatures, strict=True))
+
+    def _output(self, data: bytes) -> G1:
+        """Return an output's point; what was decoded for a LOCK is at hand for the ISSUE."""
+        point = self._points.get(data)
+        if point is None:
+            point = self._points[data] = decode_g1(data)
+            if len(self._points) > KEPT_POINTS:
+                self._points.popitem(last=False)
+        return point
 
     def _wrong(self, series: int, tokens: Sequence[tuple[int, G1, G1]], random: bytes) -> set[int]:
         signed = [(message, signature) for _, message, signature in tokens]
@@ -134,17 +148,17 @@ class Cruncher:
         return {tokens[each][0] for each in wrong}
 
 
-# Between the processes of one authority.
+# Between the processes of one authority, which write and read these bytes alone.
 
 
 def pack_batch(tasks: Sequence[Task]) -> bytes:
     """Return the bytes of a batch."""
-    return encode([task.value() for task in tasks])
+    return cbor2.dumps([task.value() for task in tasks])
 
 
 def unpack_batch(data: bytes) -> list[Task]:
     """Undo `pack_batch`."""
-    return [_task(each) for each in decode(data, MESSAGE_LIMIT)]
+    return [_task(each) for each in cbor2.loads(data)]
 
 
 def _task(value: Any) -> Task:
@@ -164,9 +178,9 @@ def _pairs(value: Any) -> tuple[tuple[bytes, bytes], ...]:
 
 def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     """Return the bytes of a batch's outcomes."""
-    return encode([each if isinstance(each, str) else list(each) for each in outcomes])
+    return cbor2.dumps([each if isinstance(each, str) else list(each) for each in outcomes])
 
 
 def unpack_outcomes(data: bytes) -> list[Outcome]:
     """Undo `pack_outcomes`."""
-    return [each if isinstance(each, str) else tuple(each) for each in decode(data, MESSAGE_LIMIT)]
+    return [each if isinstance(each, str) else tuple(each) for each in cbor2.loads(data)]
