@@ -181,6 +181,7 @@ class _Waiting(Generic[_T]):
         self.result: _T | None = None
         self.error: Exception | None = None
         self.is_done = False
+        self.turn = trio.Event()
 
     def run(self, book: Book) -> None:
         self.result = self._write(book)
@@ -190,6 +191,10 @@ class _Waiting(Generic[_T]):
         if self.error is not None:
             raise self.error
         return self.result  # type: ignore[return-value] # None only if the function returns it
+
+
+def _nothing(_: Book) -> None:
+    """Write nothing."""
 
 
 class SeriesFile:
@@ -206,7 +211,7 @@ class SeriesFile:
         self.path = path
         self._blocking = blocking
         self._waiting: list[_Waiting[object]] = []
-        self._lock = trio.Lock()
+        self._is_writing = False
         self._reading = trio.Lock()
         self.commits = 0
         """Transactions since the file was opened."""
@@ -274,13 +279,26 @@ class SeriesFile:
         waiting: _Waiting[object] = _Waiting(write)
         self._waiting.append(waiting)
         with trio.CancelScope(shield=True):
-            # Whoever is first writes for all that have come until then.
-            async with self._lock:
-                while not waiting.is_done:
-                    batch = self._waiting[:MAX_BATCH]
-                    del self._waiting[:MAX_BATCH]
-                    await self._blocking(self._commit, batch)
+            while not waiting.is_done:
+                if self._is_writing:
+                    # Anew each time: another may have come before this one's turn.
+                    waiting.turn = trio.Event()
+                    await waiting.turn.wait()
+                else:
+                    await self._write_all()
         return waiting.outcome()  # type: ignore[return-value] # what `write` returned
+
+    async def _write_all(self) -> None:
+        """Write what has come until now; whoever comes meanwhile waits, and the first goes on."""
+        self._is_writing = True
+        batch = self._waiting[:MAX_BATCH]
+        del self._waiting[:MAX_BATCH]
+        try:
+            await self._blocking(self._commit, batch)
+        finally:
+            self._is_writing = False
+            for each in (*batch, *self._waiting[:1]):
+                each.turn.set()
 
     def _commit(self, batch: list[_Waiting[object]]) -> None:
         error: Exception | None = None
@@ -368,7 +386,9 @@ class SeriesFile:
 
     async def wait_idle(self) -> None:
         """Wait until nothing is being written or read."""
-        async with self._lock, self._reading:
+        while self._is_writing or self._waiting:
+            await self.write(_nothing)
+        async with self._reading:
             pass
 
     def close(self) -> None:
