@@ -30,7 +30,7 @@ class WalletLocked(WalletError):
 
 
 class NeedsRestore(WalletError):
-    """The wallet's file was copied or put back: run `fog wallet restore` first."""
+    """The wallet was made from words, copied or put back: run `fog wallet restore` first."""
 
 
 class NotEnough(WalletError):

@@ -75,9 +75,14 @@ class Wallet:
         entropy: bytes | None = None,
         random: Random = os.urandom,
     ) -> None:
-        """Make a wallet, of new words or of these; raise `WalletExists` if there is one."""
+        """Make a wallet of new words, or of these; raise `WalletExists` if there is one.
+
+        One of words that were in use has to be restored before it does anything.
+        """
+        is_new = entropy is None
         entropy = random(ENTROPY_SIZE) if entropy is None else entropy
-        Vault.create(folder, network_id, entropy, Change((About(role),)), random)
+        change = Change((About(role),))
+        Vault.create(folder, network_id, entropy, change, random, is_new=is_new)
 
     @classmethod
     def open(
@@ -132,7 +137,7 @@ class Wallet:
 
     @property
     def is_copy(self) -> bool:
-        """Whether the file was copied or put back: then it must be restored first."""
+        """Whether it was made from words, copied or put back: then it must be restored first."""
         return self._vault.is_copy
 
     @property
@@ -220,7 +225,8 @@ class Wallet:
 
     def expire(self, now: int) -> None:
         """Forget what no authority knows any more."""
-        self._change(lambda book: counting.expire(book, now))
+        if not self.is_copy:
+            self._change(lambda book: counting.expire(book, now))
 
     # From words.
 

@@ -83,7 +83,8 @@ class Vault:
         self._mark, self.entropy, self.network_id = self._about()
         self._writes = int.from_bytes(_meta(database, "writes"), "big")
         self.is_copy = self._mark != _mark(folder) or self._writes < _count(folder)
-        """Whether this is not the file that was written last: it was copied, or put back."""
+        """Whether this is not the file that was written last: it was copied, put back, or made of
+        words that were in use before."""
 
     @classmethod
     def create(
@@ -93,10 +94,13 @@ class Vault:
         entropy: bytes,
         change: Change,
         random: Random = os.urandom,
+        *,
+        is_new: bool = True,
     ) -> None:
         """Make a wallet with these records; one that is there is left alone (`WalletExists`).
 
-        A kill leaves no wallet, or all of it.
+        One whose words are not new is as one that was put back: it has to be restored before it
+        does anything. A kill leaves no wallet, or all of it.
         """
         lock = _locked(folder)
         try:
@@ -105,7 +109,8 @@ class Vault:
                 if _has_wallet(database):
                     raise WalletExists(f"there is a wallet in {folder} already")
                 sealer = Sealer(random(KEY_SIZE))
-                sealed = sealer.seal(_mark(folder) + entropy + network_id, random(NONCE_SIZE))
+                mark = _mark(folder) if is_new else bytes(_MARK_SIZE)
+                sealed = sealer.seal(mark + entropy + network_id, random(NONCE_SIZE))
                 rows = _rows(sealer, change.put, random)
 
                 def write(transaction: Transaction) -> None:
@@ -242,8 +247,8 @@ class Vault:
             raise WalletBusy("this wallet was opened to be read only")
         if self.is_copy and not adopt:
             raise NeedsRestore(
-                "this wallet's file was copied or put back, and may not know what was spent since: "
-                "`fog wallet restore` finds out"
+                "this wallet was made from words, copied or put back, and does not know what was "
+                "spent meanwhile: `fog wallet restore` finds out"
             )
 
     def protect(self, passphrase: str | None) -> None:

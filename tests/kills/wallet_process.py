@@ -16,7 +16,6 @@ from typing import IO, Any
 
 import cbor2
 
-from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import (
     NotEnough,
     NotYet,
@@ -26,8 +25,7 @@ from fogbank.client.wallet.errors import (
 from fogbank.client.wallet.store_shell import Wallet
 from fogbank.directory.mint.certificates import Certificate, Vote
 from fogbank.directory.mint.requests import SignedRequest, decode_signed_request
-from tests.mint.curve import NETWORK
-from tests.wallet.model_mint import DAY, NODE, TERMS, Conflict, ModelMint, sign
+from tests.wallet.model_mint import DAY, NODE, TERMS, Conflict, ModelMint, new_wallet, sign
 
 NAMES = ("alice", "bob")
 
@@ -129,7 +127,7 @@ class Life:
 def opened(folder: Path) -> Wallet:
     """Open a wallet that may not be there yet."""
     with suppress(WalletExists):
-        Wallet.create(folder, NETWORK, Role.CLIENT, entropy_of(folder.name))
+        new_wallet(folder, entropy_of(folder.name))
     return Wallet.open(folder, TERMS)
 
 

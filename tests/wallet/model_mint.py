@@ -6,12 +6,15 @@ what a wallet makes is what a mint takes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from fogbank.client.wallet.answers import Answer, Question, What, prefix_of
+from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.records import OpenRequest
 from fogbank.client.wallet.store_shell import Wallet
 from fogbank.client.wallet.terms import Terms
@@ -210,6 +213,15 @@ class ModelMint:
 
     def is_spent(self, serial: bytes) -> bool:
         return any(serial in member.locked for member in self.members)
+
+
+def new_wallet(folder: Path, entropy: bytes, role: Role = Role.CLIENT) -> None:
+    """Make a wallet that happens to draw these words."""
+
+    def random(size: int) -> bytes:
+        return entropy if size == len(entropy) else os.urandom(size)
+
+    Wallet.create(folder, NETWORK, role, random=random)
 
 
 def sign(request: Request) -> SignedRequest:

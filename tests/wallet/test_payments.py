@@ -13,7 +13,6 @@ import trio
 from trio.testing import MockClock
 
 from fogbank.client.wallet.asking_shell import Means, MintOpener
-from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import NotEnough, NotYet
 from fogbank.client.wallet.mint_client_shell import MintClient
 from fogbank.client.wallet.mint_errors import LockedElsewhere, MintUnavailable
@@ -22,9 +21,8 @@ from fogbank.client.wallet.store_shell import Received, Wallet
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
 from tests.client.networks import SeededChooser
-from tests.mint.curve import NETWORK
 from tests.wallet.doubles import DoubleMint, Fault, at_once
-from tests.wallet.model_mint import DAY, NODE, START, TERMS, sign
+from tests.wallet.model_mint import DAY, NODE, START, TERMS, new_wallet, sign
 
 T = TypeVar("T")
 
@@ -94,7 +92,7 @@ class Market:
         if name not in self.wallets:
             folder = self.folder / name
             if not folder.exists():
-                Wallet.create(folder, NETWORK, Role.CLIENT, name[0].encode() * 16)
+                new_wallet(folder, name[0].encode() * 16)
             self.wallets[name] = Wallet.open(folder, TERMS)
         return self.wallets[name]
 

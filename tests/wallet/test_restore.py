@@ -17,7 +17,7 @@ from fogbank.client.wallet.store_shell import Received, Wallet
 from fogbank.directory.mint.certificates import decode_certificate
 from tests.mint.curve import NETWORK
 from tests.wallet import model_mint
-from tests.wallet.model_mint import DAY, NODE, START, TERMS, Member, ModelMint, sign
+from tests.wallet.model_mint import DAY, NODE, START, TERMS, Member, ModelMint, new_wallet, sign
 from tests.wallet.test_wallet import LATER, fill, made, paid
 
 EVERYONE = range(4)
@@ -38,7 +38,11 @@ def alice(tmp_path: Path) -> Iterator[Wallet]:
 @pytest.fixture
 def again(tmp_path: Path) -> Iterator[Wallet]:
     """A second wallet of Alice's words, on another machine."""
-    with made(tmp_path / "again", WORDS) as wallet:
+    Wallet.create(tmp_path / "again", NETWORK, Role.CLIENT, WORDS)
+    with Wallet.open(tmp_path / "again", TERMS) as wallet:
+        with pytest.raises(NeedsRestore, match="fog wallet restore"):
+            wallet.invoice(1, START + DAY, START)
+        wallet.expire(START + 100 * DAY)
         yield wallet
 
 
@@ -223,8 +227,8 @@ def test_a_file_that_was_put_back_is_restored_before_it_does_anything(
 def test_a_node_goes_on_withdrawing_where_it_was(tmp_path: Path, mint: ModelMint) -> None:
     allotted = mint.allot(NODE, 100)
     folders = [tmp_path / "node", tmp_path / "node again"]
-    for folder in folders:
-        Wallet.create(folder, NETWORK, Role.NODE, WORDS)
+    new_wallet(folders[0], WORDS, Role.NODE)
+    Wallet.create(folders[1], NETWORK, Role.NODE, WORDS)
     with Wallet.open(folders[0], TERMS) as node:
         fill(node, mint, 70)
     with Wallet.open(folders[1], TERMS) as node:
@@ -234,9 +238,10 @@ def test_a_node_goes_on_withdrawing_where_it_was(tmp_path: Path, mint: ModelMint
 
 
 def test_branches_that_stay_empty_do_not_hide_later_ones(
-    tmp_path: Path, mint: ModelMint, again: Wallet
+    tmp_path: Path, mint: ModelMint, again: Wallet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is put back over and over, with nothing in it, and then used."""
+    monkeypatch.setattr(lanes, "GAP", 64)
     home = tmp_path / "home"
     made(home, WORDS).close()
     for number in range(6):

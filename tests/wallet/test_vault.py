@@ -24,7 +24,7 @@ from fogbank.client.wallet.sealing import Cost, Sealer
 from fogbank.client.wallet.store_shell import Wallet, wallet_exists
 from fogbank.client.wallet.tables import MIGRATIONS
 from tests.mint.curve import NETWORK
-from tests.wallet.model_mint import DAY, NODE, START, TERMS, ModelMint, sign
+from tests.wallet.model_mint import DAY, NODE, START, TERMS, ModelMint, new_wallet, sign
 from tests.wallet.mortal import Killed, mortal
 from tests.wallet.test_wallet import LATER, fill, made
 
@@ -175,7 +175,7 @@ def test_a_wallet_is_made_once_and_of_one_network(home: Path) -> None:
         Wallet.open(home, TERMS)
     for after in (False, True):
         with pytest.raises(Killed), mortal(0, after=after):
-            Wallet.create(home, NETWORK, Role.NODE, ENTROPY)
+            new_wallet(home, ENTROPY, Role.NODE)
         assert wallet_exists(home) == after
     with pytest.raises(WalletExists):
         Wallet.create(home, NETWORK, Role.CLIENT)

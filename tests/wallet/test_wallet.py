@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import ChequeRefused, NotEnough, NotYet, WalletError
 from fogbank.client.wallet.records import Entry, Kind, Purpose
 from fogbank.client.wallet.store_shell import Received, Wallet
 from fogbank.directory.mint.cheques import Cheque, Invoice
 from tests.mint.curve import NETWORK
-from tests.wallet.model_mint import DAY, NODE, START, TERMS, ModelMint, sign
+from tests.wallet.model_mint import DAY, NODE, START, TERMS, ModelMint, new_wallet, sign
 
 LATER = START + TERMS.rest
 
@@ -24,7 +23,7 @@ def mint() -> ModelMint:
 
 
 def made(folder: Path, entropy: bytes) -> Wallet:
-    Wallet.create(folder, NETWORK, Role.CLIENT, entropy)
+    new_wallet(folder, entropy)
     return Wallet.open(folder, TERMS)
 
 

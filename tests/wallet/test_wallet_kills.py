@@ -17,7 +17,7 @@ from fogbank.client.wallet.errors import NotEnough, NotYet
 from fogbank.client.wallet.store_shell import Wallet
 from fogbank.directory.mint.cheques import Cheque
 from tests.mint.curve import NETWORK
-from tests.wallet.model_mint import DAY, NODE, START, TERMS, ModelMint, sign
+from tests.wallet.model_mint import DAY, NODE, START, TERMS, ModelMint, new_wallet, sign
 from tests.wallet.mortal import Killed, mortal
 
 NAMES = ("alice", "bob")
@@ -39,7 +39,7 @@ class Wallets(RuleBasedStateMachine):
         self.allotted: dict[int, int] = {}
         self.wallets: dict[str, Wallet] = {}
         for name in NAMES:
-            Wallet.create(self.folder / name, NETWORK, Role.CLIENT, name[:1].encode() * 16)
+            new_wallet(self.folder / name, name[:1].encode() * 16)
             self.wallets[name] = Wallet.open(self.folder / name, TERMS)
 
     def do(
@@ -167,4 +167,4 @@ def void(_: object) -> None:
 
 
 TestWallets = Wallets.TestCase
-TestWallets.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
+TestWallets.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
