@@ -176,11 +176,16 @@ def _pairs(value: Any) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((first, second) for first, second in value)
 
 
-def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
-    """Return the bytes of a batch's outcomes."""
-    return cbor2.dumps([each if isinstance(each, str) else list(each) for each in outcomes])
+def pack_outcomes(outcomes: Sequence[Outcome], seconds: float) -> bytes:
+    """Return the bytes of a batch's outcomes, and of how long they took."""
+    listed = [each if isinstance(each, str) else list(each) for each in outcomes]
+    return cbor2.dumps([seconds, listed])
 
 
-def unpack_outcomes(data: bytes) -> list[Outcome]:
-    """Undo `pack_outcomes`."""
-    return [each if isinstance(each, str) else tuple(each) for each in cbor2.loads(data)]
+def unpack_outcomes(data: bytes) -> tuple[list[Outcome], float]:
+    """Undo `pack_outcomes`; raise `ProtocolError` if a process sent something else."""
+    try:
+        seconds, outcomes = cbor2.loads(data)
+        return [each if isinstance(each, str) else tuple(each) for each in outcomes], seconds
+    except (cbor2.CBORError, ValueError, TypeError) as error:
+        raise ProtocolError("it answers something else") from error

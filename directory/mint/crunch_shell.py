@@ -138,12 +138,12 @@ class _Process:
                 await self._send(LEARN, encode([series, key, encode_scalar(share)]))
                 self._told[series] = (key, share)
 
-    async def compute(self, tasks: list[Task]) -> list[Outcome]:
-        """Return what becomes of each task."""
-        outcomes = unpack_outcomes(await self._ask(BATCH, pack_batch(tasks)))
+    async def compute(self, tasks: list[Task]) -> tuple[list[Outcome], float]:
+        """Return what becomes of each task, and how many seconds they took."""
+        outcomes, seconds = unpack_outcomes(await self._ask(BATCH, pack_batch(tasks)))
         if len(outcomes) != len(tasks):
-            raise trio.BrokenResourceError("it answers something else")
-        return outcomes
+            raise ProtocolError("it answers something else")
+        return outcomes, seconds
 
     async def end(self) -> None:
         """End it, and wait for its end."""
@@ -285,12 +285,10 @@ class Crunch:
         return batch
 
     async def _compute(self, process: _Process, batch: list[_Job]) -> None:
-        begun = trio.current_time()
         with trio.fail_after(BATCH_SECONDS):
             await process.tell(self._keys)
-            outcomes = await process.compute([job.task for job in batch])
-        took = (trio.current_time() - begun) / len(batch)
-        self._cost += _COST_MEMORY * (took - self._cost)
+            outcomes, seconds = await process.compute([job.task for job in batch])
+        self._cost += _COST_MEMORY * (seconds / len(batch) - self._cost)
         for job, outcome in zip(batch, outcomes, strict=True):
             job.outcome = outcome
             job.done.set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import BinaryIO
 
 from fogbank.directory.mint.crunch import (
@@ -51,8 +52,9 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
         elif kind == FORGET:
             cruncher.forget(decode(content, MESSAGE_LIMIT))
         elif kind == BATCH:
+            begun = time.perf_counter()
             outcomes = cruncher.run(unpack_batch(content), os.urandom(RANDOM_LENGTH))
-            _send(sink, pack_outcomes(outcomes))
+            _send(sink, pack_outcomes(outcomes, time.perf_counter() - begun))
 
 
 if __name__ == "__main__":

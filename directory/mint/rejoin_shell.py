@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -65,6 +66,7 @@ class Rejoin:
         self._crunch = crunch
         self._connect = connect
         self._news = trio.Event()
+        self._told: set[tuple[int, NodeId]] = set()
         self._merged: dict[tuple[int, int], set[NodeId]] = {}
 
     def wake(self) -> None:
@@ -88,13 +90,11 @@ class Rejoin:
             if member.identity == self._identity:
                 continue
             try:
-                async with self._connect(member.identity) as stream:
+                async with self._stream(member.identity) as stream:
                     reply = await ask(stream, GetDealings(record.number))
                 self._seats.take_dealings(record.number, unpack_dealings(reply.body))
             except FAILURES as error:
-                log.info(
-                    "a member of series %d gave no dealings: %s", record.number, why(error)
-                )  # fmt: skip
+                self._failed(record.number, member.identity, "dealings", error)
 
     async def _restore(self, record: SeriesRecord) -> None:
         """Merge what can be had now; try again later if it was not enough."""
@@ -127,7 +127,7 @@ class Rejoin:
     async def _merge_from(self, series: Series, member: NodeId) -> bool:
         """Merge one member's whole ledger; tell whether it gave it."""
         try:
-            async with self._connect(member) as stream:
+            async with self._stream(member) as stream:
                 async for held in self._entries(stream, series):
                     await self._take(series, held)
         except ProtocolError as error:
@@ -136,9 +136,23 @@ class Rejoin:
                         series.record.number, error)  # fmt: skip
             return True
         except FAILURES as error:
-            log.info("a member of series %d gave no ledger: %s", series.record.number, why(error))
+            self._failed(series.record.number, member, "ledger", error)
             return False
         return True
+
+    @asynccontextmanager
+    async def _stream(self, member: NodeId) -> AsyncIterator[Stream]:
+        """Open a stream to a member, or give up in time."""
+        async with AsyncExitStack() as stack:
+            with trio.fail_after(ANSWER_SECONDS):
+                stream = await stack.enter_async_context(self._connect(member))
+            yield stream
+
+    def _failed(self, series: int, member: NodeId, what: str, error: BaseException) -> None:
+        """Tell the operator once; it is tried again and again."""
+        if (series, member) not in self._told:
+            self._told.add((series, member))
+            log.info("a member of series %d gave no %s: %s", series, what, why(error))
 
     async def _entries(self, stream: Stream, series: Series) -> AsyncIterator[list[Held]]:
         after = b""
