@@ -34,6 +34,8 @@ from fogbank.relay.keys import NodeId
 
 _AT_ONCE = 8
 """Requests that are on their way at the same time; also questions of a restore."""
+_SEARCHES = 3
+"""Of a restore: what one completes is looked up by the next."""
 ALL = frozenset(Purpose)
 
 _T = TypeVar("_T")
@@ -158,11 +160,22 @@ class Payments:
         return settled
 
     async def restore(self, identity: NodeId | None = None) -> tuple[int, Settled]:
-        """Find what the mint has of the wallet's words; return how many tokens are new.
+        """Find what the mint has of the wallet's words; return how many more tokens there are.
 
         `identity`: of the node whose wallet it is. What was under way is completed, and all is
         swapped for tokens that no copy of the old wallet has (spec/09 §8.3).
         """
+        before = len(self._wallet.tokens())
+        for _ in range(_SEARCHES):
+            await self._search(identity)
+            settled = await self.settle()
+            if not settled.tokens:
+                break
+            # What was completed just now may be spent: that is looked up as of any other token.
+        count = len(self._wallet.tokens()) - before
+        return max(0, count), await self.refresh()
+
+    async def _search(self, identity: NodeId | None) -> None:
         begin = partial(self._wallet.restoring, self._state(), self._now(), identity)
         search = await self._call(begin)
         limiter = trio.CapacityLimiter(_AT_ONCE)
@@ -171,8 +184,7 @@ class Payments:
                 for question in questions:
                     nursery.start_soon(self._ask, question, search, limiter)
         found = await self._call(search.found)
-        count = await self._call(self._wallet.restored, found, self._now(), identity)
-        return count, await self.refresh()
+        await self._call(self._wallet.restored, found, self._now(), identity)
 
     async def _ask(
         self, question: Question, search: Restore, limiter: trio.CapacityLimiter

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import trio
 
 from fogbank.client.wallet.answers import Answer, Question, What
-from fogbank.client.wallet.asking_shell import FAILURES, Committee, Refusing, Talk
+from fogbank.client.wallet.asking_shell import FAILURES, Committee, NotNow, Refusing, Talk
 from fogbank.client.wallet.mint_errors import MintUnavailable
 from fogbank.directory.mint.bodies import unpack_held, unpack_outputs, unpack_serials
 from fogbank.directory.mint.exchange import GetOutputs, GetRequest, GetSerials
@@ -21,13 +21,15 @@ _MOST_PAGES = 8
 
 
 async def ask_all(committee: Committee, question: Question) -> dict[int, Answer]:
-    """Return what members answered, by their places; raise `MintUnavailable` if too few did.
+    """Return what members answered, by their places.
 
-    Once enough have answered, the others have as long again as a request waits for one of them.
+    Once a quorum has answered, the others have as long again as a request waits for one of them.
+    Raises `MintUnavailable` if fewer than a quorum did; but one member that has a request is
+    enough, as its hash tells that it is the one, and so is none: then nobody says what it is.
     """
     answers: dict[int, Answer] = {}
     troubles: dict[int, str] = {}
-    patience = committee.means.patience
+    patience, quorum = committee.means.patience, committee.series.quorum
 
     async def member(place: int, scope: trio.CancelScope) -> None:
         for attempt in range(patience.attempts):
@@ -41,7 +43,7 @@ async def ask_all(committee: Committee, question: Question) -> dict[int, Answer]
                     break
             else:
                 break
-        if len(answers) == committee.series.quorum:
+        if len(answers) == quorum:
             scope.deadline = min(scope.deadline, trio.current_time() + patience.hedge)
 
     with trio.move_on_after(patience.total) as scope:
@@ -49,7 +51,7 @@ async def ask_all(committee: Committee, question: Question) -> dict[int, Answer]
             for place, each in enumerate(committee.series.members, 1):
                 if each.vote_key:
                     nursery.start_soon(member, place, scope)
-    if len(answers) < committee.series.quorum:
+    if len(answers) < quorum and question.what is not What.REQUEST:
         reasons = "; ".join(f"{committee.name(i)}: {why}" for i, why in sorted(troubles.items()))
         raise MintUnavailable(f"too few authorities say what they have: try again. {reasons}")
     return answers
@@ -60,8 +62,8 @@ async def _ask(talk: Talk, question: Question) -> Answer:
     if question.what is What.REQUEST:
         try:
             return Answer(held=unpack_held(await talk.ask(GetRequest(series, question.digest))))
-        except Refusing:
-            # It does not have that one.
+        except (Refusing, NotNow):
+            # It does not have that one, which is an answer too.
             return Answer()
     rows: list[tuple[bytes, ...]] = []
     total, after = 0, b""

@@ -135,13 +135,15 @@ class Member:
             case GetSerials(series, bits, prefix, after):
                 return self._serials(self._ledger(series), bits, prefix, after)
             case GetRequest(series, digest):
-                ledger = self._ledger(series)
-                if digest not in ledger.requests:
-                    raise ProtocolError("no such request")
-                votes = ledger.votes.get(digest, ())
-                return Reply(Status.DONE, Held(ledger.requests[digest], votes).encode())
+                return self._request(self._ledger(series), digest)
             case _:
                 raise ProtocolError("a double does not answer that")
+
+    def _request(self, ledger: Ledger, digest: bytes) -> Reply:
+        if digest not in ledger.requests:
+            return Reply(Status.NOT_NOW, reason="no such request is here")
+        held = Held(ledger.requests[digest], ledger.votes.get(digest, ()))
+        return Reply(Status.DONE, held.encode())
 
     def _worked(self, signed: SignedRequest, nonce: int | None) -> bool:
         digest = signed.request.digest()

@@ -271,3 +271,20 @@ async def test_words_bring_back_what_is_there_whatever_one_authority_does(
             await market.at("alice").pay(invoice)
         assert market.wallet("alice").unfinished() == ()
         assert market.ready("alice again") == 34
+
+
+async def test_a_request_that_few_members_know_keeps_no_wallet_from_being_restored(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """One member is down, and another one never saw the request: one that has it is enough."""
+    async with a_market(tmp_path) as market:
+        await market.fill("alice", 8)
+        invoice = market.wallet("bob").invoice(3, int(market.now) + DAY, int(market.now))
+        await market.at("alice").pay(invoice)
+        asked = set(market.mint.opened[-3:])
+        voter = next(each for each in market.mint.members if each.identity in asked)
+        voter.faults.add(Fault.DOWN)
+        count, settled = await market.at("alice again").restore(NODE)
+        assert (count, settled.troubles) == (5, [])
+        market.now += TERMS.rest
+        assert market.ready("alice again") == 5

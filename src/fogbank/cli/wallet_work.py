@@ -37,10 +37,16 @@ def read_text(what: str, prefix: str) -> str:
     """Return an invoice's or a cheque's text: as it stands, from its file, or from stdin."""
     if what == "-":
         data = sys.stdin.buffer.read(_TEXT_LIMIT + 1)
-    elif what.lstrip().startswith(prefix):
+    elif what.lstrip().startswith("fog"):
         data = what.encode()
     else:
-        data = read_bounded(Path(what), _TEXT_LIMIT)
+        try:
+            data = read_bounded(Path(what), _TEXT_LIMIT)
+        except OSError as error:
+            raise ValueError(
+                f"{what} cannot be read ({error.strerror}): give a text that begins with {prefix}, "
+                "the name of a file that holds it, or -"
+            ) from None
     if len(data) > _TEXT_LIMIT:
         raise ValueError(f"more than {_TEXT_LIMIT} bytes came: that is no {prefix}…")
     # Letters and terminals break long words.
@@ -51,9 +57,7 @@ def _understood(read: Callable[[str], _T], text: str, what: str) -> _T:
     try:
         return read(text)
     except ProtocolError as error:
-        raise ValueError(
-            f"{error}. {what.capitalize()} is one word: was all of it copied?"
-        ) from None
+        raise ValueError(f"this {what} was not copied as a whole: {error}") from None
 
 
 def put_text(text: str, output: Path | None) -> None:
@@ -90,7 +94,7 @@ def _invoice_report(invoice: Invoice) -> dict[str, object]:
 
 def take_cheque(desk: Desk, what: str, *, as_json: bool) -> None:
     """Count a cheque once, and fetch its tokens."""
-    cheque = _understood(cheque_from_text, read_text(what, "fogcheque1"), "a cheque")
+    cheque = _understood(cheque_from_text, read_text(what, "fogcheque1"), "cheque")
 
     async def take(payments: Payments) -> tuple[int, int, int]:
         received, settled = await payments.receive(cheque)
@@ -111,7 +115,7 @@ def take_cheque(desk: Desk, what: str, *, as_json: bool) -> None:
 
 def pay_invoice(desk: Desk, what: str, output: Path | None, *, wait: bool, as_json: bool) -> None:
     """Pay an invoice, and print its cheque."""
-    invoice = _understood(invoice_from_text, read_text(what, "foginvoice1"), "an invoice")
+    invoice = _understood(invoice_from_text, read_text(what, "foginvoice1"), "invoice")
 
     async def pay(payments: Payments) -> int:
         # What comes in may be needed; what goes on with this very payment is told by it.
