@@ -366,3 +366,35 @@ def test_grants_are_passed_over_outside_a_test_network() -> None:
     table.network = replace(table.network, test=False)
     table.round(grants=dict.fromkeys(range(4), ((NODE, 30),)))
     assert table.state.allotments == ()
+
+
+def test_a_key_that_is_infinity_costs_an_attempt() -> None:
+    """Only all dealers together can bring it about: here a member's share of the sum is 0."""
+    table = Table()
+
+    def change(dealt: Dealing, seat: MintContributor, table: Table) -> Dealing:
+        now = under_way(seat.held.state, table.network, table.now)
+        assert now is not None
+        if now.attempt:
+            return dealt
+        constant = ORDER - 11 if seat is table.seats[3] else 1
+        polynomial = Polynomial((constant, 1, 1), 5)
+        return deal(polynomial, seat._context(now, seat._identity), now.committee)
+
+    lies = dict.fromkeys(range(4), altered(change))
+    for _ in range(3):
+        table.round(lies=lies)
+    assert table.state.generation is not None
+    assert (table.state.generation.attempt, table.state.generation.step) == (1, COMMIT)
+    assert table.state.generation.excluded == ()
+    record = table.rounds_until(0, 3, lies=lies)
+    assert_signs(record, table.shares(0), RNG)
+
+
+def test_nobody_stays_excluded_when_fewer_than_a_quorum_could_deal() -> None:
+    table = Table()
+    table.round()
+    table.round(lies={0: withholds, 1: withholds})
+    assert table.state.generation is not None
+    assert table.state.generation.attempt == 1
+    assert table.state.generation.excluded == ()
