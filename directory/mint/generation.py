@@ -39,6 +39,8 @@ from fogbank.directory.network import NetworkDocument
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import NodeId
 
+KEY_ROUNDS = 4
+"""Rounds in which the first attempt waits for keys of members that have announced none yet."""
 HURRIED_ROUNDS = 2
 PATIENT_ROUNDS = 8
 """Rounds in which members may judge what they were dealt: after a series' birth, and before."""
@@ -179,7 +181,10 @@ def _committed(
     )
     if len(commitments) < network.quorum:
         return _reopened(now) if now.excluded else now
-    return replace(now, step=DEAL, committee=seats, commitments=commitments)
+    rounds = now.rounds + 1
+    if any(seat.keys is None for seat in seats) and not now.attempt and rounds < KEY_ROUNDS:
+        return replace(now, rounds=rounds)
+    return replace(now, step=DEAL, committee=seats, commitments=commitments, rounds=0)
 
 
 def _ordered(pairs: Iterable[tuple[NodeId, bytes]]) -> Pairs:

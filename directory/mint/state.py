@@ -63,7 +63,8 @@ class Generation:
     """A generation under way; `commitments` and `dealings` are of the present attempt.
 
     From the second step on, `committee` holds the keys that are dealt to. In the third,
-    `answered` are the members that judged what was dealt to them, in `rounds` rounds so far.
+    `answered` are the members that judged what was dealt to them. `rounds` are those so far in
+    which a step was waited in.
     """
 
     series: int

@@ -98,7 +98,8 @@ class Table:
             record = self.round(absent, lies).series_of(series)
             if record is not None:
                 return record
-        raise AssertionError(self.state.generation)
+        now = self.state.generation
+        raise AssertionError(now and (now.series, now.attempt, now.step, now.rounds))
 
     def shares(self, number: int) -> dict[int, int]:
         """Return who has a share, by their places in the committee."""

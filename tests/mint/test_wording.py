@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fogbank.directory.mint.calendar import Calendar
+from fogbank.directory.mint.generation import KEY_ROUNDS
 from fogbank.directory.mint.wording import in_words
 from tests.mint.lies import withholds
 from tests.mint.table import Table
@@ -15,7 +16,8 @@ def words(table: Table) -> str:
 def test_what_is_under_way_and_what_is_there_is_told() -> None:
     table = Table()
     assert words(table) == "no series yet"
-    table.round(absent={3})
+    for _ in range(KEY_ROUNDS):
+        assert table.round(absent={3}).series == ()
     assert words(table) == "keys of series 0 are made: dealings come next"
     table.round(absent={3}, lies={0: withholds})
     assert words(table) == "keys of series 0 are made: commitments come next, attempt 2"
