@@ -29,7 +29,7 @@ help:
 	@echo "make fuzz         fuzz every decoder, by coverage (DECODER=vote: one; SECONDS=600 for each)"
 	@echo "make fuzz-sandbox the same for what programs bring, from bytes to outcome (SECONDS=600 for each)"
 	@echo "make kills        kill clients, workers and relays of a network at random (KILLS=200, SEED=1)"
-	@echo "make kills-wallet kill a process with wallets at random, and count its tokens (KILLS=200, SEED=1)"
+	@echo "make kills-wallet kill fog wallet commands at random, and count all tokens (KILLS=200, SEED=1)"
 	@echo "make abuse        attack a relay of real processes, and measure what others keep"
 	@echo "make large        send large data both ways while relays die (MB=100), and tell who used how much memory"
 	@echo "make conformance  run the public programs that test WASI (SUITE=/path/to/wasi-testsuite)"

@@ -1,4 +1,4 @@
-"""What `tests.kills.wallets` kills: `python -m tests.kills.wallet_process FOLDER SEED NOW`.
+"""What `tests.kills.wallet_kills` kills: `python -m tests.kills.wallet_process FOLDER SEED NOW`.
 
 A process with two wallets withdraws, pays from one wallet to the other and swaps for as long as it
 lives, at random. Its mint is the process that began it, behind standard input and output: a frame
