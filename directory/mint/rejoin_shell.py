@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
+from math import inf
 from typing import Final
 
 import trio
@@ -143,10 +144,12 @@ class Rejoin:
     @asynccontextmanager
     async def _stream(self, member: NodeId) -> AsyncIterator[Stream]:
         """Open a stream to a member, or give up in time."""
-        async with AsyncExitStack() as stack:
-            with trio.fail_after(ANSWER_SECONDS):
-                stream = await stack.enter_async_context(self._connect(member))
-            yield stream
+        with trio.CancelScope(deadline=trio.current_time() + ANSWER_SECONDS) as scope:
+            async with self._connect(member) as stream:
+                scope.deadline = inf
+                yield stream
+        if scope.cancelled_caught:
+            raise trio.TooSlowError
 
     def _failed(self, series: int, member: NodeId, what: str, error: BaseException) -> None:
         """Tell the operator once; it is tried again and again."""
