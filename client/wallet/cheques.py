@@ -68,6 +68,8 @@ def pay(book: Book, invoice: Invoice, now: int) -> Change:
         raise WalletError("this invoice is of another network: ask for one of this network")
     if invoice.expires <= now:
         raise WalletError("this invoice is no longer good: ask for a new one")
+    if any(not set(each.blinded).isdisjoint(invoice.outputs) for each in book.offers.values()):
+        raise WalletError("this invoice is of this very wallet: give it to whoever is to pay it")
     amount = len(invoice.outputs)
     swaps = choose(book.ready(now), amount)
     if sum(map(len, swaps)) < amount:

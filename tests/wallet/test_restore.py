@@ -105,12 +105,12 @@ def test_tokens_of_dead_series_leave_no_gap(
 
 
 def test_large_series_are_looked_through_bucket_by_bucket(
-    alice: Wallet, again: Wallet, mint: ModelMint, monkeypatch: pytest.MonkeyPatch
+    alice: Wallet, again: Wallet, bob: Wallet, mint: ModelMint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "BUCKET", 4)
     monkeypatch.setattr(model_mint, "PAGE", 5)
     fill(alice, mint, 40)
-    paid(alice, alice, mint, 3, LATER)
+    paid(alice, bob, mint, 3, LATER)
     asked: list[Question] = []
     for member in mint.members:
         monkeypatch.setattr(member, "answer", noting(member, asked))

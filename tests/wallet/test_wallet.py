@@ -158,6 +158,19 @@ def test_only_what_is_ready_and_good_is_paid_with(
     assert alice.unfinished() == ()
 
 
+def test_a_wallet_does_not_pay_itself(alice: Wallet, bob: Wallet, mint: ModelMint) -> None:
+    fill(alice, mint, 8)
+    own = alice.invoice(3, LATER + DAY, LATER)
+    outputs = bob.invoice(1, LATER + DAY, LATER).outputs + own.outputs[:1]
+    for invoice in (own, Invoice(NETWORK, own.outputs[1:], own.expires - 1)):
+        with pytest.raises(WalletError, match="this very wallet"):
+            alice.pay(invoice, LATER)
+    with pytest.raises(WalletError, match="this very wallet"):
+        alice.pay(Invoice(NETWORK, outputs, own.expires), LATER)
+    assert alice.unfinished() == ()
+    assert alice.balance(LATER).ready == 8
+
+
 def test_the_oldest_series_that_is_good_is_spent_first(
     alice: Wallet, bob: Wallet, mint: ModelMint
 ) -> None:
