@@ -213,7 +213,7 @@ class Wallet:
         with self._guard:
             request = self._book.requests.get(name)
             places = request.outputs if request is not None else ()
-        return tuple(self._book.secrets.output(place) for place in places)
+            return tuple(self._book.secrets.output(place) for place in places)
 
     def issued(self, name: bytes, signatures: Sequence[bytes], now: int) -> None:
         """Take in a request's tokens: unblinded signatures that were checked, in R's order."""

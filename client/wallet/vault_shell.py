@@ -81,8 +81,9 @@ class Vault:
         self._lock = lock
         self._random = random
         self._mark, self.entropy, self.network_id = self._about()
-        self._writes = int.from_bytes(_meta(database, "writes"), "big")
-        self.is_copy = self._mark != _mark(folder) or self._writes < _count(folder)
+        known, kept = int.from_bytes(_meta(database, "writes"), "big"), _count(folder)
+        self._writes = max(known, kept)
+        self.is_copy = self._mark != _mark(folder) or known < kept
         """Whether this is not the file that was written last: it was copied, put back, or made of
         words that were in use before."""
 
@@ -216,8 +217,8 @@ class Vault:
             for each in change.history
         ]
         mark = _mark(self._folder) if adopt else self._mark
-        about = self._sealer.seal(mark + self.entropy + self.network_id, self._random(NONCE_SIZE))
-        number = max(self._writes, _count(self._folder)) + 1
+        about = self._seal_about(mark) if adopt else b""
+        number = self._writes + 1
 
         def write(transaction: Transaction) -> None:
             transaction.db.executemany("DELETE FROM record WHERE name = ?", gone)
@@ -231,6 +232,10 @@ class Vault:
         self._writes, self._mark = number, mark
         self.is_copy = self.is_copy and not adopt
         self._keep_count()
+
+    def _seal_about(self, mark: bytes) -> bytes:
+        about = mark + self.entropy + self.network_id
+        return self._sealer.seal(about, self._random(NONCE_SIZE))
 
     def _keep_count(self) -> None:
         """Write the number beside the database, after it: a kill between leaves a lower one."""
