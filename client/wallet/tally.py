@@ -7,6 +7,7 @@ member's share, so that the one who lied is named and another takes its place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from fogbank.directory.mint.points import (
@@ -39,6 +40,10 @@ class Output(Protocol):
         """The blinding factor, a scalar."""
 
 
+_key = lru_cache(maxsize=16)(decode_g2)
+"""The keys of series, of which few live."""
+
+
 class Tally:
     """Collects shares, and makes tokens of q members' right ones."""
 
@@ -69,7 +74,7 @@ class Tally:
         Some milliseconds of computing. `random` as in `points.wrong_signatures`. A call may find
         members `wrong`: then it goes on with others, if there are enough of them.
         """
-        key = decode_g2(self._series.key)
+        key = _key(self._series.key)
         messages = [hash_token(self._network_id, each.serial) for each in self._outputs]
         while self.is_full:
             chosen = sorted(self._shares)[: self._series.quorum]

@@ -213,6 +213,8 @@ def wrong_signatures(signed: Sequence[tuple[G1, G1]], key: G2, random: bytes) ->
     """
     if len(random) != RANDOM_LENGTH:
         raise ValueError("a check of many equations takes 32 random bytes")
+    if len(signed) == 1:
+        return frozenset() if is_right(*signed[0], key) else frozenset({0})
     drawn = hashlib.shake_256(random).digest(_WEIGHT * len(signed))
     weights = [
         int.from_bytes(drawn[at : at + _WEIGHT], "big") for at in range(0, len(drawn), _WEIGHT)
