@@ -90,6 +90,28 @@ def test_words_alone_find_all_that_lives(
     assert not {*drawn.outputs} & {token.place for token in again.tokens()}
 
 
+def test_an_old_copy_is_told_what_it_lost(
+    alice: Wallet, again: Wallet, bob: Wallet, mint: ModelMint
+) -> None:
+    fill(alice, mint, 7)
+    mint.restore(again, LATER, EVERYONE)
+    audit(again, mint, LATER, 7)
+    invoice = bob.invoice(3, LATER + DAY, LATER)
+    alice.pay(invoice, LATER)
+    mint.drive(alice, LATER)
+    assert (alice.payments(), alice.unfinished()) == ((), ())
+    assert [(entry.kind, entry.amount) for entry in alice.history(2)] == [
+        (Kind.LOST, 1),
+        (Kind.LOST, 2),
+    ]
+    assert alice.balance(LATER).ready == 4
+    # The rest can still be tried; what is not there is not paid with.
+    alice.pay(invoice, LATER)
+    mint.drive(alice, LATER)
+    assert alice.balance(LATER).ready == 1
+    assert mint.withdrawn() == len(serials(again)) == 7
+
+
 def test_tokens_of_dead_series_leave_no_gap(
     alice: Wallet, again: Wallet, mint: ModelMint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
