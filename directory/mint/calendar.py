@@ -65,5 +65,6 @@ class Calendar:
     def living(self, now: float) -> range:
         """Return the numbers of the series that are born and have records at `now`."""
         newest = self.current(now)
-        oldest = next(k for k in range(newest + 1) if now < self.issue_until(k)) if newest else 0
-        return range(oldest, newest + 1)
+        first = max(0, newest - ISSUE_DAYS // CURRENT_DAYS - 1)
+        dead = sum(1 for k in range(first, newest) if now >= self.issue_until(k))
+        return range(first + dead, newest + 1)

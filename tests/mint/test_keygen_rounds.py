@@ -83,8 +83,10 @@ def test_a_series_is_there_at_the_third_consensus_and_the_next_one_at_the_sixth(
     assert not any(line for m in sim.members for line in m.logs if "garbage" in line)
 
 
-@pytest.mark.parametrize("step", range(4))
-@pytest.mark.parametrize(("count", "down"), [(4, (3,)), (7, (1, 5))])
+@pytest.mark.parametrize(
+    ("count", "down", "step"),
+    [*((4, (3,), step) for step in range(4)), *((7, (1, 5), step) for step in (1, 2))],
+)
 def test_some_are_down_from_any_step_on(count: int, down: tuple[int, ...], step: int) -> None:
     """Both series come of the others; who comes back takes the dealings, and has its shares."""
     sim = simulate(count)
