@@ -12,8 +12,6 @@ GAP: Final = 256
 """No counter is taken that many above the last one of its period that is known as issued."""
 OFFER_GAP: Final = 192
 """The same for invoices, which others may never pay: room stays for the wallet's own requests."""
-BLOCK: Final = 64
-"""So many counters are looked for at once."""
 OFFER_DAYS: Final = 28
 """Days that an invoice is good for at most."""
 OFFER_PERIODS: Final = 5

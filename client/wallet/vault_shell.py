@@ -5,15 +5,11 @@
         records = vault.records()
         vault.write(change)                            # on the disk when it returns
 
-The folder holds `wallet.db`; `lock`, which the process that is at work on the wallet holds by
-`flock` (whoever only reads needs no lock); and `writes`, the number of the last write. A database
-that was put back is told by these two: no copy of `lock` has its number and the time at which that
-was made, which nobody can set; and an older database knows of fewer writes.
+The folder holds `wallet.db`, and what is in `folder_shell.py`. Whoever only reads needs no lock.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
@@ -29,6 +25,14 @@ from fogbank.client.wallet.errors import (
     WalletBusy,
     WalletError,
     WalletExists,
+)
+from fogbank.client.wallet.folder_shell import (
+    MARK_SIZE,
+    NUMBER_SIZE,
+    count_of,
+    keep_count,
+    locked,
+    mark_of,
 )
 from fogbank.client.wallet.records import Change, Entry, Record
 from fogbank.client.wallet.rows import (
@@ -51,16 +55,12 @@ from fogbank.client.wallet.words import ENTROPY_SIZE
 from fogbank.sandbox.files_shell import sync
 
 FILE: Final = "wallet.db"
-_LOCK: Final = "lock"
-_WRITES: Final = "writes"
 _SCHEMA: Final = Schema(
     "the wallet",
     "move it away, and restore the wallet from its words",
     WalletError,
     MIGRATIONS,
 )
-_MARK_SIZE: Final = 16
-_NUMBER_SIZE: Final = 8
 _PUT: Final = "INSERT OR REPLACE INTO record VALUES (?, ?)"
 _META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
@@ -81,9 +81,9 @@ class Vault:
         self._lock = lock
         self._random = random
         self._mark, self.entropy, self.network_id = self._about()
-        known, kept = int.from_bytes(_meta(database, "writes"), "big"), _count(folder)
+        known, kept = int.from_bytes(_meta(database, "writes"), "big"), count_of(folder)
         self._writes = max(known, kept)
-        self.is_copy = self._mark != _mark(folder) or known < kept
+        self.is_copy = self._mark != mark_of(folder) or known < kept
         """Whether this is not the file that was written last: it was copied, put back, or made of
         words that were in use before."""
 
@@ -103,14 +103,14 @@ class Vault:
         One whose words are not new is as one that was put back: it has to be restored before it
         does anything. A kill leaves no wallet, or all of it.
         """
-        lock = _locked(folder)
+        lock = locked(folder)
         try:
             database = Database(folder / FILE, _SCHEMA)
             try:
                 if _has_wallet(database):
                     raise WalletExists(f"there is a wallet in {folder} already")
                 sealer = Sealer(random(KEY_SIZE))
-                mark = _mark(folder) if is_new else bytes(_MARK_SIZE)
+                mark = mark_of(folder) if is_new else bytes(MARK_SIZE)
                 sealed = sealer.seal(mark + entropy + network_id, random(NONCE_SIZE))
                 rows = _rows(sealer, change.put, random)
 
@@ -142,7 +142,7 @@ class Vault:
         """
         if not wallet_exists(folder):
             raise NoWallet(f"there is no wallet in {folder} yet")
-        lock = None if read_only else _locked(folder)
+        lock = None if read_only else locked(folder)
         try:
             database = Database(folder / FILE, _SCHEMA)
             try:
@@ -176,7 +176,7 @@ class Vault:
 
     def _about(self) -> tuple[bytes, bytes, bytes]:
         about = self._sealer.open(_meta(self._database, "about"))
-        mark, rest = about[:_MARK_SIZE], about[_MARK_SIZE:]
+        mark, rest = about[:MARK_SIZE], about[MARK_SIZE:]
         return mark, rest[:ENTROPY_SIZE], rest[ENTROPY_SIZE:]
 
     @property
@@ -216,7 +216,7 @@ class Vault:
             (self._sealer.seal(encode_entry(each), self._random(NONCE_SIZE)),)
             for each in change.history
         ]
-        mark = _mark(self._folder) if adopt else self._mark
+        mark = mark_of(self._folder) if adopt else self._mark
         about = self._seal_about(mark) if adopt else b""
         number = self._writes + 1
 
@@ -224,28 +224,18 @@ class Vault:
             transaction.db.executemany("DELETE FROM record WHERE name = ?", gone)
             transaction.db.executemany(_PUT, rows)
             transaction.db.executemany("INSERT INTO history (sealed) VALUES (?)", lines)
-            transaction.db.execute(_META, ("writes", number.to_bytes(_NUMBER_SIZE, "big")))
+            transaction.db.execute(_META, ("writes", number.to_bytes(NUMBER_SIZE, "big")))
             if adopt:
                 transaction.db.execute(_META, ("about", about))
 
         self._database.write_now(write)
         self._writes, self._mark = number, mark
         self.is_copy = self.is_copy and not adopt
-        self._keep_count()
+        keep_count(self._folder, number)
 
     def _seal_about(self, mark: bytes) -> bytes:
         about = mark + self.entropy + self.network_id
         return self._sealer.seal(about, self._random(NONCE_SIZE))
-
-    def _keep_count(self) -> None:
-        """Write the number beside the database, after it: a kill between leaves a lower one."""
-        with suppress(OSError):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            handle = os.open(self._folder / _WRITES, flags, 0o600)
-            try:
-                os.pwrite(handle, self._writes.to_bytes(_NUMBER_SIZE, "big"), 0)
-            finally:
-                os.close(handle)
 
     def _check_mine(self, *, adopt: bool) -> None:
         if self._lock is None:
@@ -309,43 +299,3 @@ def _rows(sealer: Sealer, records: tuple[Record, ...], random: Random) -> list[t
         (sealer.name(name_of(each)), sealer.seal(encode_row(each), random(NONCE_SIZE)))
         for each in records
     ]
-
-
-def _mark(folder: Path) -> bytes:
-    """Return what no copy of the folder has: the lock's inode, and when that was made."""
-    try:
-        found = (folder / _LOCK).stat()
-    except OSError:
-        return b""
-    return b"".join(part.to_bytes(8, "big") for part in (found.st_ino, found.st_ctime_ns))
-
-
-def _count(folder: Path) -> int:
-    """Return the number of the last write; 0 if nobody kept it."""
-    try:
-        data = (folder / _WRITES).read_bytes()
-    except OSError:
-        return 0
-    return int.from_bytes(data[:_NUMBER_SIZE], "big")
-
-
-def _locked(folder: Path) -> int:
-    """Make the folder if need be, and become its only process; raise `WalletBusy`."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(folder / _LOCK, flags, 0o600)
-    except OSError as error:
-        raise WalletError(
-            f"{folder} cannot be used ({error.strerror}): the wallet is kept there. Make room, or "
-            "mend the folder's permissions"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise WalletBusy(
-            "another process is at work on this wallet: wait until it has ended"
-        ) from error
-    return handle
