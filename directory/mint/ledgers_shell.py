@@ -61,6 +61,10 @@ class Ledgers:
         """Return a series' ledger if it is open."""
         return self._open.get(series)
 
+    def has(self, series: int) -> bool:
+        """Tell whether there is a ledger of a series, open or not."""
+        return series in self._open or self._path(series).exists()
+
     def all(self) -> dict[int, SeriesFile]:
         """Return the ledgers that are open, by series."""
         return dict(self._open)

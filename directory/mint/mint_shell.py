@@ -195,17 +195,25 @@ class Mint:
         for series in await self.ledgers.expire(lambda each: self._is_gone(each, now)):
             self._crunch.forget(series)
             self.answers.able.discard(series)
-        if state.generation is not None and not self._is_over(state.generation.series, now):
+        if state.generation is not None and self._may_open(state.generation.series, now):
             # Made, and named in a vote, before the series can have any lock.
             await self.ledgers.open(state.generation.series)
         for record in state.series:
-            if not self._is_over(record.number, now):
+            if self._may_open(record.number, now):
                 await self._take_up(record, now)
         await self.ledgers.doubt_if_told()
         if self._seats.missing() or any(
             not file.head.is_whole for file in self.ledgers.all().values()
         ):
             self._rejoin.wake()
+
+    def _may_open(self, series: int, now: float) -> bool:
+        """Tell whether a series' ledger is opened; one that is missing not by an old state's word.
+
+        The state on the disk may come from a backup made before the ledger was.
+        """
+        may_be_made = self.answers.is_current or self.ledgers.has(series)
+        return may_be_made and not self._is_over(series, now)
 
     def _is_gone(self, series: int, now: float) -> bool:
         """Tell whether a series is over by this clock, and by what authorities agreed on."""

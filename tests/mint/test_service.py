@@ -240,6 +240,25 @@ async def test_before_a_consensus_is_adopted_only_what_is_known_is_answered(
         assert (await member.ask(Lock(new))).status is Status.DONE
 
 
+async def test_a_missing_ledger_is_made_by_the_newest_state_alone(tmp_path: Path) -> None:
+    async with committee(tmp_path) as bank:
+        member, newest = bank.members[1], bank.state
+        members = tuple(replace(each, count=0) for each in bank.record.members)
+        before = replace(newest, series=(replace(bank.record, members=members),))
+        # It had named its ledger, and answered, after the backup was made.
+        await member.stop()
+        member.ledger.unlink()
+        bank.state = before
+        member.mint.answers.is_current = False
+        await member.mint._look_after()
+        assert not member.ledger.exists()
+        bank.state = newest
+        member.mint.adopted()
+        await member.mint._look_after()
+        head = member.mint.ledgers.all()[SERIES].head
+        assert not head.is_whole
+
+
 async def test_who_lost_its_memory_while_a_request_was_computed_does_not_vote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
