@@ -34,10 +34,11 @@ from fogbank.client.circuits_shell import CircuitSet
 from fogbank.client.wallet.asking_shell import Means, MintOpener
 from fogbank.client.wallet.derivation import Role as WalletRole
 from fogbank.client.wallet.errand_shell import Errand
-from fogbank.client.wallet.mint_client_shell import MintClient
+from fogbank.client.wallet.mint_client_shell import MintClient, mint_streams
 from fogbank.client.wallet.payments_shell import Payments
 from fogbank.client.wallet.store_shell import Wallet
 from fogbank.client.wallet.terms import Terms
+from fogbank.client.wallet.words import entropy_of
 from fogbank.directory.mint.certificates import Certificate
 from fogbank.directory.mint.exchange import SERVICE
 from fogbank.directory.mint.points import blind, encode_point, hash_token, wide
@@ -143,6 +144,10 @@ class Network:
                 return
             await trio.sleep(1)
         raise RuntimeError("no consensus has the allotments")
+
+    def own(self) -> MintOpener:
+        """Return what opens each stream over a circuit of its own."""
+        return mint_streams(self.user.builder, lambda: self.user.topology)
 
     def client(self, opener: MintOpener) -> MintClient:
         """Return what carries requests."""
@@ -287,7 +292,7 @@ class Bench:
             for number, purse in enumerate(purses):
                 await purse.withdraw(store, number * most, most)
             await self._swap("standing", purses)
-            own = self._net.client(self._net.user.mint_streams)
+            own = self._net.client(self._net.own())
             for purse in purses:
                 purse.client = own
             await self._swap("own", purses)
@@ -322,15 +327,15 @@ class Bench:
         """Fill a real wallet, on its disk, and find all of it again from its words."""
         folder, store = self._net.folder, self._net.store(REAL)
         terms = Terms.of(Home(client_home(folder)).network())
-        entropy = secrets.token_bytes(16)
-        client = self._net.client(self._net.user.mint_streams)
+        client = self._net.client(self._net.own())
 
         def payments(wallet: Wallet) -> Payments:
             return Payments(wallet, client, terms.calendar, lambda: self._net.state)
 
         first = folder / "first wallet"
-        Wallet.create(first, self._network_id, WalletRole.NODE, entropy)
+        Wallet.create(first, self._network_id, WalletRole.NODE)
         with Wallet.open(first, terms) as wallet:
+            entropy = entropy_of(wallet.words())
             begin = time.perf_counter()
             settled = await self._counted(
                 "withdrawal", DRAWN,

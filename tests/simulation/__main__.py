@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--size",
         default="",
-        help="authorities,relays,workers,clients[,researchers]; else each seed draws its own",
+        help="authorities,relays,workers,clients[,researchers[,people]]; else as a seed draws it",
     )
     parser.add_argument("--calm", action="store_true", help="no faults; with --size no liars")
     parser.add_argument("--trace", action="store_true", help="print every event")
@@ -92,6 +92,7 @@ def _sum_up(reports: list[Report], seconds: float) -> None:
         f"{counts['tasks done']} of {counts['tasks']} tasks done",
         f"{counts['array tasks done']} tasks of {counts['arrays done']} arrays done",
         f"{counts['detached']} times detached",
+        f"{counts['cheques']} cheques received, {counts['cheated']} times cheated",
         f"faults: {_list(faults)}",
         f"checks: {_list(checks)}",
         f"failed seeds: {', '.join(map(str, failed)) or 'none'}",

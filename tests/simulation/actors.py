@@ -25,7 +25,7 @@ from fogbank.directory.addresses import Address
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Role
 from fogbank.directory.effects import SendSignature, SendVote
-from fogbank.directory.mint.mint_shell import Mint
+from fogbank.directory.mint.mint_shell import Mint, MintService
 from fogbank.nodes.authority import AuthorityNode
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, Settings
@@ -44,6 +44,7 @@ from fogbank.sandbox.outcome import Outcome
 from fogbank.sandbox.runtimes.catalogue import CATALOGUE, RuntimeId
 from fogbank.sandbox.task import Task
 from tests.simulation.chance import Chance
+from tests.simulation.credit import MintLiar, SimCrunch
 from tests.simulation.disk import Disk, Platter
 from tests.simulation.jobs import (
     BAD_MODULE,
@@ -183,6 +184,8 @@ class Actor(ABC):
             self._make_node,
             place=lambda _hosts: self.place,
             blocking=self.on_disk,
+            ledger=self._disk.ledger,
+            crunch=lambda network_id: SimCrunch(network_id, chance),
         )
 
     def home(self) -> Home:
@@ -322,6 +325,13 @@ class AuthorityActor(Actor):
     @property
     def honest(self) -> bool:
         return self.lie is None
+
+    def prepare(self, config: NodeConfig) -> None:
+        if self.lie is not None:
+            chance = Chance(self.world.seed, self.name, "mint lies", self.lives)
+            honest = config.services["mint"]
+            assert isinstance(honest, MintService)
+            config.services = {**config.services, "mint": MintLiar(honest, chance)}
 
     async def live(self) -> None:
         authority = SimAuthorityNode(self.home(), self.machine())

@@ -19,8 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from fogbank.directory.mint.ledger_shell import SeriesFile
 from fogbank.directory.store_shell import Store, StoreError
+from fogbank.relay.job.held.keeper_shell import Blocking
 from fogbank.sandbox.files_shell import write_atomic
 from tests.simulation.chance import Chance
 
@@ -48,6 +51,7 @@ class Disk:
         self._is_full = is_full
         self._platter = platter
         self._stores: list[_SimStore] = []
+        self._ledgers: list[tuple[_SimLedger, Image]] = []
         self._written: dict[Path, _Written] = {}
         self.dead = False
 
@@ -73,6 +77,18 @@ class Disk:
         self._stores.append(store)
         return store
 
+    def ledger(self, path: Path, now: float, blocking: Blocking, named: int) -> SeriesFile:
+        """Open a series' ledger of an authority's mint."""
+        image = self._platter.left.pop(path, None)
+        if image is not None:
+            # In place: a file that stands elsewhere would pass for a backup.
+            for suffix, data in image.items():
+                path.with_name(path.name + suffix).write_bytes(data)
+        at_first = _image(path)
+        ledger = _SimLedger(path, now, blocking, named, self)
+        self._ledgers.append((ledger, at_first))
+        return ledger
+
     def die(self, *, power: bool) -> None:
         """Leave the disk as a killed process does, or one whose machine lost power."""
         if self.dead:
@@ -80,6 +96,9 @@ class Disk:
         self.dead = True
         for store in self._stores:
             self._platter.left[store.path] = self._left(store, power=power)
+        for ledger, at_first in self._ledgers:
+            if power and not ledger.syncs:
+                self._platter.left[ledger.path] = at_first
         if power:
             for path, written in self._written.items():
                 if path.exists():
@@ -160,6 +179,29 @@ class _SimStore(Store):
             raise StoreError("the authority's database failed: database or disk is full")
         with super()._transaction():
             yield
+
+
+class _SimLedger(SeriesFile):
+    """A ledger on a simulated disk."""
+
+    def __init__(self, path: Path, now: float, blocking: Blocking, named: int, disk: Disk) -> None:
+        self._disk = disk
+        if disk.fails:
+            raise StoreError("the mint's ledger failed: database or disk is full")
+        super().__init__(path, now, blocking, named)
+
+    @property
+    def syncs(self) -> bool:
+        """Whether each commit is on the disk when it returns."""
+        (level,) = self._writer.execute("PRAGMA synchronous").fetchone()
+        return bool(level >= _FULL)
+
+    def _commit(self, batch: list[Any]) -> None:
+        if not self._disk.fails:
+            super()._commit(batch)
+            return
+        for each in batch:
+            each.error = StoreError("the mint's ledger failed: database or disk is full")
 
 
 def _image(path: Path) -> Image:

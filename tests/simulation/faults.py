@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import trio
@@ -51,9 +52,9 @@ def crash(world: World) -> tuple[float, Undo] | None:
 
 
 def crash_at_disk(world: World) -> tuple[float, Undo] | None:
-    """A worker or a researcher dies just before or just after something gets on its disk."""
+    """A worker, researcher or payer dies just before or just after something gets on its disk."""
     rng = world.rng
-    among: list[Actor] = [*world.workers(), *world.researchers()]
+    among: list[Actor] = [*world.workers(), *world.researchers(), *world.people()]
     actor = rng.choice(among or world.actors)
     if not actor.running or actor.down:
         return None
@@ -101,6 +102,41 @@ def crash_in_round(world: World) -> tuple[float, Undo] | None:
 
 def _nothing() -> None:
     """Nothing is left to undo."""
+
+
+def old_ledgers(world: World) -> tuple[float, Undo] | None:
+    """An authority's ledgers are replaced by a backup of a while ago: one authority's at most.
+
+    While that many lose their memory, as many others may lie (spec/09 §7.4).
+    """
+    forgetful = world.authorities()[world.market.forgetful]
+    folder = forgetful.folder / "mint"
+    if not world.people() or forgetful.down or not forgetful.running or not folder.is_dir():
+        return None
+    seconds, back = world.rng.uniform(5, 60), world.rng.choice((0.05, 1.0, 10.0))
+    backup = [(path, path.read_bytes()) for path in _ledgers(folder) if "-shm" not in path.name]
+    world.trace.fault("old ledgers", f"{forgetful} in {seconds:.2f} s for {back} s")
+
+    def undo() -> None:
+        if forgetful.down:
+            return
+        restart = _down([forgetful], world, power=False)
+
+        def put_back() -> None:
+            for path in _ledgers(folder):
+                # Its inode is not given to the copy.
+                path.rename(path.with_name(f"gone.{path.name}"))
+            for path, data in backup:
+                path.write_bytes(data)
+            restart()
+
+        world.later(back, put_back)
+
+    return seconds, undo
+
+
+def _ledgers(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.name[0].isdecimal()]
 
 
 def blackout(world: World) -> tuple[float, Undo] | None:
@@ -295,6 +331,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "partition": (3, partition),
     "delay": (3, delay),
     "disk full": (2, disk_full),
+    "old ledgers": (2, old_ledgers),
     "move": (3, move),
     "clock skew": (3, skew),
     "tampering": (3, tampering),

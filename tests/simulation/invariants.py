@@ -24,6 +24,7 @@ from fogbank.relay.link.outqueue import SLAB
 from fogbank.relay.link.shell import Link
 from fogbank.relay.node_shell import _SERVED_STREAMS, Node
 from tests.simulation.actors import Actor, AuthorityActor, RelayActor, WorkerActor
+from tests.simulation.credit import credit_holds
 from tests.simulation.raids import HOSTS
 from tests.simulation.world import World
 
@@ -180,6 +181,7 @@ INVARIANTS: dict[str, Callable[[World], None]] = {
     "no round denied": no_round_denied,
     "each accepted task ends once": tasks_end_once,
     "memory bounded": memory_bounded,
+    "credit holds": credit_holds,
 }
 
 

@@ -22,7 +22,10 @@ import trio
 from fogbank.client import topology
 from fogbank.client.journal.array_shell import JobJournal
 from fogbank.client.journal.job_shell import Job
+from fogbank.client.wallet import own
+from fogbank.client.wallet.records import Token
 from fogbank.directory.broadcast import Body, Broadcast
+from fogbank.directory.mint import ledger
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.schedule import Round
 from fogbank.directory.store_shell import Store
@@ -46,6 +49,8 @@ def _liar(kind: str) -> Plan:
 
 JOBS = Plan(Size(4, 5, 2, 1))
 ARRAYS = Plan(Size(4, 6, 2, 0, 2))
+PEOPLE = Plan(Size(4, 5, 0, 0, people=2), steps=6)
+CHEATS = Plan(Size(4, 5, 0, 0, people=3), steps=6)
 IDLE = Plan(Size(4, 5, 2, 1), quiet=1.0)
 """With an end in which all must be given back."""
 
@@ -136,6 +141,18 @@ def _unlimited_links() -> AbstractContextManager[object]:
     return patch.object(Links, "__init__", unlimited)
 
 
+def _keeps_no_tokens() -> AbstractContextManager[object]:
+    """A wallet forgets one of the tokens that are issued to it."""
+    issued = own.issued
+
+    def fewer(*args: Any) -> Any:
+        change = issued(*args)
+        tokens = [each for each in change.put if isinstance(each, Token)]
+        return replace(change, put=tuple(each for each in change.put if each not in tokens[:1]))
+
+    return patch.object(own, "issued", fewer)
+
+
 Mutant = Callable[[], AbstractContextManager[object]]
 
 MUTANTS: dict[str, tuple[Plan, Mutant]] = {
@@ -160,6 +177,10 @@ MUTANTS: dict[str, tuple[Plan, Mutant]] = {
     "a task runs twice": (JOBS, _runs_twice),
     "what has ended is given again": (ARRAYS, _given_again),
     "results are forgotten before they are kept": (ARRAYS, _keeps_no_results),
+    "a serial is locked to any request": (
+        CHEATS, lambda: patch.object(ledger, "_rivals", lambda *_: iter(())),
+    ),
+    "a wallet forgets a token": (PEOPLE, _keeps_no_tokens),
     "circuits do not end": (IDLE, lambda: patch.object(HopCircuit, "destroyed", _nothing)),
     "a session's bytes are not given back": (
         IDLE, lambda: patch.object(Budget, "give_back", _nothing),

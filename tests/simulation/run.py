@@ -25,19 +25,23 @@ from fogbank.client.journal import store_shell
 from tests.simulation.actors import PROCESS, Actor, ClientActor
 from tests.simulation.chance import Chance
 from tests.simulation.cheap import cheap
+from tests.simulation.credit import LOST, credit_is_whole
 from tests.simulation.faults import Harm
 from tests.simulation.invariants import INVARIANTS, Leaks, check_path, check_quorum
+from tests.simulation.people import PersonActor
 from tests.simulation.researchers import ResearcherActor
 from tests.simulation.trace import Trace
 from tests.simulation.world import FaultLog, Size, World
 
 T = TypeVar("T")
-_User: TypeAlias = ClientActor | ResearcherActor
+_User: TypeAlias = ClientActor | ResearcherActor | PersonActor
 _MEMORY = Path("/dev/shm")
 _PEACE_SECONDS = 240.0
 _PEACE_PERIODS = 5
 """So long after the last fault everybody must have got a result."""
 _WORK_SECONDS = 60.0
+_REST_SECONDS = 240.0
+_REST_CHECKS = 48
 _IDLE_STEPS = 10
 _IDLE_SECONDS = 150.0
 """Longer than any stream waits for its next request."""
@@ -191,6 +195,24 @@ async def _feed(world: World, hungry: list[_User]) -> list[_User]:
     return hungry
 
 
+async def _rest(world: World) -> None:
+    """Have people pay no more; once nothing is on its way, all tokens are in their wallets."""
+    people = world.people()
+    if not people or world.trace.failures:
+        return
+    world.is_trading = False
+    for _ in range(_REST_CHECKS):
+        await trio.sleep(_REST_SECONDS / _REST_CHECKS)
+        for person in people:
+            person.look()
+        if all(person.is_idle for person in people):
+            _check(world)
+            credit_is_whole(world)
+            return
+    busy = [person.name for person in people if not person.is_idle]
+    world.trace.fail(LOST, f"{busy} do not come to rest")
+
+
 async def _peace(world: World, plan: Plan) -> None:
     """After the last fault: everybody gets a result, then all that was used is given back."""
     hungry, periods = world.users(), _PEACE_PERIODS
@@ -205,6 +227,7 @@ async def _peace(world: World, plan: Plan) -> None:
         seconds = (_PEACE_PERIODS - periods) * _PEACE_SECONDS
         world.trace.fail("recovers", f"{actor} gets no result in {seconds:.0f} s of peace")
     world.trace.checks["recovers"] += 1
+    await _rest(world)
     if world.rng.once_in(plan.quiet):
         await _quiet(world)
     world.trace.counts["tasks"] += len(world.tasks.logs)

@@ -22,6 +22,8 @@ CALM = Plan(Size(4, 8, 5, 3, calm=True), steps=2, harm=0.0, quiet=0.0)
 ROUNDS = Plan(Size(4, 2, 0, 0, calm=True), steps=3, harm=0.0, quiet=0.0)
 FAMILIES = Plan(Size(4, 7, 2, 2, calm=True), steps=2, harm=0.0, quiet=0.0)
 ARRAYS = Plan(Size(4, 6, 2, 0, 1, calm=True), steps=3, harm=0.0, quiet=0.0)
+PEOPLE = Plan(Size(4, 4, 0, 0, people=3, calm=True), steps=4, harm=0.0, quiet=0.0)
+CHEATS = Plan(Size(4, 4, 0, 0, people=3, calm=True), steps=30, harm=0.0, quiet=0.0)
 PLAN = Plan(SMALL, steps=4, harm=0.9, quiet=0.0)
 SOON = Plan(Size(4, 5, 1, 1, 1), steps=3, harm=1.0, quiet=0.0)
 _REPLAY = """
@@ -82,6 +84,24 @@ def test_arrays_that_outlive_their_researchers(monkeypatch: pytest.MonkeyPatch) 
     assert report.counts["array tasks done"] >= 10
 
 
+def test_people_pay_each_other_whatever_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wallets, authorities and an old ledger among them, one authority lies, somebody cheats."""
+    harm = {
+        "crash": (2, faults.crash),
+        "crash at the disk": (4, faults.crash_at_disk),
+        "old ledgers": (2, faults.old_ledgers),
+    }
+    monkeypatch.setattr(faults, "FAULTS", harm)
+    size = Size(4, 5, 0, 0, people=3, liar="late")
+    report = simulate(3, Plan(size, steps=10, harm=0.9, quiet=0.0))
+    assert_well(report)
+    assert report.counts["crashed at the disk"] >= 1
+    assert report.faults["old ledgers"] >= 1
+    assert report.counts["cheques"] >= 3
+    assert report.counts["cheated"] >= 1
+    assert report.checks["no token lost"] == 1
+
+
 def test_all_that_was_used_is_given_back() -> None:
     report = simulate(5, Plan(Size(4, 5, 1, 1), steps=2, quiet=1.0))
     assert_well(report)
@@ -108,6 +128,8 @@ def test_a_seed_replays_exactly_whatever_the_order_of_hashes() -> None:
     [
         ("families are not kept apart", "path limits", FAMILIES),
         ("results are forgotten before they are kept", "each result comes once", ARRAYS),
+        ("a serial is locked to any request", "no input in two certificates", CHEATS),
+        ("a wallet forgets a token", "no token lost", PEOPLE),
         ("votes are not journaled", "journaled before it is sent", ROUNDS),
         ("signatures are not journaled", "journaled before it is sent", ROUNDS),
     ],

@@ -18,8 +18,9 @@ from fogbank.directory.network import (
     Timing,
     dump_network,
 )
+from fogbank.nodes.policy_file import POLICY_FILE
 from fogbank.relay.circuits.origin import Hop
-from fogbank.relay.keys import NodeId
+from fogbank.relay.keys import NodeId, show_id
 from tests.simulation.actors import (
     PORT,
     Actor,
@@ -30,8 +31,10 @@ from tests.simulation.actors import (
     WorkerActor,
 )
 from tests.simulation.chance import Chance
+from tests.simulation.credit import Market
 from tests.simulation.jobs import LIES
 from tests.simulation.liars import LIARS
+from tests.simulation.people import CheatActor, PersonActor
 from tests.simulation.researchers import ResearcherActor
 from tests.simulation.tasks import Tasks
 from tests.simulation.trace import Trace
@@ -41,6 +44,8 @@ WALL = 1_800_000_000.0
 """The wall clock when a run begins."""
 LEAD = 2
 TIMING = Timing(int(WALL) + LEAD, 500, 30, warmup_rounds=5, warmup_interval=5)
+_GRANTED = 20
+"""Tokens that each person is allotted in a series."""
 _AGES = (0.0, 86_300.0, 6.99 * 86_400, 19.99 * 86_400)
 """Keys may have been made so many seconds ago: some are then soon to be renewed."""
 
@@ -56,12 +61,14 @@ class Size:
     researchers: int = 0
     calm: bool = False
     liar: str = ""
+    people: int = 0
 
     @classmethod
     def read(cls, text: str, *, calm: bool) -> Size:
-        """Read `authorities,relays,workers,clients[,researchers]`."""
+        """Read `authorities,relays,workers,clients[,researchers[,people]]`."""
         authorities, relays, workers, clients, *rest = map(int, text.split(","))
-        return cls(authorities, relays, workers, clients, sum(rest), calm)
+        researchers, people = (*rest, 0, 0)[:2]
+        return cls(authorities, relays, workers, clients, researchers, calm, people=people)
 
     @classmethod
     def drawn(cls, seed: int) -> Size:
@@ -72,7 +79,9 @@ class Size:
             # Rounds alone, which run many times as fast.
             return cls(authorities, 3, 0, 0)
         sizes = chance.randint(5, 8), chance.randint(2, 4), chance.randint(1, 3)
-        return cls(authorities, *sizes, Chance(seed, "researchers").choice((0, 1, 1, 2)))
+        researchers = Chance(seed, "researchers").choice((0, 1, 1, 2))
+        people = Chance(seed, "people").choice((0, 0, 2, 3))
+        return cls(authorities, *sizes, researchers, people=people)
 
 
 @dataclass
@@ -85,11 +94,14 @@ class World:
     size: Size = field(default_factory=Size)
     busy: bool = True
     """Whether clients begin new jobs."""
+    is_trading: bool = True
+    """Whether people pay each other."""
 
     def __post_init__(self) -> None:
         self.rng = Chance(self.seed, "faults")
         self.wire = Wire(self.seed, self.trace)
         self.tasks = Tasks()
+        self.market = Market()
         self.actors: list[Actor] = []
         self.consensuses: dict[int, dict[bytes, list[str]]] = {}
         """Who held which consensus: by `valid_after`, then digest."""
@@ -118,9 +130,14 @@ class World:
         """Return the users whose arrays outlive them."""
         return [actor for actor in self.actors if isinstance(actor, ResearcherActor)]
 
-    def users(self) -> list[ClientActor | ResearcherActor]:
-        """Return all who have jobs done."""
-        return [*self.clients(), *self.researchers()]
+    def people(self) -> list[PersonActor]:
+        """Return those with wallets."""
+        return [actor for actor in self.actors if isinstance(actor, PersonActor)]
+
+    def users(self) -> list[ClientActor | ResearcherActor | PersonActor]:
+        """Return all who have jobs done, or pay and are paid."""
+        people = [person for person in self.people() if person.honest]
+        return [*self.clients(), *self.researchers(), *people]
 
     def workers(self) -> list[WorkerActor]:
         """Return the workers."""
@@ -168,6 +185,11 @@ class World:
         for number in range(size.researchers):
             host = f"127.251.{number}.1"
             self.actors.append(ResearcherActor(self, f"researcher{number}", host))
+        for number in range(size.people):
+            host = f"127.252.{number}.1"
+            # The last one of several cheats.
+            kind = CheatActor if number > 1 and number == size.people - 1 else PersonActor
+            self.actors.append(kind(self, f"person{number}", host))
         self._by_name = {actor.name: actor for actor in self.actors}
         self._create(rng)
         self._corrupt(rng)
@@ -192,7 +214,20 @@ class World:
                 actor.home().set_network(text)
             else:
                 actor.create(text, rng.choice(_AGES))
+        self._grant()
         self._by_identity = {actor.identity: actor for actor in self.actors if actor.identity}
+
+    def _grant(self) -> None:
+        """Have all authorities grant allotments to people, as in a test network they may."""
+        for person in self.people():
+            self.market.granted[person.identity] = _GRANTED
+            if not person.honest:
+                self.market.cheats.add(person.identity)
+        lines = [f"{show_id(identity)} = {_GRANTED}" for identity in self.market.granted]
+        if lines:
+            for authority in self.authorities():
+                text = "\n".join(["[grant]", *lines]) + "\n"
+                (authority.folder / POLICY_FILE).write_text(text, encoding="utf-8")
 
     def _corrupt(self, rng: Chance) -> None:
         """Choose who lies: at most b authorities, and some workers."""
@@ -203,6 +238,8 @@ class World:
             liar.lie = rng.choice([kind for kind in LIARS if self.size.liar in {"", kind.kind}])
             self.faulty[liar.name] = [(0.0, float("inf"))]
             self.trace.fault(f"authority {liar.lie.kind}", liar.name)
+        honest = [at for at, each in enumerate(self.authorities()) if each.honest]
+        self.market.forgetful = Chance(self.seed, "forgetful").choice(honest)
         # One at least is honest, or nobody could get a result.
         for worker in self.workers()[1:]:
             if rng.once_in(0.25):
