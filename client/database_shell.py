@@ -90,6 +90,13 @@ class Database:
         self.reader.close()
         self._writer.close()
 
+    def read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """Return all rows of a query; raise the schema's error if the file cannot be read."""
+        try:
+            return self.reader.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._sentence(error) from error
+
     async def write(self, write: Write) -> None:
         """Have something written, and return once it would outlive a fall of the machine.
 

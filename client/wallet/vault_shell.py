@@ -81,7 +81,9 @@ class Vault:
         self._lock = lock
         self._random = random
         self._mark, self.entropy, self.network_id = self._about()
-        known, kept = int.from_bytes(_meta(database, "writes"), "big"), count_of(folder)
+        # In this order: whoever writes meanwhile, if this one only reads, keeps the count last.
+        kept = count_of(folder)
+        known = int.from_bytes(_meta(database, "writes"), "big")
         self._writes = max(known, kept)
         self.is_copy = self._mark != mark_of(folder) or known < kept
         """Whether this is not the file that was written last: it was copied, put back, or made of
@@ -186,7 +188,7 @@ class Vault:
 
     def records(self) -> list[Record]:
         """Return all that is kept."""
-        rows = self._database.reader.execute("SELECT name, sealed FROM record").fetchall()
+        rows = self._database.read("SELECT name, sealed FROM record")
         records = []
         for name, sealed in rows:
             record = decode_row(self._sealer.open(sealed))
@@ -197,10 +199,8 @@ class Vault:
 
     def history(self, limit: int | None = None) -> list[Entry]:
         """Return the last lines of the history, the newest first; all without a limit."""
-        rows = self._database.reader.execute(
-            "SELECT sealed FROM history ORDER BY number DESC LIMIT ?",
-            (-1 if limit is None else limit,),
-        ).fetchall()
+        query = "SELECT sealed FROM history ORDER BY number DESC LIMIT ?"
+        rows = self._database.read(query, (-1 if limit is None else limit,))
         return [decode_entry(self._sealer.open(sealed)) for (sealed,) in rows]
 
     def write(self, change: Change, *, adopt: bool = False) -> None:
@@ -283,14 +283,14 @@ def wallet_exists(folder: Path) -> bool:
 
 
 def _has_wallet(database: Database) -> bool:
-    return bool(database.reader.execute("SELECT count(*) FROM meta").fetchone()[0])
+    return bool(database.read("SELECT name FROM meta"))
 
 
 def _meta(database: Database, name: str) -> bytes:
-    row = database.reader.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    if row is None:
+    rows = database.read("SELECT value FROM meta WHERE name = ?", (name,))
+    if not rows:
         raise WalletError(f"the wallet's file is damaged: {_SCHEMA.if_damaged}")
-    value = row[0]
+    value = rows[0][0]
     return value if isinstance(value, bytes) else b""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from nacl.pwhash import argon2id
 
+from fogbank.client.wallet import folder_shell, vault_shell
 from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import (
     NoWallet,
@@ -132,6 +133,33 @@ def test_rows_in_each_others_place_are_refused(home: Path) -> None:
     db.close()
     with pytest.raises(WalletError, match="later fogbank"):
         Wallet.open(home, TERMS)
+
+
+@pytest.mark.parametrize("at", [0, 4096, 8192, 12288, 16384])
+def test_a_damaged_file_is_told_in_words(home: Path, at: int) -> None:
+    with made(home, ENTROPY) as wallet:
+        fill(wallet, ModelMint(), 40)
+    path = home / "wallet.db"
+    data = bytearray(path.read_bytes())
+    data[at : at + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    with pytest.raises(WalletError, match="damaged"):
+        Wallet.open(home, TERMS).history()
+
+
+def test_a_reader_beside_a_writer_sees_no_copy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(home, ENTROPY).close()
+    with Wallet.open(home, TERMS) as writer:
+        count = folder_shell.count_of
+
+        def meanwhile(folder: Path) -> int:
+            before = count(folder)
+            writer.invoice(1, START + DAY, START)
+            return before
+
+        monkeypatch.setattr(vault_shell, "count_of", meanwhile)
+        with Wallet.open(home, TERMS, read_only=True) as reader:
+            assert not reader.is_copy
 
 
 HOLD = """
