@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -27,7 +26,6 @@ from fogbank.directory.mint.bodies import (
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.certificates import (
     Certificate,
-    Lives,
     Vote,
     check_votes,
     sign_vote,
@@ -40,7 +38,6 @@ from fogbank.directory.mint.checks import (
     issue_task,
     lock_task,
 )
-from fogbank.directory.mint.crunch import Task
 from fogbank.directory.mint.exchange import (
     BODY_LIMIT,
     GetDealings,
@@ -66,14 +63,13 @@ from fogbank.directory.mint.ledger import (
     issue,
     lock,
 )
-from fogbank.directory.mint.ledger_shell import SeriesFile
 from fogbank.directory.mint.ledgers_shell import Ledgers
 from fogbank.directory.mint.load import Load
 from fogbank.directory.mint.requests import Request, SignedRequest, decode_signed_request
-from fogbank.directory.mint.state import MintState, SeriesRecord
+from fogbank.directory.mint.seats_shell import Computing, NotNow, Seats, Series
 from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.errors import ProtocolError, RelayError
-from fogbank.relay.keys import Ed25519Key, NodeId
+from fogbank.relay.keys import NodeId
 from fogbank.relay.work import EFFORT_MOST, Demand
 
 MAX_ROWS: Final = 1024
@@ -88,66 +84,6 @@ _ROOM = 512
 _BUCKET_BITS = 256
 _URGENT = EFFORT_MOST + 1
 """Shares are given before new requests are looked at: a certificate cost its client already."""
-
-
-class NotNow(RelayError):
-    """The mint cannot answer this now; the message says when it may."""
-
-
-class Seats(Protocol):
-    """What an authority knows of the mint and of its own part in it."""
-
-    @property
-    def state(self) -> MintState:
-        """The newest state of the mint."""
-
-    @property
-    def vote(self) -> Ed25519Key:
-        """The key V that signs its votes."""
-
-    def share_of(self, series: int) -> int | None:
-        """Return its share of a series' key, or None if it has none."""
-
-    def dealings(self, series: int) -> Collection[tuple[NodeId, bytes]]:
-        """Return the dealings of a series that it holds, each with its dealer."""
-
-    def missing(self) -> Collection[int]:
-        """Return the series of which it lacks dealings."""
-
-    def take_dealings(self, series: int, dealings: Iterable[tuple[NodeId, bytes]]) -> None:
-        """Take dealings that another member gave; whether they are the right ones is known."""
-
-
-class Computing(Protocol):
-    """Has tasks computed: by processes, or where none may be, at once."""
-
-    @property
-    def waiting(self) -> int:
-        """Tasks that wait."""
-
-    @property
-    def cost(self) -> float:
-        """What a task took lately, in seconds."""
-
-    async def do(self, task: Task, urgency: int = 0) -> tuple[bytes, ...]:
-        """Return the shares that a task wants; raise `ProtocolError`, or `Busy`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A series as this authority serves it; `place` is its number in the committee, or 0."""
-
-    record: SeriesRecord
-    place: int
-    file: SeriesFile
-
-    @property
-    def lives(self) -> Lives:
-        """What its votes name: its own life, and those of others."""
-        head = self.file.head
-        others = [each for each in head.lives if each[0] != self.place]
-        own = [(self.place, head.life)] if head.life else []
-        return tuple(sorted(others + own))
 
 
 class Answers:

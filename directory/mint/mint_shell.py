@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import trio
 
 from fogbank.directory.exchange_shell import Origin
-from fogbank.directory.mint.answers_shell import Answers, Computing, Seats
+from fogbank.directory.mint.answers_shell import Answers
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.exchange import (
     MESSAGE_LIMIT,
@@ -30,6 +30,7 @@ from fogbank.directory.mint.exchange import (
 from fogbank.directory.mint.ledgers_shell import Ledgers
 from fogbank.directory.mint.load import Load
 from fogbank.directory.mint.rejoin_shell import Rejoin
+from fogbank.directory.mint.seats_shell import Computing, Seats
 from fogbank.directory.mint.state import SeriesRecord
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.peer_shell import Connect

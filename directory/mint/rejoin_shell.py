@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from fogbank.directory.mint.answers_shell import Answers, Computing, Seats, Series
+from fogbank.directory.mint.answers_shell import Answers
 from fogbank.directory.mint.bodies import Held, unpack_dealings, unpack_ledger
 from fogbank.directory.mint.certificates import Certificate, check_votes
 from fogbank.directory.mint.checks import entry_of, issue_task, lock_task
@@ -31,6 +31,7 @@ from fogbank.directory.mint.exchange import (
     decode_reply,
 )
 from fogbank.directory.mint.ledger import issue, merge
+from fogbank.directory.mint.seats_shell import Computing, Seats, Series
 from fogbank.directory.mint.state import SeriesRecord
 from fogbank.directory.peer_shell import FAILURES, Connect, why
 from fogbank.relay.errors import ProtocolError, RelayError

@@ -12,7 +12,7 @@ import pytest
 import trio
 from pyblst import BlstP1Element
 
-from fogbank.directory.mint import answers_shell, crunch, rejoin_shell
+from fogbank.directory.mint import crunch, rejoin_shell, seats_shell
 from fogbank.directory.mint.bodies import unpack_vote
 from fogbank.directory.mint.certificates import Certificate, check_certificate, make_certificate
 from fogbank.directory.mint.exchange import (
@@ -71,7 +71,7 @@ async def test_one_of_four_is_restored_while_another_lies(
 ) -> None:
     """One vote is hoarded; its giver loses its memory, and others' ledgers know nothing of it."""
     if is_naive:
-        monkeypatch.setattr(answers_shell.Series, "lives", ())
+        monkeypatch.setattr(seats_shell.Series, "lives", ())
     async with committee(tmp_path, liars={4: votes_for_everything}) as bank:
         token, outputs = fresh(1), fresh(2)
         first, second = (bank.swap(token, [output]) for output in outputs)
