@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -15,11 +15,13 @@ from fogbank.cli.output import note
 from fogbank.cli.passphrase import read_passphrase
 from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import NoWallet, WalletBusy
-from fogbank.client.wallet.payments_shell import Payments, Settled
 from fogbank.client.wallet.store_shell import Wallet, wallet_exists
 from fogbank.client.wallet.terms import Terms
 from fogbank.nodes.home import Home, HomeError
-from fogbank.nodes.wallet import make_wallet, open_payments, wallet_folder
+from fogbank.nodes.wallet import make_wallet, wallet_folder
+
+if TYPE_CHECKING:
+    from fogbank.client.wallet.payments_shell import Payments, Settled
 
 _T = TypeVar("_T")
 _BUSY_SECONDS = 20.0
@@ -91,6 +93,7 @@ class Desk:
 
     def work(self, task: Callable[[Payments], Awaitable[_T]], *, make: bool = True) -> _T:
         """Open the wallet and the network, and do the task."""
+        from fogbank.nodes.wallet_work import open_payments
 
         async def work() -> _T:
             async with open_payments(self.home, wallet, self.terms, note) as payments:

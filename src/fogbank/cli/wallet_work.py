@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 import typer
@@ -17,13 +17,14 @@ from fogbank.cli.output import emit, note, read_bounded
 from fogbank.cli.wallet_session import Desk, tell
 from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import NotEnough, WalletError, WalletExists
-from fogbank.client.wallet.payments_shell import Payments
 from fogbank.client.wallet.words import entropy_of
 from fogbank.directory.mint.cheques import Cheque, Invoice, cheque_from_text, invoice_from_text
-from fogbank.nodes.withdrawals import withdrawal_signer
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keystore_shell import KeyStore
 from fogbank.sandbox.files_shell import write_atomic
+
+if TYPE_CHECKING:
+    from fogbank.client.wallet.payments_shell import Payments
 
 _TEXT_LIMIT = 512 << 10
 _WORDS_LIMIT = 4096
@@ -162,6 +163,8 @@ def _cheque_report(number: int, cheque: Cheque) -> dict[str, object]:
 
 def withdraw_now(desk: Desk, *, as_json: bool) -> None:
     """Withdraw what the desk's node is allotted, and did not withdraw yet."""
+    from fogbank.nodes.withdrawals import withdrawal_signer
+
     store = KeyStore.open(desk.home.folder / "keys")
 
     async def withdraw(payments: Payments) -> tuple[int, int]:

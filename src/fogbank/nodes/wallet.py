@@ -1,4 +1,4 @@
-"""A home's wallet: where it is, what it knows of the mint, and how it works there (spec/09 §8).
+"""A home's wallet: where it is, and what is known there of the mint (spec/09 §8).
 
 wallet/   the wallet itself
 mint      the newest state of the mint that a consensus brought
@@ -6,24 +6,22 @@ mint      the newest state of the mint that a consensus brought
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fogbank.client.wallet.asking_shell import Means
 from fogbank.client.wallet.derivation import Role
-from fogbank.client.wallet.mint_client_shell import MintClient, mint_streams
 from fogbank.client.wallet.mint_errors import MintUnavailable
-from fogbank.client.wallet.payments_shell import Payments
 from fogbank.client.wallet.store_shell import Wallet
-from fogbank.client.wallet.terms import Terms
-from fogbank.directory.consensus import Consensus
 from fogbank.directory.mint.state import MintState, state_from_value
-from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
-from fogbank.nodes.user import Note, open_user
 from fogbank.relay.codec import decode
 from fogbank.relay.errors import ProtocolError
+
+if TYPE_CHECKING:
+    # Looking at a wallet loads no network.
+    from fogbank.directory.consensus import Consensus
+    from fogbank.nodes.environment import Environment
 
 _STATE_LIMIT = 16 << 20
 VARIABLE = "FOG_WALLET_PASSPHRASE"
@@ -76,16 +74,3 @@ def wallet_folder(home: Home) -> Path:
 def make_wallet(home: Home, role: Role, entropy: bytes | None = None) -> None:
     """Make a home's wallet, of new words or of those that gave `entropy`."""
     Wallet.create(wallet_folder(home), home.network().network_id, role, entropy)
-
-
-@asynccontextmanager
-async def open_payments(
-    home: Home, wallet: Wallet, terms: Terms, note: Note
-) -> AsyncIterator[Payments]:
-    """Open the network for one command's work at a wallet; errors as `open_user`'s."""
-    machine = Environment()
-    async with open_user(home, note, machine) as user:
-        known = KnownMint(home, lambda: user.topology.consensus, machine)
-        opener = mint_streams(user.builder, lambda: user.topology)
-        mint = MintClient(opener, Means(note, user.name_of, machine.chooser))
-        yield Payments(wallet, mint, terms.calendar, known.state)
