@@ -52,7 +52,7 @@ class Journal:
 class Agreement:
     """The state of one round; calls return effects.
 
-    `start` and `conclude` come once each and in this order, the others whenever they come.
+    `begin`, `start` and `conclude` come once each and in this order, the others whenever they come.
     """
 
     def __init__(
@@ -80,6 +80,10 @@ class Agreement:
         """The method of the consensus that was computed; 0 if none was, or it was journaled."""
         self._body = b""
         self._signatures: dict[NodeId, AuthoritySignature] = {}
+
+    def begin(self) -> list[Effect]:
+        """Pass on the votes that came before the round began, as it begins."""
+        return self._send_votes(self._broadcast.begin())
 
     def start(self, make_vote: Callable[[], bytes], *, complete: bool) -> list[Effect]:
         """Begin phase 1: journal and send the own vote, the journaled one if there is one.

@@ -189,10 +189,11 @@ class Authority:
             return []
         if due == self._round.begins:
             # A vote that leaves after the middle of phase 1 might count for some and not others.
+            early = self._agreement.begin()
             if now >= due + self._round.phase / 2:
-                return []
+                return early
             effects = self._agreement.start(lambda: self._make_vote(now), complete=self._complete)
-            return self.mint.tell_of(self.policy.grants, self.network) + effects
+            return self.mint.tell_of(self.policy.grants, self.network) + effects + early
         if due == self._round.concludes:
             effects = self._agreement.conclude(self.mint.held)
             if self._agreement.method >= MINT_METHOD:

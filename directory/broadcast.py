@@ -12,7 +12,8 @@ sender among them, and only with the vote's bytes in hand. Who takes a value up 
 and sends it to all who have not signed. A value that is first seen by an honest authority in phase
 k thus reaches the others with k+1 signatures by phase k+1; and one first seen in phase b+1 has
 b+1 signatures, so an honest authority signed it before and has sent it to everybody. Two values of
-one sender cancel it. Two are also all that is kept: a third changes nothing.
+one sender cancel it. Two are also all that is kept: a third changes nothing. What comes before the
+round begins is taken, and passed on once it begins: by then everybody has opened the round.
 
 Whether a value is a sound vote is not asked here: agreement is on bytes, and everybody judges
 the same bytes alike afterwards.
@@ -152,8 +153,8 @@ class Relayed:
 class Broadcast:
     """One authority's part in one round's broadcast of all votes. Sans-IO.
 
-    `start` gives up the own vote, `receive` takes a message; both return what is to be sent.
-    After phase b+1, `decided` is the agreed set.
+    `begin` starts it, `start` gives up the own vote, `receive` takes a message; each returns what
+    is to be sent. After phase b+1, `decided` is the agreed set.
     """
 
     def __init__(self, network: NetworkDocument, this: Round, credentials: Credentials) -> None:
@@ -161,6 +162,13 @@ class Broadcast:
         self._round = this
         self._credentials = credentials
         self._values: dict[NodeId, dict[bytes, tuple[Chain, Body]]] = {}
+        self._early: list[Relayed] | None = []
+        """What is passed on when the round begins; None from then on."""
+
+    def begin(self) -> list[Relayed]:
+        """Pass on what came early, as the round begins."""
+        early, self._early = self._early, None
+        return early or []
 
     def start(self, body: bytes) -> list[Relayed]:
         """Broadcast the own vote."""
@@ -185,7 +193,14 @@ class Broadcast:
             return Answer.NEED_BODY, []
         if len(body) > VOTE_LIMIT or _digest(body) != chain.digest:
             raise ProtocolError("a vote's bytes are not those that its chain names")
-        return Answer.TAKEN, self._take_up(chain, body)
+        return Answer.TAKEN, self._or_later(self._take_up(chain, body), now)
+
+    def _or_later(self, relayed: list[Relayed], now: float) -> list[Relayed]:
+        """Hold back what is early: who has not opened the round yet would call it late."""
+        if self._early is None or now >= self._round.begins:
+            return relayed
+        self._early += relayed
+        return []
 
     def _take_up(self, chain: Chain, body: Body) -> list[Relayed]:
         """Hold a value, and pass it on signed if it may be news to somebody."""

@@ -57,6 +57,15 @@ def test_a_vote_in_phase_one_is_taken_and_passed_on_signed() -> None:
     assert core.receive(chain_of(b"v", 1, 2), None, PHASE_2) == (Answer.TAKEN, [])
 
 
+def test_a_vote_that_comes_early_is_passed_on_when_the_round_begins() -> None:
+    core = broadcast()
+    assert core.receive(chain_of(b"v", 1), b"v", ROUND.opens) == (Answer.TAKEN, [])
+    assert {item.to for item in core.begin()} == {CREDENTIALS[2].identity, CREDENTIALS[3].identity}
+    assert core.begin() == []
+    # Begun once, it holds nothing back any more, even if its clock is set back.
+    assert len(core.receive(chain_of(b"w", 2), b"w", ROUND.opens)[1]) == 2
+
+
 @pytest.mark.parametrize(
     ("signers", "now", "answer"),
     [

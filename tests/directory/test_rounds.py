@@ -179,6 +179,28 @@ def test_one_shows_a_second_vote_late_to_some(seed: int, to: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_one_shows_its_vote_before_all_have_opened_the_round(seed: int) -> None:
+    """A liar's vote reaches the authority with the fastest clock alone, as that one just opens."""
+    sim = simulate(4, seed)
+    for index, member in enumerate(sim.members):
+        member.offset = (0.12 if index == 0 else -0.12) * sim.phase
+    first = sim.network.authorities[0].identity
+
+    def hide(effect: Effect) -> list[tuple[float, Effect]]:
+        return [] if isinstance(effect, SendVote) else [(0.0, effect)]
+
+    sim.members[1].filter = hide
+    for number in range(ROUNDS + 1):
+        this = nth_round(sim.network.document, number)
+        chain, body = other_vote(sim, 1, this.valid_after)
+        opens = this.opens - sim.members[0].offset + 0.001
+        if opens > sim.now:
+            sim.at(opens, partial(sim.push, 1, first, chain, body))
+    sim.run_rounds(ROUNDS)
+    assert_one_consensus_each(sim, [0, 2, 3])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_one_sends_garbage(seed: int) -> None:
     """Garbage in every field that a decoder lets pass: bodies, digests, signatures, documents."""
     sim = simulate(4, seed)
