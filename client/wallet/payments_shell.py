@@ -6,7 +6,8 @@ Everything is in the wallet, on the disk, before it is sent. So whatever the mom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -207,11 +208,20 @@ class Payments:
                 issued = await self._carry(request)
                 settled.tokens += issued
             except LockedElsewhere as error:
-                other = decode_signed_request(error.others[0])
-                await self._call(self._wallet.beaten, request.id, other, self._now())
                 settled.troubles.append(error)
+                await self._give_way(request, error.others)
             except (ClientError, RelayError) as error:
                 settled.troubles.append(error)
+
+    async def _give_way(self, request: OpenRequest, others: Sequence[bytes]) -> None:
+        """Take note of what a request's tokens are locked to, by the first that is as it is told.
+
+        If none is, the request stays, and is tried again.
+        """
+        for other in map(decode_signed_request, others):
+            with suppress(ClientError, RelayError):
+                await self._call(self._wallet.beaten, request.id, other, self._now())
+                return
 
     async def _carry(self, request: OpenRequest) -> int:
         """Have one request certified, and issued if its outputs are this wallet's."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,11 +25,12 @@ from fogbank.directory.mint.points import (
     hash_token,
     verify_token,
 )
-from fogbank.directory.mint.requests import Request, Swap, Token, sign_swap
+from fogbank.directory.mint.requests import Request, Swap, Token, Withdrawal, sign_swap
 from fogbank.relay.keys import NodeId
 from tests.client.networks import SeededChooser
 from tests.mint.curve import NETWORK, DealtKey
 from tests.wallet.doubles import DoubleMint, Fault, at_once, own_output, serial_key
+from tests.wallet.model_mint import NODE, START, sign
 
 
 @dataclass
@@ -39,8 +41,9 @@ class Bench:
     said: list[str] = field(default_factory=list)
     kept: list[Certificate] = field(default_factory=list)
 
-    def client(self) -> MintClient:
-        means = Means(self.said.append, self.name_of, SeededChooser("mint"), blocking=at_once)
+    def client(self, clock: Callable[[], float] = time.time) -> MintClient:
+        chooser = SeededChooser("mint")
+        means = Means(self.said.append, self.name_of, chooser, clock, blocking=at_once)
         return MintClient(self.mint.open, means)
 
     def name_of(self, identity: NodeId) -> str:
@@ -218,3 +221,24 @@ async def test_who_says_of_another_that_it_lost_its_memory_is_left_out(
             bench.check(errand.outputs, await bench.client().carry(errand))
             check_certificate(bench.kept[0], NETWORK, errand.series)
             assert trio.current_time() < 1.0
+
+
+async def test_a_withdrawal_that_another_one_is_in_the_way_of_hears_of_it_for_ever(
+    autojump_clock: MockClock,
+) -> None:
+    """Also when the certificate of the one in the way has ended since."""
+    async with a_mint() as bench:
+        bench.mint.allot(NODE, 0, 1)
+        for member in bench.mint.members:
+            member.now = START
+        errands = []
+        for name in "xy":
+            output = own_output(name)
+            request = Request(NETWORK, 0, Withdrawal(NODE, 0, 1), (output.blinded,))
+            series = bench.mint.state.series[0]
+            errands.append(Errand(series, sign(request), None, [output], bench.keep))
+        await bench.client().carry(errands[0])
+        with pytest.raises(LockedElsewhere) as caught:
+            await bench.client(clock=lambda: START + 400 * 86_400.0).carry(errands[1])
+        assert caught.value.others == (errands[0].signed.encode(),)
+        assert bench.said == []

@@ -13,7 +13,8 @@ import trio
 from trio.testing import MockClock
 
 from fogbank.client.wallet.asking_shell import Means, MintOpener
-from fogbank.client.wallet.errors import NotEnough, NotYet
+from fogbank.client.wallet.errand_shell import Errand
+from fogbank.client.wallet.errors import NotEnough, NotYet, WalletError
 from fogbank.client.wallet.mint_client_shell import MintClient
 from fogbank.client.wallet.mint_errors import LockedElsewhere, MintUnavailable
 from fogbank.client.wallet.payments_shell import Payments
@@ -288,3 +289,28 @@ async def test_a_request_that_few_members_know_keeps_no_wallet_from_being_restor
         assert (count, settled.troubles) == (5, [])
         market.now += TERMS.rest
         assert market.ready("alice again") == 5
+
+
+async def test_whatever_a_wallet_says_of_a_conflict_others_go_on(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_market(tmp_path) as market:
+        await market.fill("alice", 3)
+        invoice = market.wallet("bob").invoice(3, int(market.now) + DAY, int(market.now))
+        payment = market.wallet("alice").pay(invoice, int(market.now))
+
+        def beaten(*_: object) -> None:
+            raise WalletError("the disk is full")
+
+        async def carry(errand: Errand) -> tuple[bytes, ...]:
+            if errand.signed.request.digest() == payment.requests[0]:
+                raise LockedElsewhere((errand.signed.encode(),))
+            return await MintClient.carry(client, errand)
+
+        alice = market.at("alice")
+        client = alice._mint
+        monkeypatch.setattr(client, "carry", carry)
+        monkeypatch.setattr(market.wallet("alice"), "beaten", beaten)
+        settled = await alice.settle()
+        assert list(map(type, settled.troubles)) == [LockedElsewhere]
+        assert [each.id for each in market.wallet("alice").unfinished()] == [payment.requests[0]]

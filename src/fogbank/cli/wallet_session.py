@@ -77,7 +77,6 @@ class Desk:
                 "alone bring its tokens back"
             )
         with self._open() as wallet:
-            wallet.expire(int(time.time()))
             yield wallet
 
     def _open(self) -> Wallet:

@@ -7,6 +7,8 @@ network.toml    the network it is in; network.N.toml is its version N, if that w
 consensus       the last consensus
 authority.db    an authority's journal
 mint/           its ledgers, one a series
+mint-state      the newest state of the mint that a wallet here has seen
+wallet/         the wallet
 status.json     what the node last told of itself
 runtimes/       the runtimes that a worker holds
 wrong/          the workers that were proven wrong to the user, with the evidence

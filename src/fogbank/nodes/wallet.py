@@ -1,7 +1,7 @@
 """A home's wallet: where it is, and what is known there of the mint (spec/09 §8).
 
-wallet/   the wallet itself
-mint      the newest state of the mint that a consensus brought
+wallet/     the wallet itself
+mint-state  the newest state of the mint that a consensus brought
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.mint_errors import MintUnavailable
 from fogbank.client.wallet.store_shell import Wallet
 from fogbank.directory.mint.state import MintState, state_from_value
-from fogbank.nodes.home import Home
+from fogbank.nodes.home import Home, HomeError
 from fogbank.relay.codec import decode
 from fogbank.relay.errors import ProtocolError
 
@@ -34,7 +34,7 @@ class KnownMint:
     def __init__(
         self, home: Home, consensus: Callable[[], Consensus | None], environment: Environment
     ) -> None:
-        self._path = home.folder / "mint"
+        self._path = home.folder / "mint-state"
         self._consensus = consensus
         self._write = environment.write
         self._state: MintState | None = None
@@ -61,6 +61,8 @@ class KnownMint:
                 return state_from_value(decode(file.read(_STATE_LIMIT), _STATE_LIMIT))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise HomeError(f"{self._path} cannot be read: {error.strerror}") from error
         except ProtocolError:
             # Damaged: the next consensus that has a state takes its place.
             return None

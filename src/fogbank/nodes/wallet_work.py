@@ -26,4 +26,6 @@ async def open_payments(
         known = KnownMint(home, lambda: user.topology.consensus, machine)
         opener = mint_streams(user.builder, lambda: user.topology)
         mint = MintClient(opener, Means(note, user.name_of, machine.chooser))
+        # Not before: a consensus that lives says that this machine's clock is right.
+        await machine.blocking(wallet.expire, int(machine.clock()))
         yield Payments(wallet, mint, terms.calendar, known.state)

@@ -109,6 +109,9 @@ class Withdrawals:
             await self._machine.blocking(make_wallet, self._home, Role.NODE)
             log.info("a wallet was made: `fog wallet backup --dir` shows the words that restore it")
         with await self._machine.blocking(Wallet.open, folder, self._terms, _passphrase) as wallet:
+            if self._consensus() is not None:
+                now = int(self._machine.clock())
+                await self._machine.blocking(wallet.expire, now)
             payments = Payments(wallet, self._mint, self._terms.calendar, self._known.state)
             settled = await payments.withdraw(self._store.identity, withdrawal_signer(self._store))
         if settled.tokens:
