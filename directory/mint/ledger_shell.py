@@ -268,7 +268,8 @@ class SeriesFile:
 
 def delete_file(path: Path) -> None:
     """Delete a series' file and all that SQLite keeps beside it; raise `OSError` if that fails."""
-    for ending in ("", "-wal", "-shm"):
+    # The file itself last: it is what is looked for, if this is cut off.
+    for ending in ("-wal", "-shm", ""):
         path.with_name(path.name + ending).unlink(missing_ok=True)
     handle = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:

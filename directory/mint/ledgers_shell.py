@@ -57,6 +57,10 @@ class Ledgers:
                 "Make room, or mend the permissions"
             ) from error
 
+    @property
+    def _mark(self) -> Path:
+        return self._folder / RESTORED
+
     def get(self, series: int) -> SeriesFile | None:
         """Return a series' ledger if it is open."""
         return self._open.get(series)
@@ -83,6 +87,9 @@ class Ledgers:
             return known
         make = partial(self._make, self._path(series), self._clock(), self._blocking, named)
         made: SeriesFile = await self._blocking(make)
+        if self._mark.exists():
+            # Nobody is to find it before it is doubted.
+            await made.doubt(self._clock())
         # Another task may have been as quick.
         if series in self._open:
             made.close()
@@ -90,12 +97,11 @@ class Ledgers:
 
     async def doubt_if_told(self) -> None:
         """Doubt every ledger that is open, if the operator says that they are from a backup."""
-        mark = self._folder / RESTORED
-        if not mark.exists():
+        if not self._mark.exists():
             return
         for file in self._open.values():
             await file.doubt(self._clock())
-        mark.unlink(missing_ok=True)
+        self._mark.unlink(missing_ok=True)
         log.warning("the mint's ledgers are from a backup: others' are merged before any LOCK")
 
     async def expire(self, is_over: Callable[[int], bool]) -> list[int]:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from fogbank.cli.app import app
 from fogbank.directory.mint.ledger import Locked, issue, lock
 from fogbank.directory.mint.ledger_shell import SeriesFile
-from fogbank.directory.mint.ledgers_shell import RESTORED, Ledgers
+from fogbank.directory.mint.ledgers_shell import RESTORED, Ledgers, mark_restored
 from fogbank.directory.store_shell import StoreError
 from tests.mint.test_ledger import VOTES, entry, find, given, shares
 
@@ -191,6 +191,40 @@ async def test_the_operators_word_makes_all_of_them_old(tmp_path: Path) -> None:
     assert not any(each.head.is_whole for each in ledgers.all().values())
     assert not (tmp_path / "mint" / RESTORED).exists()
     ledgers.close()
+
+
+async def test_a_file_that_is_opened_after_the_operators_word_is_old_at_once(
+    tmp_path: Path,
+) -> None:
+    ledgers = Ledgers(tmp_path / "mint", lambda: NOW)
+    await ledgers.open(0)
+    ledgers.close()
+    mark_restored(tmp_path / "mint")
+    again = Ledgers(tmp_path / "mint", lambda: NOW)
+    head = (await again.open(0)).head
+    assert (head.is_whole, head.life) == (False, int(NOW))
+    again.close()
+
+
+async def test_a_deletion_that_is_cut_off_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledgers = Ledgers(tmp_path / "mint", lambda: NOW)
+    await ledgers.open(0)
+    unlink, left = Path.unlink, [1]
+
+    def once(path: Path, *, missing_ok: bool = False) -> None:
+        if not left:
+            raise OSError(5, "it was cut off")
+        left.pop()
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", once)
+        await ledgers.expire(lambda _: True)
+    assert (tmp_path / "mint" / "0.db").exists()
+    assert await ledgers.expire(lambda _: True) == [0]
+    assert not list((tmp_path / "mint").iterdir())
 
 
 async def test_what_is_over_leaves_no_file(tmp_path: Path) -> None:
