@@ -65,7 +65,12 @@ from fogbank.directory.mint.ledger import (
 )
 from fogbank.directory.mint.ledgers_shell import Ledgers
 from fogbank.directory.mint.load import Load
-from fogbank.directory.mint.requests import Request, SignedRequest, decode_signed_request
+from fogbank.directory.mint.requests import (
+    Request,
+    SignedRequest,
+    Withdrawal,
+    decode_signed_request,
+)
 from fogbank.directory.mint.seats_shell import Computing, NotNow, Seats, Series
 from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.errors import ProtocolError, RelayError
@@ -77,6 +82,8 @@ MAX_ROWS: Final = 1024
 MAX_EVIDENCE: Final = 16
 MAX_READERS: Final = 64
 """Pages that are being read, or wait for it."""
+PEERS_READERS: Final = 64
+"""Pages more that may wait for other authorities: strangers leave them their place."""
 READ_SHARE: Final = 0.2
 """Part of the time in which pages are made."""
 _LEDGER_ROWS = 64
@@ -153,6 +160,23 @@ class Answers:
         if record is None or file is None:
             raise NotNow(f"series {number} is not known here: see that the clock is right, or wait")
         return Series(record, record.place_of(self._identity), file)
+
+    def may_be_locked(self, request: Request) -> bool:
+        """Tell whether a request that another member has locked is to be locked here too.
+
+        A withdrawal is not, once LOCK takes none any more; raises `NotNow` for one that is beyond
+        its allotment: anyone can sign for made-up nodes, or the state here is older.
+        """
+        if not isinstance(request.source, Withdrawal):
+            return True
+        now = self._clock()
+        if now >= self._calendar.withdraw_until(request.series):
+            return False
+        try:
+            check_withdrawal(request, self._seats.state, self._calendar, now)
+        except ProtocolError as error:
+            raise NotNow(f"a ledger holds a withdrawal that is none here: {error}") from error
+        return True
 
     # LOCK.
 
@@ -284,7 +308,7 @@ class Answers:
     async def _page(self, message: GetOutputs | GetSerials) -> Reply:
         file = self.series(message.series).file
         low, high = _bounds(message.bits, message.prefix)
-        async with self._reading():
+        async with self._reading(MAX_READERS):
             if isinstance(message, GetOutputs):
                 outputs = await file.outputs(low, high, message.after, MAX_ROWS)
                 issued = Page(file.head.issued, tuple(Output(*each) for each in outputs))
@@ -294,9 +318,9 @@ class Answers:
             return Reply(Status.DONE, pack_serials(locked))
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[None]:
+    async def _reading(self, most: int) -> AsyncIterator[None]:
         """Take one's turn to read much: a part of the time is for that, however many ask."""
-        if self._readers >= MAX_READERS:
+        if self._readers >= most:
             raise NotNow("too many read here at once: try again in a while")
         self._readers += 1
         try:
@@ -333,7 +357,7 @@ class Answers:
             await series.file.note_life(place, life)
         entries: list[Held] = []
         room = BODY_LIMIT - _ROOM
-        async with self._reading():
+        async with self._reading(MAX_READERS + PEERS_READERS):
             for held in await series.file.requests(after, _LEDGER_ROWS):
                 entry = self._held(series, held.signed, held.votes)
                 room -= len(entry.encode())

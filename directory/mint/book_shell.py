@@ -100,9 +100,12 @@ class FileBook:
         )
 
     def has_evidence(self, subject: bytes) -> bool:
-        """Tell whether there is a proof on a subject."""
-        row = self._db.execute("SELECT 1 FROM evidence WHERE subject=?", (subject,)).fetchone()
-        return row is not None
+        """Tell whether there is a proof on a subject, or no room for one."""
+        row = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM evidence WHERE subject=?) OR count(*) >= ? FROM evidence",
+            (subject, MAX_EVIDENCE),
+        ).fetchone()
+        return bool(row[0])
 
     def keep_evidence(self, subject: bytes, proof: bytes) -> None:
         """Keep a proof, unless there is one on that subject or there are very many."""

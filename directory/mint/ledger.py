@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 from fogbank.directory.mint.certificates import Vote
@@ -94,7 +94,7 @@ class Book(Protocol):
         """Keep the shares that a request's points get."""
 
     def has_evidence(self, subject: bytes) -> bool:
-        """Tell whether there is a proof on a subject."""
+        """Tell whether there is a proof on a subject, or no room for one."""
 
     def keep_evidence(self, subject: bytes, proof: bytes) -> None:
         """Keep a proof, unless there is one on that subject or there are very many."""
@@ -165,6 +165,9 @@ def issue(book: Book, entry: Entry, votes: Votes, shares: Sequence[bytes]) -> Is
     if held is not None and held.votes:
         given = book.shares(entry.outputs)
         return Issued(tuple(shares) if given is None else given)
+    if held is not None:
+        # These proofs were checked; those that came with the certificate need not have been.
+        entry = replace(entry, signed=held.signed)
     rivals = list(_rivals(book, entry))
     for rival in rivals:
         if rival.held.votes:
@@ -189,18 +192,19 @@ def merge(book: Book, entry: Entry) -> None:
     """
     if book.find(entry.digest) is not None:
         return
-    new = 0
-    book.put(entry, may_vote=True)
+    free = [serial for serial in entry.serials if book.holder(serial) is None]
     for serial in entry.serials:
         holder = book.holder(serial)
         rival = None if holder is None else book.find(holder.digest)
-        if holder is None or rival is None:
-            book.take(serial, Holder(entry.digest))
-            new += 1
-        elif not rival.votes:
+        if holder is not None and rival is not None and not rival.votes:
             blame_owner(book, rival, entry)
             book.take(serial, Holder(holder.digest, is_disputed=True))
-    book.answered(new, 0)
+    if free:
+        # One that holds nothing is not kept: who owns a token may sign it over without end.
+        book.put(entry, may_vote=True)
+        for serial in free:
+            book.take(serial, Holder(entry.digest))
+        book.answered(len(free), 0)
 
 
 def blame_owner(book: Book, held: Held, entry: Entry) -> None:

@@ -9,7 +9,7 @@ certificate together with a vote that this authority gave before.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
@@ -34,8 +34,9 @@ from fogbank.directory.mint.ledger import issue, merge
 from fogbank.directory.mint.seats_shell import Computing, Seats, Series
 from fogbank.directory.mint.state import SeriesRecord
 from fogbank.directory.peer_shell import FAILURES, Connect, why
+from fogbank.directory.store_shell import StoreError
 from fogbank.relay.errors import ProtocolError, RelayError
-from fogbank.relay.keys import NodeId
+from fogbank.relay.keys import NodeId, show_id
 from fogbank.relay.messages_shell import Stream, receive_message, send_message
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Rejoin:
         self._connect = connect
         self._news = trio.Event()
         self._told: set[tuple[int, NodeId]] = set()
-        self._merged: dict[tuple[int, int], set[NodeId]] = {}
+        self._under_way: set[int] = set()
 
     def wake(self) -> None:
         """Look for ledgers that are not whole."""
@@ -77,12 +78,16 @@ class Rejoin:
 
     async def run(self) -> None:
         """Merge, whenever there is something to merge, until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news = trio.Event()
-            for record in self._seats.state.series:
-                await self._complete(record)
-                await self._restore(record)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._news.wait()
+                self._news = trio.Event()
+                for record in self._seats.state.series:
+                    await self._complete(record)
+                    series = self._forgetful(record)
+                    if series is not None and record.number not in self._under_way:
+                        self._under_way.add(record.number)
+                        nursery.start_soon(self._restore, series)
 
     async def _complete(self, record: SeriesRecord) -> None:
         """Ask members for dealings that this authority lacks, one after the other."""
@@ -98,45 +103,62 @@ class Rejoin:
             except FAILURES as error:
                 self._failed(record.number, member.identity, "dealings", error)
 
-    async def _restore(self, record: SeriesRecord) -> None:
-        """Merge what can be had now; try again later if it was not enough."""
+    def _forgetful(self, record: SeriesRecord) -> Series | None:
+        """Return a series whose ledger is not whole, and can be made so."""
         if not record.place_of(self._identity) or record.number not in self._answers.able:
             # Without a share nothing can be checked, and the others must not seem to lie.
-            return
+            return None
         try:
             series = self._answers.series(record.number)
         except RelayError:
-            return
-        head = series.file.head
-        if head.is_whole:
-            return
-        merged = self._merged.setdefault((record.number, head.life), set())
-        others = [each for each in record.members if each.identity != self._identity]
-        for member in others:
-            if member.identity not in merged and await self._merge_from(series, member.identity):
-                merged.add(member.identity)
-        if len(merged) < others_needed(record) or series.file.head.life != head.life:
-            await trio.sleep(RETRY_SECONDS)
-            self.wake()
-            return
+            return None
+        return None if series.file.head.is_whole else series
+
+    async def _restore(self, series: Series) -> None:
+        """Merge ledgers of as many others as it takes, all at once."""
+        record, life = series.record, series.file.head.life
+        needed = others_needed(record)
+        merged: set[NodeId] = set()
+        try:
+            async with trio.open_nursery() as nursery:
+
+                async def merge_from(member: NodeId) -> None:
+                    while True:
+                        if await self._merge_from(series, member):
+                            break
+                        await trio.sleep(RETRY_SECONDS)
+                    merged.add(member)
+                    if len(merged) >= needed:
+                        nursery.cancel_scope.cancel()
+
+                for member in record.members:
+                    if member.identity != self._identity and needed:
+                        nursery.start_soon(merge_from, member.identity)
+            if series.file.head.life == life:
+                await self._trust(series, needed)
+        except StoreError as error:
+            # It is tried again when ledgers are next looked after.
+            log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
+        finally:
+            self._under_way.discard(record.number)
+
+    async def _trust(self, series: Series, merged: int) -> None:
+        record = self._seats.state.series_of(series.record.number) or series.record
         own = record.member(series.place)
         await series.file.trust(own.count if own is not None else 0)
         log.info(
             "series %d: the ledgers of %d others are merged: this authority votes again",
-            record.number, len(merged),
+            series.record.number, merged,
         )  # fmt: skip
 
     async def _merge_from(self, series: Series, member: NodeId) -> bool:
-        """Merge one member's whole ledger; tell whether it gave it."""
+        """Merge one member's ledger; tell whether it gave a whole one, in which all held."""
         try:
             async with self._stream(member) as stream:
-                async for held in self._entries(stream, series):
-                    await self._take(series, held)
-        except ProtocolError as error:
-            # Nothing more of it is believed; it could as well have kept it to itself.
-            log.warning("a member of series %d gave a ledger that is none: %s",
-                        series.record.number, error)  # fmt: skip
-            return True
+                await self._merge_pages(stream, series)
+        except StoreError as error:
+            log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
+            return False
         except FAILURES as error:
             self._failed(series.record.number, member, "ledger", error)
             return False
@@ -156,9 +178,13 @@ class Rejoin:
         """Tell the operator once; it is tried again and again."""
         if (series, member) not in self._told:
             self._told.add((series, member))
-            log.info("a member of series %d gave no %s: %s", series, what, why(error))
+            level = logging.WARNING if isinstance(error, ProtocolError) else logging.INFO
+            log.log(
+                level, "series %d: authority %s gave no %s: %s",
+                series, show_id(member), what, why(error),
+            )  # fmt: skip
 
-    async def _entries(self, stream: Stream, series: Series) -> AsyncIterator[list[Held]]:
+    async def _merge_pages(self, stream: Stream, series: Series) -> None:
         after = b""
         while True:
             question = GetLedger(series.record.number, after, series.file.head.life)
@@ -170,9 +196,9 @@ class Rejoin:
                 raise ProtocolError("a ledger goes backwards")
             after = page[-1].signed.request.digest()
             for at in range(0, len(page), _AT_ONCE):
-                yield list(page[at : at + _AT_ONCE])
+                await self._take(series, page[at : at + _AT_ONCE])
 
-    async def _take(self, series: Series, page: list[Held]) -> None:
+    async def _take(self, series: Series, page: Sequence[Held]) -> None:
         """Check entries all at once, and take those that hold; raise at one that does not."""
         wrong: list[RelayError] = []
 
@@ -194,15 +220,16 @@ class Rejoin:
             raise ProtocolError("a ledger holds a request of another series")
         entry = entry_of(held.signed)
         known = series.file.look(lambda book: book.find(entry.digest))
-        if known is None:
-            await self._crunch.do(lock_task(held.signed, None))
-            await series.file.write(partial(merge, entry=entry))
-        if len(held.votes) < record.quorum or (known is not None and known.votes):
-            return
-        certificate = Certificate(held.signed, held.votes)
-        check_votes(certificate, record)
-        shares = await self._crunch.do(issue_task(certificate, record, is_known=True))
-        await series.file.write(partial(issue, entry=entry, votes=held.votes, shares=shares))
+        if len(held.votes) < record.quorum:
+            if known is None and self._answers.may_be_locked(request):
+                await self._crunch.do(lock_task(held.signed, None))
+                await series.file.write(partial(merge, entry=entry))
+        elif known is None or not known.votes:
+            certificate = Certificate(held.signed, held.votes)
+            check_votes(certificate, record)
+            task = issue_task(certificate, record, is_known=False)
+            shares = await self._crunch.do(task)
+            await series.file.write(partial(issue, entry=entry, votes=held.votes, shares=shares))
 
 
 async def ask(stream: Stream, message: Message) -> Reply:

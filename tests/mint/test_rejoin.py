@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
-from fogbank.directory.mint.exchange import Lock, Status
-from tests.mint.committee import Seat, committee, fresh
+from fogbank.directory.mint.bodies import Held, pack_ledger
+from fogbank.directory.mint.exchange import GetLedger, Lock, Message, Reply, Status
+from tests.mint.committee import Answer, Liar, Member, Seat, committee, fresh
+from tests.mint.deals import SERIES
 from tests.mint.test_attacks_service import lose_memory, whole_again
 
 
@@ -45,3 +48,61 @@ async def test_who_has_no_share_yet_merges_nothing_and_does_not_vote(
         assert (await member.ask(Lock(again))).status is Status.CONFLICT
         (vote,) = await bank.votes(bank.swap(fresh(1), fresh(1)), [1])
         assert vote.life
+
+
+async def made_up(member: Member, message: Message, honest: Answer) -> Reply:
+    """Tell of withdrawals of nodes that nobody knows, without end."""
+    if not isinstance(message, GetLedger):
+        return await honest(message)
+    dealt = member.bank.deals[SERIES]
+    found = [dealt.withdrawal(1, first, str(first)) for first in range(9)]
+    entries = sorted((Held(each, ()) for each in found), key=lambda e: e.signed.request.digest())
+    after = [each for each in entries if each.signed.request.digest() > message.after]
+    return Reply(Status.DONE, pack_ledger(after[:1] or entries[:1]))
+
+
+async def garbage(member: Member, message: Message, honest: Answer) -> Reply:
+    """Tell of nothing that can be read."""
+    is_ledger = isinstance(message, GetLedger)
+    return Reply(Status.DONE, b"garbage") if is_ledger else await honest(message)
+
+
+@pytest.mark.parametrize("liar", [made_up, garbage])
+async def test_what_a_liar_tells_is_not_kept_and_does_not_count_as_merged(
+    tmp_path: Path, liar: Liar, autojump_clock: object
+) -> None:
+    async with committee(tmp_path) as bank:
+        honest = bank.swap(fresh(1), fresh(1))
+        await bank.votes(honest, [2, 3])
+        member = bank.members[1]
+        file = member.mint.ledgers.all()[SERIES]
+        bank.members[4].liar = liar
+        await file.doubt(bank.now)
+        member.mint.adopted()
+        await trio.sleep(60)
+        assert not file.head.is_whole
+        # What the others told is there, and nothing else.
+        assert [each.digest for each in await file.requests(b"", 9)] == [honest.request.digest()]
+        bank.members[4].liar = None
+        await whole_again(member)
+
+
+async def test_many_requests_over_one_token_take_no_more_room_than_one(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with committee(tmp_path) as bank:
+        token, many = fresh(1), fresh(6)
+        swaps = [bank.swap(token, [each]) for each in many]
+        for place, signed in zip((2, 3, 4), swaps, strict=False):
+            await bank.votes(signed, [place])
+        member = bank.members[1]
+        file = member.mint.ledgers.all()[SERIES]
+        await file.doubt(bank.now)
+        member.mint.adopted()
+        await whole_again(member)
+        assert len(await file.requests(b"", 9)) == 1
+        for signed in swaps:
+            assert (await member.ask(Lock(signed))).status is not Status.DONE
+        # A certificate of any of them still gets its shares.
+        certificate = bank.deals[SERIES].certificate(swaps[1])
+        assert await bank.shares(certificate, [1]) == {1}
