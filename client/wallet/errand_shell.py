@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import trio
 
+from fogbank.client.errors import ClientError
 from fogbank.client.wallet.asking_shell import FAILURES, Committee, Conflicting, Refusing
 from fogbank.client.wallet.mint_errors import (
     LockedElsewhere,
@@ -59,6 +60,7 @@ class Run:
         self._at_work: set[int] = set()
         self._waiting: set[int] = set()
         self._tokens: tuple[bytes, ...] | None = None
+        self._fault: ClientError | None = None
         self._counting = trio.Lock()
         self._certified, self._news, self._over = trio.Event(), trio.Event(), trio.Event()
         if errand.certificate is not None:
@@ -74,7 +76,7 @@ class Run:
                 await self._over.wait()
                 nursery.cancel_scope.cancel()
         if self._tokens is None:
-            raise self._failure()
+            raise self._fault or self._failure()
         return self._tokens
 
     def _ask_another(self, nursery: trio.Nursery) -> None:
@@ -163,7 +165,13 @@ class Run:
                 # Some cannot stand together, as a member lost its memory or another says so.
                 self._ask_another(nursery)
                 return
-            await self._errand.certified(made)
+            try:
+                await self._errand.certified(made)
+            except ClientError as error:
+                # What is not kept is not used; and no member is at fault.
+                self._fault = error
+                self._over.set()
+                return
             self._certificate = made
         self._certified.set()
         if not self._errand.outputs:

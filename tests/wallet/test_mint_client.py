@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from fogbank.client.wallet.asking_shell import Means
 from fogbank.client.wallet.errand_shell import Errand
+from fogbank.client.wallet.errors import WalletError
 from fogbank.client.wallet.mint_client_shell import MintClient
 from fogbank.client.wallet.mint_errors import LockedElsewhere, MintUnavailable, RequestRefused
 from fogbank.client.wallet.tally import Output
@@ -242,3 +243,21 @@ async def test_a_withdrawal_that_another_one_is_in_the_way_of_hears_of_it_for_ev
             await bench.client(clock=lambda: START + 400 * 86_400.0).carry(errands[1])
         assert caught.value.others == (errands[0].signed.encode(),)
         assert bench.said == []
+
+
+async def test_a_certificate_that_cannot_be_kept_is_not_used_and_no_member_is_blamed(
+    autojump_clock: MockClock,
+) -> None:
+    async with a_mint() as bench:
+        errand = bench.errand()
+
+        async def fails(_: Certificate) -> None:
+            raise WalletError("the disk is full")
+
+        full = Errand(errand.series, errand.signed, None, errand.outputs, fails)
+        with pytest.raises(WalletError, match="the disk is full"):
+            await bench.client().carry(full)
+        asked = [message for each in bench.mint.members for message in each.asked]
+        assert not any(isinstance(message, Issue) for message in asked)
+        assert bench.said == []
+        bench.check(errand.outputs, await bench.client().carry(errand))

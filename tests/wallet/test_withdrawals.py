@@ -24,6 +24,7 @@ from fogbank.nodes.home import Home
 from fogbank.nodes.wallet import wallet_folder
 from fogbank.nodes.withdrawals import Withdrawals, next_slot
 from fogbank.relay.keystore_shell import KeyStore
+from fogbank.relay.waking_shell import Waking
 from tests.client.networks import SeededChooser
 from tests.mint.curve import NETWORK
 from tests.wallet.doubles import DoubleMint, Fault, at_once
@@ -124,6 +125,22 @@ async def test_the_newest_state_counts_where_a_consensus_has_none(
         # A node that was started again.
         await place.withdrawals().withdraw()
         assert place.tokens() == 8
+
+
+async def test_whatever_fails_the_node_lives_on(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_place(tmp_path) as place:
+        withdrawals, tries = place.withdrawals(), []
+
+        async def withdraw() -> None:
+            tries.append(trio.current_time())
+            raise ExceptionGroup("several", [OSError(28, "no space"), KeyError("a fault")])
+
+        monkeypatch.setattr(withdrawals, "withdraw", withdraw)
+        with trio.move_on_after(10):
+            await withdrawals.run(Waking(lambda: START + trio.current_time()))
+        assert len(tries) >= 3
 
 
 def held(place: Place) -> Wallet:

@@ -31,6 +31,7 @@ from fogbank.nodes.wallet import VARIABLE, KnownMint, make_wallet, wallet_folder
 from fogbank.relay.errors import RelayError
 from fogbank.relay.keys import NodeId, show_id
 from fogbank.relay.keystore_shell import KeyStore
+from fogbank.relay.links_shell import contain
 from fogbank.relay.waking_shell import Waking
 
 log = logging.getLogger(__name__)
@@ -94,10 +95,13 @@ class Withdrawals:
         length = timing.warmup_interval if self._network.test else self._terms.calendar.day
         while True:
             await waking.sleep(next_slot(self._store.identity, length, clock()) - clock())
-            try:
-                await self.withdraw()
-            except (ClientError, RelayError, OSError) as error:
-                self._complain(str(error))
+            await contain("withdrawing", self._try)
+
+    async def _try(self) -> None:
+        try:
+            await self.withdraw()
+        except (ClientError, RelayError, OSError) as error:
+            self._complain(str(error))
 
     async def withdraw(self) -> None:
         """Withdraw what is allotted and not yet withdrawn; make a wallet if there is none."""
