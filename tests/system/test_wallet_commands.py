@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fogbank.client.wallet.derivation import Place, Role
+from fogbank.client.wallet.records import Change, Token
+from fogbank.client.wallet.store_shell import Wallet
+from fogbank.client.wallet.terms import Terms
 from fogbank.directory.addresses import Address
 from fogbank.nodes.home import Home
 from fogbank.relay.keystore_shell import KeyStore
@@ -21,8 +25,13 @@ OLD, NEW = "FOG_WALLET_PASSPHRASE", "FOG_WALLET_NEW_PASSPHRASE"
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """The home of a user of a network that nobody runs."""
-    store = KeyStore.create(tmp_path / "keys", 1_800_000_000)
-    text = make_network([(store, "authority1", Address("127.0.0.1", 9))], bytes(32), 1_800_000_000)
+    return a_home(tmp_path, start=1_800_000_000)
+
+
+def a_home(tmp_path: Path, start: int) -> Path:
+    """Make it; the network began at `start`, in seconds since 1970."""
+    store = KeyStore.create(tmp_path / "keys", start)
+    text = make_network([(store, "authority1", Address("127.0.0.1", 9))], bytes(32), start)
     folder = tmp_path / "home"
     Home(folder).set_network(text)
     return folder
@@ -95,3 +104,15 @@ def test_a_passphrase_is_never_an_argument(home: Path, monkeypatch: pytest.Monke
     said(home, "decrypt")
     monkeypatch.delenv(OLD)
     assert said(home, "backup") == words
+
+
+def test_a_clock_alone_lets_no_token_be_forgotten(tmp_path: Path) -> None:
+    """Without the network nobody says that the clock is right."""
+    home = a_home(tmp_path, start=1_000_000_000)
+    Wallet.create(home / "wallet", Home(home).network().network_id, Role.CLIENT)
+    place = Place(Role.CLIENT, 0, 0, 0)
+    terms = Terms.of(Home(home).network())
+    with Wallet.open(home / "wallet", terms) as wallet:
+        wallet._change(lambda _: Change((Token(place, 0, bytes(32), bytes(48)),)))
+    said(home, "receive", "1")
+    assert json.loads(said(home, "balance", "--json"))["too_old"] == 1
