@@ -52,7 +52,10 @@ def test_a_wallet_is_made_when_it_is_first_needed_and_kept(home: Path, tmp_path:
     assert (found["schema"], found["ready"]) == ("fogbank.wallet-balance/1", 0)
     words = said(home, "backup")
     assert len(words.split()) == 12
-    assert said(home, "backup") == words
+    assert json.loads(said(home, "backup", "--json")) == {
+        "schema": "fogbank.wallet-words/1",
+        "words": words,
+    }
     assert said(home, "history") == ""
     made = json.loads(said(home, "receive", "2", "--json", "-o", tmp_path / "invoice"))
     assert (made["schema"], made["amount"]) == ("fogbank.invoice/1", 2)

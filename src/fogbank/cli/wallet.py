@@ -158,9 +158,10 @@ def refresh(node: Node = None, as_json: AsJson = False, passphrase: PassphraseFd
 
 
 @app.command()
-def backup(node: Node = None, passphrase: PassphraseFd = None) -> None:
+def backup(node: Node = None, as_json: AsJson = False, passphrase: PassphraseFd = None) -> None:
     """Show the 12 words that the wallet can be restored from."""
     with errors_in_words():
+        from fogbank.cli import wallet_texts
         from fogbank.cli.wallet_session import Desk
 
         with Desk(node, passphrase).writing() as wallet:
@@ -169,7 +170,7 @@ def backup(node: Node = None, passphrase: PassphraseFd = None) -> None:
             "whoever knows these words has the wallet's tokens: write them on paper, in order, and "
             "show them to nobody"
         )
-        emit(words)
+        emit(json.dumps(wallet_texts.words_report(words)) if as_json else words)
 
 
 @app.command()

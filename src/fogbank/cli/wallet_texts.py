@@ -17,6 +17,7 @@ RECEIPT_SCHEMA = "fogbank.receipt/1"
 WITHDRAWAL_SCHEMA = "fogbank.withdrawal/1"
 REFRESH_SCHEMA = "fogbank.refresh/1"
 RESTORE_SCHEMA = "fogbank.restore/1"
+WORDS_SCHEMA = "fogbank.wallet-words/1"
 _IN = frozenset({Kind.WITHDREW, Kind.RECEIVED, Kind.RESTORED})
 
 
@@ -48,6 +49,11 @@ def balance_lines(found: Balance) -> Iterator[str]:
 def balance_report(found: Balance) -> dict[str, Any]:
     """Return the balance as `--json` prints it; times are seconds since 1970, 0 for none."""
     return {"schema": BALANCE_SCHEMA, **asdict(found)}
+
+
+def words_report(words: str) -> dict[str, Any]:
+    """Return a wallet's words as `--json` prints them."""
+    return {"schema": WORDS_SCHEMA, "words": words}
 
 
 def history_lines(entries: Sequence[Entry], payments: Sequence[Payment]) -> Iterator[str]:
