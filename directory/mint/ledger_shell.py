@@ -259,6 +259,12 @@ class SeriesFile:
             each.close()
 
     def _sentence(self, error: sqlite3.Error | OSError) -> StoreError:
+        # Other errors of SQLite are of classes that derive from it.
+        if type(error) is sqlite3.DatabaseError:
+            return StoreError(
+                f"the mint's ledger {self.path} is damaged ({error}): end the authority, move the "
+                "file away with those beside it, and start it again; it merges others' ledgers then"
+            )
         why = error.strerror if isinstance(error, OSError) else error
         return StoreError(
             f"the mint's ledger {self.path} cannot be used ({why}): make room on its disk, or mend "

@@ -124,11 +124,6 @@ def sum_g1(points: Iterable[G1]) -> G1:
     return sum(points, _INFINITY_1)
 
 
-def sum_g2(points: Iterable[G2]) -> G2:
-    """Add points up; nothing gives infinity."""
-    return sum(points, _INFINITY_2)
-
-
 def evaluate(coefficients: Sequence[int], member: int) -> int:
     """Return f(member), of the polynomial with these coefficients, the constant one first."""
     value = 0

@@ -190,10 +190,6 @@ class MintState:
         """Return how many tokens a node may withdraw into a series."""
         return self._amounts.get((identity, series), 0)
 
-    def keys_of(self, identity: NodeId) -> MintKeys | None:
-        """Return an authority's mint keys, None if it has announced none."""
-        return next((keys for each, keys in self.keys if each == identity), None)
-
     def value(self) -> Value:
         """Return the CBOR map."""
         fields: dict[int, Value] = {

@@ -227,6 +227,23 @@ async def test_a_deletion_that_is_cut_off_is_done_again(
     assert not list((tmp_path / "mint").iterdir())
 
 
+async def test_a_damaged_file_is_told_in_words_and_a_new_one_in_its_place_is_old(
+    tmp_path: Path,
+) -> None:
+    ledgers = Ledgers(tmp_path / "mint", lambda: NOW)
+    file = await ledgers.open(0)
+    await file.write(partial(lock, entry=entry("a")))
+    ledgers.close()
+    damaged = tmp_path / "mint" / "0.db"
+    damaged.write_bytes(b"\xff" * len(damaged.read_bytes()))
+    with pytest.raises(StoreError, match=r"is damaged .* move the file away"):
+        await ledgers.open(0, named=2)
+    damaged.rename(tmp_path / "away")
+    head = (await ledgers.open(0, named=2)).head
+    assert (head.is_whole, head.life) == (False, int(NOW))
+    ledgers.close()
+
+
 async def test_what_is_over_leaves_no_file(tmp_path: Path) -> None:
     ledgers = Ledgers(tmp_path / "mint", lambda: NOW)
     for series in range(3):

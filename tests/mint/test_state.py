@@ -86,8 +86,6 @@ def test_what_is_looked_up() -> None:
     assert SERIES.member(1) == MEMBERS[0]
     assert SERIES.member(0) is SERIES.member(5) is None
     assert SERIES.faulty == 1
-    assert STATE.keys_of(NAMES[3]) == KEYS[3]
-    assert STATE.keys_of(bytes(32)) is None
 
 
 @pytest.mark.parametrize(
