@@ -45,11 +45,14 @@ BATCH_WEIGHT: Final = 256
 """A batch takes this much, some 40 ms of computing, or one task."""
 BATCH_SECONDS: Final = 30.0
 """A process that has not answered by then hangs, and is ended."""
+GATHER_SECONDS: Final = 0.004
+"""Who computed just now waits so long for tasks to come together: a batch costs one equation."""
 IDLE_SECONDS: Final = 600.0
 """A process that has had nothing to do for so long ends."""
 MAX_TRIES: Final = 3
 _MAX_PROCESSES = 16
 _COST_MEMORY = 0.1
+_LATELY = 0.05
 _FIRST_COST = 1e-3
 _MODULE = "fogbank.directory.mint.cruncher_shell"
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH")
@@ -167,6 +170,7 @@ class Crunch:
         self._idle: set[int] = set()
         self._pids: dict[int, int] = {}
         self._cost = _FIRST_COST
+        self._computed = -_LATELY
 
     def learn(self, series: int, key: bytes, share: int) -> None:
         """Take a series' key X and this authority's share of it."""
@@ -263,6 +267,8 @@ class Crunch:
         with trio.move_on_after(IDLE_SECONDS if has_process else float("inf")) as scope:
             await self._news[place].wait()
         self._idle.discard(place)
+        if trio.current_time() - self._computed < _LATELY:
+            await trio.sleep(GATHER_SECONDS)
         return not scope.cancelled_caught
 
     def _take(self) -> list[_Job]:
@@ -288,6 +294,7 @@ class Crunch:
         with trio.fail_after(BATCH_SECONDS):
             await process.tell(self._keys)
             outcomes, seconds = await process.compute([job.task for job in batch])
+        self._computed = trio.current_time()
         self._cost += _COST_MEMORY * (seconds / len(batch) - self._cost)
         for job, outcome in zip(batch, outcomes, strict=True):
             job.outcome = outcome
