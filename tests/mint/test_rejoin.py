@@ -8,9 +8,18 @@ import pytest
 import trio
 
 from fogbank.directory.mint.bodies import Held, pack_ledger
+from fogbank.directory.mint.certificates import make_certificate
 from fogbank.directory.mint.exchange import GetLedger, Lock, Message, Reply, Status
-from tests.mint.committee import Answer, Liar, Member, Seat, committee, fresh
-from tests.mint.deals import SERIES
+from tests.mint.committee import (
+    Answer,
+    Liar,
+    Member,
+    Seat,
+    committee,
+    fresh,
+    votes_for_everything,
+)
+from tests.mint.deals import SERIES, key_of
 from tests.mint.test_attacks_service import lose_memory, whole_again
 
 
@@ -106,3 +115,38 @@ async def test_many_requests_over_one_token_take_no_more_room_than_one(
         # A certificate of any of them still gets its shares.
         certificate = bank.deals[SERIES].certificate(swaps[1])
         assert await bank.shares(certificate, [1]) == {1}
+
+
+@pytest.mark.parametrize("has_new_identity", [False, True])
+async def test_one_of_four_is_replaced_while_another_lies(
+    tmp_path: Path,
+    autojump_clock: object,
+    monkeypatch: pytest.MonkeyPatch,
+    has_new_identity: bool,
+) -> None:
+    """Who comes in its place, with a key of its own, has no seat in a series that lives."""
+    async with committee(tmp_path, liars={4: votes_for_everything}) as bank:
+        token = fresh(1)
+        first, second = bank.swap(token, fresh(1)), bank.swap(token, fresh(1))
+        hoarded = await bank.votes(first, [1, 4])
+        member, deals = bank.members[1], bank.deals[SERIES]
+        await member.stop()
+        for path in member.folder.iterdir():
+            path.unlink()
+        other = key_of("who comes instead")
+        keys = {i: other if i == 1 else deals.vote_key(i) for i in bank.members}
+        monkeypatch.setattr(Seat, "vote", property(lambda seat: keys[seat.place]))
+        if has_new_identity:
+            member.identity = other.public
+        await member.start()
+        for _ in range(60):
+            await trio.sleep(1)
+            for signed in (first, second):
+                reply = await member.ask(Lock(signed))
+                assert reply.status is Status.NOT_NOW
+                assert "no seat" in reply.reason
+        votes = await bank.votes(second)
+        assert {vote.member for vote in votes} == {2, 3, 4}
+        assert make_certificate(second, votes, bank.record)
+        with pytest.raises(ValueError, match="needs 3 votes"):
+            make_certificate(first, [*hoarded, *await bank.votes(first, [2, 3])], bank.record)
