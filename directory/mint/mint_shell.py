@@ -170,9 +170,12 @@ class Mint:
         """The effort of the work that is asked of everyone for a LOCK; 0 for none."""
         return self._load.effort(self._clock(), self._crunch.cost)
 
-    def adopted(self) -> None:
-        """Hear that a consensus was adopted, whose state of the mint is held now."""
-        self.answers.is_current = True
+    def adopted(self, *, has_state: bool = True) -> None:
+        """Hear that a consensus was adopted, whose state of the mint is held now.
+
+        One that `has_state` not says nothing of whether the state held is the newest.
+        """
+        self.answers.is_current = self.answers.is_current or has_state
         self._news.set()
 
     async def run(self) -> None:

@@ -236,6 +236,9 @@ async def test_before_a_consensus_is_adopted_only_what_is_known_is_answered(
         member.mint.answers.is_current = False
         assert (await member.ask(Lock(known))).status is Status.DONE
         assert (await member.ask(Lock(new))).status is Status.NOT_NOW
+        # One of an earlier method has no state that says which answers there were.
+        member.mint.adopted(has_state=False)
+        assert (await member.ask(Lock(new))).status is Status.NOT_NOW
         member.mint.adopted()
         assert (await member.ask(Lock(new))).status is Status.DONE
 

@@ -159,7 +159,7 @@ class AuthorityNode:
             lambda: self._versions.network, directly(self.node, MINT_SERVICE)
         )
         self._versions.tell(self._publisher, self.shell, self.mint)
-        self.shell.on_adopted = lambda *_: self.mint.adopted()
+        self.shell.on_adopted = lambda _, consensus: self._adopted(consensus)
         self.shell.core.mint.counts = lambda: self.mint.ledgers.counts().items()
         self.shell.versions = self._versions.held
         self.shell.on_version = self._versions.take
@@ -239,7 +239,10 @@ class AuthorityNode:
         """Have the mint vote as soon as others' consensus says that its ledgers lack nothing."""
         if self.consensus is not None:
             await self.shell.catch_up()
-            self.mint.adopted()
+            self._adopted(self.consensus)
+
+    def _adopted(self, consensus: Consensus) -> None:
+        self.mint.adopted(has_state=consensus.mint is not None)
 
     async def _republish(self) -> None:
         while True:
