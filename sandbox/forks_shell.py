@@ -202,6 +202,8 @@ class Forks:
         jailed, self._jailed = self._jailed, {}
         for process in jailed.values():
             process.exited(None)
+            # One that was only just forked ends by this: it does not yet die with who forked it.
+            process.abandon()
 
     def _say(self, packet: Packet, descriptors: list[int]) -> None:
         if not self.has_ended:
