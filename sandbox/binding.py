@@ -41,6 +41,7 @@ _view: Any = c.PYFUNCTYPE(c.py_object, address, c.c_ssize_t, c.c_int)(
     ("PyMemoryView_FromMemory", c.pythonapi)
 )
 _new_module = plain("wasmtime_module_new", ERROR, address, c.c_char_p, size, address)
+_image = plain("wasmtime_module_image_range", None, address, address, address)
 _new_store = plain("wasmtime_store_new", _STORE, address, address, address)
 _delete_store = plain("wasmtime_store_delete", None, address)
 _context = plain("wasmtime_store_context", c.POINTER(ffi.wasmtime_context_t), address)
@@ -52,6 +53,13 @@ def new_module(engine: wasmtime.Engine, wasm: bytes) -> wasmtime.Module:
     module = _MODULE()
     check(_new_module(engine.ptr(), wasm, len(wasm), byref(module)))
     return wasmtime.Module._from_ptr(module)
+
+
+def image(module: wasmtime.Module) -> tuple[int, int]:
+    """Return where a module's compiled code begins and ends."""
+    begin, end = c.c_size_t(), c.c_size_t()
+    _image(module.ptr(), byref(begin), byref(end))
+    return begin.value, end.value
 
 
 class Store(wasmtime.Store):

@@ -54,6 +54,11 @@ class Execution:
             self._view = self._gauge.memory(size)
         return self._view
 
+    def memory_extent(self) -> tuple[int, int]:
+        """Return where the memory, which there must be, begins and ends."""
+        begin = self._gauge.memory_begin()
+        return begin, begin + self._gauge.memory_size()
+
     def memory_size(self) -> int:
         """Return the memory's present size in bytes."""
         return self._gauge.memory_size()

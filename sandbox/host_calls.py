@@ -19,7 +19,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import _func
 
-from fogbank.sandbox.binding import BindingChanged, address, byref, c, plain, size, view
+from fogbank.sandbox.binding import BindingChanged, address, byref, c, image, plain, size, view
 from fogbank.sandbox.wasi.abi import NO_RESULT, SIGNATURES
 
 HostCall = Callable[[str, list[int]], int]
@@ -132,7 +132,11 @@ class Gauge:
 
     def memory(self, length: int) -> memoryview:
         """Return the memory that is watched, which has this size, until it grows."""
-        return view(_memory_data(self._context, self._memory), length)
+        return view(self.memory_begin(), length)
+
+    def memory_begin(self) -> int:
+        """Return where the memory that is watched begins."""
+        return int(_memory_data(self._context, self._memory))
 
 
 def exported(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> Any:
@@ -226,6 +230,8 @@ def _trial(engine: wasmtime.Engine) -> None:
     _expect((len(seen), bytes(seen[3:7])), (memory.data_len(store), b"seen"))
     seen[3:7] = b"told"
     _expect(bytes(memory.read(store, 3, 7)), b"told")
+    begin, end = image(module)
+    _expect(0 < begin < end, True)
     try:
         function(store)
     except KeyError as error:

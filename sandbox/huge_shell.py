@@ -50,13 +50,20 @@ def memory() -> list[tuple[int, int]]:
     return _places("rw-p", "", "[heap]")
 
 
+def whole_pages(begin: int, end: int) -> tuple[int, int]:
+    """Return where the whole huge pages between these addresses begin and end."""
+    return -(-begin // _HUGE) * _HUGE, end // _HUGE * _HUGE
+
+
 def hold_memory(places: list[tuple[int, int]]) -> int:
     """Put what is there into huge pages as it is; return how many bytes of it.
 
     The kernel does it, from Linux 6.1 on, and only there nothing can be written meanwhile.
     """
     return sum(
-        end - begin for begin, end in places if _madvise(begin, end - begin, _MADV_COLLAPSE) == 0
+        end - begin
+        for begin, end in places
+        if begin < end and _madvise(begin, end - begin, _MADV_COLLAPSE) == 0
     )
 
 
@@ -71,8 +78,7 @@ def _places(wanted: str, *names: str) -> list[tuple[int, int]]:
     for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
         where, access, _offset, _device, _inode, *rest = line.split(maxsplit=5)
         if access == wanted and (rest[0] if rest else "") in names:
-            begin, end = (int(item, 16) for item in where.split("-"))
-            found.append((-(-begin // _HUGE) * _HUGE, end // _HUGE * _HUGE))
+            found.append(whole_pages(*(int(item, 16) for item in where.split("-"))))
     return [(begin, end) for begin, end in found if begin < end]
 
 

@@ -119,10 +119,15 @@ class Launcher:
         gc.collect()
         for _ in range(_REHEARSALS):
             self._rehearse()
+        self._settle()
+        self._forker.serve()
+
+    def _settle(self, *extents: tuple[int, int]) -> None:
+        """Put the memory, and what lies apart from it, into the state that costs forks least."""
         with contextlib.suppress(AttributeError):
             heap_shell.fill_holes()
-        huge_shell.hold_memory(self._memory)
-        self._forker.serve()
+        apart = [huge_shell.whole_pages(*extent) for extent in extents]
+        huge_shell.hold_memory([*self._memory, *apart])
 
     def _fork(self, work: Callable[[int], None], channel: int) -> int:
         pid = os.fork()
@@ -143,7 +148,7 @@ class Launcher:
     def _zygote(self, control: int) -> None:
         jail_shell.close_all_but(control)
         jail_shell.die_with_parent()
-        serve_zygote(self._runner, self._job_binding.bind)
+        serve_zygote(self._runner, self._job_binding.bind, self._settle)
 
     def _jailed_trial(self, channel: int) -> None:
         jail_shell.close_all_but(channel)

@@ -5,11 +5,12 @@ Runs inside a jailed process; the module and the task may both be hostile.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import wasmtime
 
 from fogbank.sandbox import fuel_yield
-from fogbank.sandbox.binding import Store
+from fogbank.sandbox.binding import Store, image
 from fogbank.sandbox.execution import Execution, OutOfFuel, Unbound
 from fogbank.sandbox.host_calls import HostCalls, exported_function, exported_memory
 from fogbank.sandbox.limits import Limits
@@ -44,6 +45,9 @@ class Order:
     drain: Drain | None = None
 
 
+HandOver: TypeAlias = Callable[[tuple[int, int]], Order]
+
+
 class _TooSmall(Exception):
     """What was started before the task was known has more memory than the task's limit."""
 
@@ -60,12 +64,12 @@ class _Running:
         self.system = System(order.task, self.execution, order.drain)
         host.call = self.system.call
 
-    def await_task(self, hand_over: Callable[[], Order]) -> None:
+    def await_task(self, hand_over: HandOver) -> None:
         """Become the task that `hand_over` returns, when the program first reads its input."""
 
         def call(name: str, arguments: list[int]) -> int:
             if name == "fd_read" and arguments[0] == STDIN:
-                self._become(hand_over())
+                self._become(hand_over(self.execution.memory_extent()))
             return self.system.call(name, arguments)
 
         self._host.call = call
@@ -97,6 +101,10 @@ class Runner:
         """Take compiled code, made by this sandbox's own compiler. Raises `WasmtimeError`."""
         self.take(wasmtime.Module.deserialize(self._engine, artifact))
 
+    def code_extent(self) -> tuple[int, int]:
+        """Return where the code of the module begins and ends; both are 0 without one."""
+        return (0, 0) if self._module is None else image(self._module)
+
     def take(self, module: wasmtime.Module) -> None:
         """Take a module that this engine compiled here and now."""
         self._module = module
@@ -113,16 +121,17 @@ class Runner:
         """Run the program once, as ordered."""
         return self._run(order, None)
 
-    def start(self, task: Task, hand_over: Callable[[], Order]) -> Result:
+    def start(self, task: Task, hand_over: HandOver) -> Result:
         """Start the program on `task`, and run it on another.
 
         When it is about to read its standard input for the first time, `hand_over` returns what it
-        is really for, in this process or in one forked from it: fuel, clocks, randomness, files and
+        is really for, in this process or in one forked from it, and is told where the instance's
+        memory begins and ends: fuel, clocks, randomness, files and
         all else then begin anew, with the instance as it is (spec/07 §1.1).
         """
         return self._run(Order(task, task.limits.fuel, Silent()), hand_over)
 
-    def _run(self, order: Order, hand_over: Callable[[], Order] | None) -> Result:
+    def _run(self, order: Order, hand_over: HandOver | None) -> Result:
         if self._module is None:
             return Result(Outcome.HOST_FAILURE, reason="no module was loaded")
         store = Store(self._engine)

@@ -11,17 +11,21 @@ import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 from fogbank.sandbox import child_shell, wire
 from fogbank.sandbox.forker_shell import FAILED, Forker
 from fogbank.sandbox.jail_shell import CHANNEL, close_all_but
-from fogbank.sandbox.runner import Order, Runner
+from fogbank.sandbox.runner import HandOver, Order, Runner
 from fogbank.sandbox.runtimes.catalogue import RuntimeSpec, by_digest
 from fogbank.sandbox.runtimes.starting import start_task
 from fogbank.sandbox.wire import Control
 
+Settle: TypeAlias = Callable[[tuple[int, int], tuple[int, int]], object]
+"""Told where code and memory lie, makes them cost forks least."""
 
-def serve_zygote(runner: Runner, confine: Callable[[], object]) -> None:
+
+def serve_zygote(runner: Runner, confine: Callable[[], object], settle: Settle) -> None:
     """Start the runtime that the control socket names; serve until that closes.
 
     `confine` binds a process that is to meet a client's bytes.
@@ -29,7 +33,8 @@ def serve_zygote(runner: Runner, confine: Callable[[], object]) -> None:
     control = socket.socket(fileno=CHANNEL)
     spec = _load(runner, control)
     if spec is not None:
-        _run(runner, control, spec, confine)
+        forker = Forker(control, {Control.TASK: partial(_begin, confine)})
+        _run(runner, control, spec, partial(_hand_over, forker, control, runner, settle))
 
 
 def _load(runner: Runner, control: socket.socket) -> RuntimeSpec | None:
@@ -43,12 +48,9 @@ def _load(runner: Runner, control: socket.socket) -> RuntimeSpec | None:
     return spec
 
 
-def _run(
-    runner: Runner, control: socket.socket, spec: RuntimeSpec, confine: Callable[[], object]
-) -> None:
-    forker = Forker(control, {Control.TASK: partial(_begin, confine)})
+def _run(runner: Runner, control: socket.socket, spec: RuntimeSpec, hand_over: HandOver) -> None:
     zygote = os.getpid()
-    result = runner.start(start_task(spec), partial(_hand_over, forker, control))
+    result = runner.start(start_task(spec), hand_over)
     if os.getpid() == zygote:
         words = f"{spec.name} ended before it took a task: {result.outcome.name} {result.reason}"
         control.send(wire.REFUSAL + words.encode())
@@ -56,10 +58,17 @@ def _run(
         child_shell.send_result(result)
 
 
-def _hand_over(forker: Forker[Order], control: socket.socket) -> Order:
+def _hand_over(
+    forker: Forker[Order],
+    control: socket.socket,
+    runner: Runner,
+    settle: Settle,
+    memory: tuple[int, int],
+) -> Order:
     """Serve; return in each process that was forked, jailed, with its task."""
     control.send(wire.REPORT)
     gc.collect()
+    settle(runner.code_extent(), memory)
     order = forker.serve()
     if order is None:
         os._exit(0)

@@ -3,6 +3,7 @@
 In this very process, without a jail: the programs are ours.
 """
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from fogbank.sandbox.data import whole
 from fogbank.sandbox.engine import FLAGS, WASMTIME, engine_class, make_engine
 from fogbank.sandbox.limits import Limits
+from fogbank.sandbox.meter import Silent
 from fogbank.sandbox.module_check import compile_module
 from fogbank.sandbox.outcome import ModuleRefused, Outcome, Result
-from fogbank.sandbox.runner import Runner
+from fogbank.sandbox.runner import Order, Runner
 from fogbank.sandbox.task import Task
 from fogbank.sandbox.wasi.abi import MODULE
 from fogbank.sandbox.wasi.system import CALL_FUEL
@@ -176,6 +178,29 @@ def test_input_is_read_and_memory_may_grow_and_move_meanwhile() -> None:
         "random_get",
     )
     assert run(mover, limits=Limits(memory=1 << 30)).outcome is Outcome.COMPLETED
+
+
+def test_who_hands_over_is_told_where_the_memory_lies() -> None:
+    reading = programs.command(
+        programs.vector(0, 64, 4)
+        + "(drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))",
+        "fd_read",
+        more=programs.data(100, b"here"),
+    )
+    seen = []
+
+    def hand_over(memory: tuple[int, int]) -> Order:
+        begin, end = memory
+        seen.append((ctypes.string_at(begin + 100, 4), end - begin))
+        return Order(Task(), SMALL.fuel, Silent())
+
+    runner = Runner(ENGINE)
+    assert runner.code_extent() == (0, 0)
+    runner.load(compile_module(ENGINE, reading))
+    assert runner.start(Task(limits=SMALL), hand_over).succeeded
+    assert seen == [(b"here", 1 << 16)]
+    begin, end = runner.code_extent()
+    assert 0 < begin < end
 
 
 def test_output_and_fuel_are_the_same_in_another_process() -> None:
