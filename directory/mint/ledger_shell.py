@@ -114,9 +114,14 @@ class SeriesFile:
         """Note on the disk that answers may be missing: from `now` on it leads another life."""
         await self._set("UPDATE file SET is_whole=0, life=max(life+1, ?)", (int(now),))
 
-    async def trust(self, count: int) -> None:
-        """Note that others' ledgers were merged; it counts at least as many answers from now on."""
-        await self._set("UPDATE file SET is_whole=1, count=max(count, ?)", (count,))
+    async def trust(self, count: int, life: int) -> None:
+        """Note that others' ledgers were merged in that life, unless it leads another one by now.
+
+        It counts at least as many answers from now on.
+        """
+        await self._set(
+            "UPDATE file SET is_whole=1, count=max(count, ?) WHERE life=?", (count, life)
+        )
 
     async def note_life(self, member: int, life: int) -> None:
         """Note on the disk what life another member leads, which is never an earlier one."""

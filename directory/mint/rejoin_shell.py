@@ -123,10 +123,10 @@ class Rejoin:
             async with trio.open_nursery() as nursery:
 
                 async def merge_from(member: NodeId) -> None:
-                    while True:
-                        if await self._merge_from(series, member):
-                            break
+                    while not await self._merge_from(series, member):
                         await trio.sleep(RETRY_SECONDS)
+                        if self._seats.state.series_of(record.number) is None:
+                            return
                     merged.add(member)
                     if len(merged) >= needed:
                         nursery.cancel_scope.cancel()
@@ -134,18 +134,21 @@ class Rejoin:
                 for member in record.members:
                     if member.identity != self._identity and needed:
                         nursery.start_soon(merge_from, member.identity)
-            if series.file.head.life == life:
-                await self._trust(series, needed)
+            if len(merged) >= needed:
+                await self._trust(series, life, needed)
         except StoreError as error:
             # It is tried again when ledgers are next looked after.
             log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
         finally:
             self._under_way.discard(record.number)
 
-    async def _trust(self, series: Series, merged: int) -> None:
+    async def _trust(self, series: Series, life: int, merged: int) -> None:
         record = self._seats.state.series_of(series.record.number) or series.record
         own = record.member(series.place)
-        await series.file.trust(own.count if own is not None else 0)
+        await series.file.trust(own.count if own is not None else 0, life)
+        if not series.file.head.is_whole:
+            # It has lost its memory again meanwhile: others are told of that life next.
+            return
         log.info(
             "series %d: the ledgers of %d others are merged: this authority votes again",
             series.record.number, merged,

@@ -157,7 +157,7 @@ def test_a_copy_is_taken_for_an_old_one_and_leads_another_life(tmp_path: Path) -
     # Nor is it forgotten by a restart before the others' ledgers were merged.
     third = SeriesFile(path, NOW + 9, at_once)
     assert (third.head.is_whole, third.head.life) == (False, NOW + 5)
-    trio.run(third.trust, 7)
+    trio.run(third.trust, 7, third.head.life)
     assert (third.head.is_whole, third.head.count) == (True, 7)
     third.close()
 
@@ -171,7 +171,7 @@ def test_a_file_that_is_missing_or_holds_less_than_was_named_has_lost_answers(
     missing.close()
     again = SeriesFile(path, NOW + 5, at_once, 1)
     assert (again.head.is_whole, again.head.life) == (False, NOW)
-    trio.run(again.trust, 1)
+    trio.run(again.trust, 1, again.head.life)
     again.close()
     for named, is_whole in ((1, True), (2, False)):
         file = SeriesFile(path, NOW + 9, at_once, named)

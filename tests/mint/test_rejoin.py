@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import trio
 from fogbank.directory.mint.bodies import Held, pack_ledger
 from fogbank.directory.mint.certificates import make_certificate
 from fogbank.directory.mint.exchange import GetLedger, Lock, Message, Reply, Status
+from fogbank.directory.mint.ledger_shell import SeriesFile
 from tests.mint.committee import (
     Answer,
     Liar,
@@ -21,6 +23,7 @@ from tests.mint.committee import (
 )
 from tests.mint.deals import SERIES, key_of
 from tests.mint.test_attacks_service import lose_memory, whole_again
+from tests.mint.test_service import until
 
 
 async def test_who_has_no_share_yet_merges_nothing_and_does_not_vote(
@@ -150,3 +153,48 @@ async def test_one_of_four_is_replaced_while_another_lies(
         assert make_certificate(second, votes, bank.record)
         with pytest.raises(ValueError, match="needs 3 votes"):
             make_certificate(first, [*hoarded, *await bank.votes(first, [2, 3])], bank.record)
+
+
+async def test_what_was_merged_in_one_life_makes_no_later_one_whole(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loses its memory again while it notes that all is merged."""
+    async with committee(tmp_path) as bank:
+        member = bank.members[1]
+        file = member.mint.ledgers.all()[SERIES]
+        trust = SeriesFile.trust
+
+        async def lost_again(file: SeriesFile, count: int, life: int) -> None:
+            monkeypatch.undo()
+            await file.doubt(bank.now + 100)
+            await trust(file, count, life)
+
+        monkeypatch.setattr(SeriesFile, "trust", lost_again)
+        await file.doubt(bank.now)
+        member.mint.adopted()
+        await until(lambda: SeriesFile.trust is trust)
+        await trio.sleep(1)
+        assert not file.head.is_whole
+        bank.now += 100
+        member.mint.adopted()
+        await whole_again(member)
+        (vote,) = await bank.votes(bank.swap(fresh(1), fresh(1)), [1])
+        assert vote.life == int(bank.now)
+
+
+async def test_merging_ends_with_its_series(tmp_path: Path, autojump_clock: object) -> None:
+    async def gives_nothing(member: Member, message: Message, honest: Answer) -> Reply:
+        if isinstance(message, GetLedger):
+            return Reply(Status.NOT_NOW, reason="not now")
+        return await honest(message)
+
+    async with committee(tmp_path, liars=dict.fromkeys((2, 3, 4), gives_nothing)) as bank:
+        member = bank.members[1]
+        await member.mint.ledgers.all()[SERIES].doubt(bank.now)
+        member.mint.adopted()
+        rejoin = member.mint._rejoin
+        await until(lambda: bool(rejoin._under_way))
+        bank.state = replace(bank.state, series=())
+        for _ in range(60):
+            await trio.sleep(1)
+        assert not rejoin._under_way
