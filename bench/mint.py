@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ from fogbank.testnet.up import bring_up, client_home
 
 SIZE = Size(authorities=4, relays=5, workers=0)
 SIZES = (1, 8)
-WALLETS = 48
-"""Wallets that swap at once, each one request after the other."""
+WALLETS = {1: 48, 8: 8}
+"""Wallets that swap at once, by the size of their requests; each one request after the other."""
+BESIDE = {1: 8, 8: 8}
+"""The same for nutshell, which is slower with more."""
 DRAWN = 1000
 _UNITS = 64
 _UP_SECONDS = 120.0
@@ -214,7 +217,8 @@ class Purse:
 
     async def swap(self, count: int) -> None:
         """Swap so many tokens."""
-        made = await trio.to_thread.run_sync(outputs, self._network_id, count)
+        await trio.lowlevel.checkpoint()
+        made = outputs(self._network_id, count)
         spent, self.tokens = self.tokens[:count], self.tokens[count:]
         spent.sort(key=lambda each: each[0].serial)
         source = Swap(tuple(Token(each.serial, signature) for each, signature in spent))
@@ -279,7 +283,7 @@ class Bench:
         async with AsyncExitStack() as stack:
             openers = [
                 Standing(self._net.user, stack.enter_context(self._net.user.circuits()))
-                for _ in range(self._options.wallets)
+                for _ in range(self._options.wallets[1])
             ]
             identities = [each.identity for each in self._series.members]
             for opener in openers:
@@ -300,13 +304,12 @@ class Bench:
 
     async def _swap(self, name: str, purses: Sequence[Purse]) -> None:
         for size in SIZES:
-            count = max(len(purses), self._options.swaps // (1 if size == 1 else 4))
-            await swaps(purses, size, len(purses))
+            some = purses[: self._options.wallets[size]]
+            count = max(len(some), self._options.swaps // (1 if size == 1 else 4))
+            await swaps(some, size, len(some))
             key = f"{name}_{size}"
 
-            async def measured(size: int = size, count: int = count) -> tuple[float, list[float]]:
-                return await swaps(purses, size, count)
-
+            measured = partial(swaps, some, size, count)
             rate, times = await self._counted(key, count * size, measured)
             self.result[key] = rate
             self.result[f"{key}_p50"] = times[len(times) // 2]
@@ -363,7 +366,7 @@ class Bench:
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run every measurement."""
-    async with network(folder / "network", options.wallets * max(SIZES)) as net:
+    async with network(folder / "network", options.wallets[1] * max(SIZES)) as net:
         bench = Bench(net, options)
         await bench.run()
     return bench.result
@@ -376,7 +379,7 @@ def beside(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     say("installing and measuring Cashu's nutshell")
     folder.mkdir()
     try:
-        return {"nutshell": nutshell.measure(folder, options.swaps, options.wallets)}
+        return {"nutshell": nutshell.measure(folder, options.swaps, BESIDE)}
     except nutshell.NotThere as error:
         return {"wanting": str(error)}
 
@@ -408,9 +411,9 @@ def main() -> None:
     parser.add_argument(
         "--swaps", type=int, default=1440, help="swaps of one token; a quarter of 8"
     )
-    parser.add_argument("--wallets", type=int, default=WALLETS, help="wallets that swap at once")
     parser.add_argument("--no-nutshell", action="store_true", help="leave Cashu's nutshell out")
     options = parser.parse_args()
+    options.wallets = WALLETS
     with tempfile.TemporaryDirectory(prefix="fogbank-bench-") as folder:
         result = trio.run(measure, options, Path(folder))
         result |= beside(options, Path(folder) / "nutshell")

@@ -38,15 +38,18 @@ class NotThere(Exception):
     """It could not be installed or run; says why."""
 
 
-def measure(folder: Path, swaps: int, at_once: int) -> dict[str, Any]:
-    """Return its figures for swaps of 1 and of 8 tokens; raise `NotThere` with the reason."""
+def measure(folder: Path, swaps: int, at_once: dict[int, int]) -> dict[str, Any]:
+    """Return its figures, by the tokens of a swap; raise `NotThere` with the reason.
+
+    `at_once`: wallets that swap at once, by the tokens of a swap.
+    """
     binaries = _install(folder / "venv")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with _mint(binaries, folder, port):
         script = Path(__file__).with_name("nutshell_swaps.py")
-        words = [f"http://127.0.0.1:{port}", str(swaps), str(at_once)]
+        words = [f"http://127.0.0.1:{port}", str(swaps), json.dumps(at_once)]
         answer = _run([binaries / "python", script, *words], folder, _RUN_SECONDS)
         figures: dict[str, Any] = json.loads(answer)
         return figures
