@@ -67,6 +67,11 @@ class Timing:
     warmup_rounds: int = 0
     warmup_interval: int = 0
 
+    @property
+    def first_interval(self) -> int:
+        """Seconds that the first interval lasts: one of the warm-up's, if there is one."""
+        return self.warmup_interval if self.warmup_rounds else self.interval
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkDocument:

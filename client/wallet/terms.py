@@ -29,7 +29,7 @@ class Terms:
 
     @classmethod
     def of(cls, network: NetworkDocument) -> Terms:
-        """Return those of a network; in a test network tokens rest as long as its first rounds."""
+        """Return those of a network; in a test network tokens rest for its first interval."""
         timing = network.timing
-        rest = timing.warmup_interval if network.test else timing.interval
+        rest = timing.first_interval if network.test else timing.interval
         return cls(network.network_id, Calendar.of(network), rest)

@@ -139,18 +139,18 @@ def test_what_three_operators_write_is_in_force_in_the_next_consensus(tmp_path: 
     network = start_network(tmp_path / "network", "--relays", "4", "--workers", "1")
     try:
         everyone = consensus(network)
-        assert everyone.method == 3
+        assert everyone.method == 4
         assert "python" in everyone.runtimes
         report = json.loads(network.fog("network", "show", "--json").stdout)["nodes"]
         relays = {node["nickname"]: node for node in report if node["role"] == "relay"}
         host = relays["relay4"]["addresses"][0].split(":")[0]
         approved = [node["identity"] for node in report if node["nickname"] != "relay3"]
         steps: tuple[tuple[int, str, set[str], int], ...] = (
-            (3, 'engines = ["an engine that nobody has"]\nruntimes = []', {"worker1"}, 3),
-            (3, f"[reject]\nnetworks = ['{host}/32']", {"relay4"}, 3),
-            (3, f"[approve]\nidentities = {json.dumps(approved)}", {"relay3"}, 3),
+            (3, 'engines = ["an engine that nobody has"]\nruntimes = []', {"worker1"}, 4),
+            (3, f"[reject]\nnetworks = ['{host}/32']", {"relay4"}, 4),
+            (3, f"[approve]\nidentities = {json.dumps(approved)}", {"relay3"}, 4),
             (2, "methods = [1]", set(), 1),
-            (3, "", set(), 3),
+            (3, "", set(), 4),
         )
         for count, text, gone, method in steps:
             for number in range(1, 5):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -163,6 +163,12 @@ async def test_what_fails_is_done_the_next_time(tmp_path: Path, autojump_clock: 
             await withdrawals.withdraw()
         await withdrawals.withdraw()
         assert place.tokens() == 5
+
+
+def test_a_test_network_without_a_warm_up_has_its_times_too() -> None:
+    bare = replace(DOCUMENT, timing=Timing(START, 600, 30))
+    assert (Terms.of(bare).rest, bare.timing.first_interval) == (30, 30)
+    assert (Terms.of(DOCUMENT).rest, DOCUMENT.timing.first_interval) == (3, 3)
 
 
 def test_a_node_has_its_own_time_of_day() -> None:

@@ -90,9 +90,9 @@ class Withdrawals:
         self._complaint = ""
 
     async def run(self, waking: Waking) -> None:
-        """Withdraw once a day; in a test network, in each interval of its warm-up."""
+        """Withdraw once a day; in a test network, once in the time of its first interval."""
         timing, clock = self._network.timing, self._machine.clock
-        length = timing.warmup_interval if self._network.test else self._terms.calendar.day
+        length = timing.first_interval if self._network.test else self._terms.calendar.day
         while True:
             await waking.sleep(next_slot(self._store.identity, length, clock()) - clock())
             await contain("withdrawing", self._try)
