@@ -1,11 +1,12 @@
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fogbank.directory.addresses import Address
 from fogbank.directory.descriptor import Role
-from fogbank.directory.network import Timing, open_network
+from fogbank.directory.network import Timing, dump_network, open_network
 from fogbank.nodes.home import Home, HomeError, Settings
 from fogbank.nodes.network_file import (
     card_of,
@@ -15,8 +16,10 @@ from fogbank.nodes.network_file import (
     save_network,
     sign_network,
 )
+from fogbank.nodes.user import join_network
 from fogbank.relay.certificates import Use, open_certificate
 from fogbank.relay.errors import ProtocolError
+from tests.directory.factory import SyntheticNetwork, make_network
 
 NOW = 1_800_000_000.0
 TIMING = Timing(int(NOW), 600, 30, 10, 3)
@@ -130,6 +133,18 @@ def test_what_is_no_card_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(HomeError, match="not an authority's card"):
             read_card(path)
+
+
+def test_a_version_that_came_before_is_no_mistake_and_takes_nobody_back(tmp_path: Path) -> None:
+    made = make_network(4)
+    first = dump_network(made.signed())
+    later = replace(made.document, version=2, in_force=made.document.timing.start + 300)
+    home = Home(tmp_path)
+    for text in (first, dump_network(SyntheticNetwork(later, made.authorities).signed())):
+        join_network(home, text)
+    assert join_network(home, first).version == home.network().version == 2
+    with pytest.raises(HomeError, match="another network"):
+        join_network(home, dump_network(make_network(4, name="others").signed()))
 
 
 def test_a_home_without_network_says_how_to_join(tmp_path: Path) -> None:

@@ -156,7 +156,10 @@ def _cache(home: Home, versions: Versions, note: Note, machine: Environment) -> 
 
 
 def join_network(home: Home, text: str) -> NetworkDocument:
-    """Take up a network's document, or its successor; raise `HomeError` if it is neither."""
+    """Take up a network's document, or its successor; raise `HomeError` if it is neither.
+
+    One that is held already, as others may have given it meanwhile, changes nothing.
+    """
     if not home.network_file.exists():
         return home.set_network(text)
     known = home.network()
@@ -164,6 +167,8 @@ def join_network(home: Home, text: str) -> NetworkDocument:
         offered = load_network(text)
         if offered.document.encode_body() == known.encode_body():
             return home.set_network(text)
+        if _is_held(home, offered.document):
+            return known
         verify_successor(known, offered)
     except (ValueError, ProtocolError) as error:
         raise HomeError(
@@ -171,6 +176,12 @@ def join_network(home: Home, text: str) -> NetworkDocument:
             "join another network in another folder, named by FOGBANK_HOME"
         ) from error
     return home.set_network(text)
+
+
+def _is_held(home: Home, document: NetworkDocument) -> bool:
+    """Tell whether a document is one that came here before, and was followed since."""
+    body = document.encode_body()
+    return any(each.document.encode_body() == body for each in home.versions())
 
 
 async def network_report(home: Home) -> dict[str, Any]:
