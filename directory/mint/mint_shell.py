@@ -11,7 +11,8 @@ It listens to nobody itself: the service is registered with a node (spec/09 §6)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import trio
@@ -111,6 +112,15 @@ class MintService:
         return message, await self._answers.answer(message, peer)
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell the operator what fails with a ledger; it keeps nothing else from being done."""
+    try:
+        yield
+    except (StoreError, OSError) as error:
+        log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
+
+
 class Mint:
     """Runs the mint of one authority. `service` is to be registered with its node.
 
@@ -185,10 +195,8 @@ class Mint:
             nursery.start_soon(self._rejoin.run)
             while True:
                 self._news = trio.Event()
-                try:
+                with _told():
                     await self._look_after()
-                except (StoreError, OSError) as error:
-                    log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
                 with trio.move_on_after(KEEP_SECONDS):
                     await self._news.wait()
 
@@ -201,10 +209,12 @@ class Mint:
             self.answers.able.discard(series)
         if state.generation is not None and self._may_open(state.generation.series, now):
             # Made, and named in a vote, before the series can have any lock.
-            await self.ledgers.open(state.generation.series)
+            with _told():
+                await self.ledgers.open(state.generation.series)
         for record in state.series:
             if self._may_open(record.number, now):
-                await self._take_up(record, now)
+                with _told():
+                    await self._take_up(record, now)
         await self.ledgers.doubt_if_told()
         if self._seats.missing() or any(
             not file.head.is_whole for file in self.ledgers.all().values()

@@ -11,7 +11,15 @@ its answers changed: `liar`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -180,8 +188,8 @@ class Member:
         """Where its ledger of the series is."""
         return self.folder / f"{SERIES}.db"
 
-    async def start(self) -> None:
-        """Be a new process, which has adopted a consensus."""
+    async def start(self, *, lacking: Collection[int] = ()) -> None:
+        """Be a new process, which has adopted a consensus; some ledgers may not be opened."""
         ledgers = Ledgers(self.folder, self.bank.clock, _at_once)
         self.crunch = InlineCrunch()
         self.mint = Mint(
@@ -197,7 +205,7 @@ class Member:
         self.mint.adopted()
         self._scope = trio.CancelScope()
         self.bank.nursery.start_soon(self._run)
-        while set(ledgers.all()) < {each.number for each in self.bank.state.series}:
+        while set(ledgers.all()) < {each.number for each in self.bank.state.series} - set(lacking):
             await trio.lowlevel.checkpoint()
 
     async def _run(self) -> None:

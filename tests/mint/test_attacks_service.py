@@ -176,6 +176,20 @@ async def test_series_and_committee_change_while_people_spend(tmp_path: Path) ->
             check_certificate(replace(new, votes=old.votes), NETWORK, bank.record_of(SERIES + 1))
 
 
+async def test_a_damaged_ledger_keeps_no_other_series_from_being_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with committee(tmp_path) as bank:
+        await bank.begin_series(Series(3, 4, SERIES + 1))
+        member = bank.members[1]
+        await member.stop()
+        member.ledger.write_bytes(b"\xff" * 4096)
+        with trio.fail_after(10):
+            await member.start(lacking=[SERIES])
+        assert set(member.mint.ledgers.all()) == {SERIES + 1}
+        assert "is damaged" in caplog.text
+
+
 async def test_a_series_ends_when_its_days_are_over(tmp_path: Path) -> None:
     async with committee(tmp_path) as bank:
         born = NOW - 2 * DAY
