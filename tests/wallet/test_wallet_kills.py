@@ -143,6 +143,8 @@ class Wallets(RuleBasedStateMachine):
         Wallet.create(folder, NETWORK, Role.CLIENT, b"a" * 16)
         with Wallet.open(folder, TERMS) as wallet:
             self.mint.restore(wallet, self.now, (0, 1, 3))
+            # What too few of those asked had issued is asked for again.
+            self.mint.drive(wallet, self.now)
             found = {(token.serial, token.signature) for token in wallet.tokens()}
             alice = self.wallets["alice"]
             assert found == {(token.serial, token.signature) for token in alice.tokens()}
