@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import trio
 
-from fogbank.client.circuits_shell import CircuitBuilder, CircuitLike, DirectMaker
+from fogbank.client.circuits_shell import CircuitBuilder, CircuitLike, DirectMaker, directly
 from fogbank.client.errors import DirectoryUnavailable
 from fogbank.client.topology import Topology
 from fogbank.client.wallet.asking_shell import Committee, Means, MintOpener
@@ -84,18 +84,14 @@ def mint_streams(
 
 def mint_directly(maker: DirectMaker, network: Callable[[], NetworkDocument]) -> MintOpener:
     """Return what opens `mint` streams over one hop: an authority then sees who asks."""
+    to_authority = directly(maker, SERVICE)
 
     @asynccontextmanager
     async def opener(identity: NodeId) -> AsyncIterator[Stream]:
         pin = network().find(identity)
         if pin is None:
             raise DirectoryUnavailable("that authority is no longer in the network's document")
-        circuit = await maker.build_direct(pin.identity, pin.addresses)
-        try:
-            stream = await circuit.open_stream(SERVICE)
+        async with to_authority(pin) as stream:
             yield stream
-            await stream.aclose()
-        finally:
-            circuit.close()
 
     return opener

@@ -1,9 +1,9 @@
 """A wallet's file: records in and out, sealed, whole or not at all (spec/09 §8.4).
 
     vault = Vault.create(folder, network_id, entropy, records)
-    with Vault.open(folder, passphrase) as vault:      # one process at a time
-        records = vault.records()
-        vault.write(change)                            # on the disk when it returns
+    vault = Vault.open(folder, passphrase)             # one process at a time, until it is closed
+    records = vault.records()
+    vault.write(change)                                # on the disk when it returns
 
 The folder holds `wallet.db`, and what is in `folder_shell.py`. Whoever only reads needs no lock.
 """
@@ -15,7 +15,6 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final, TypeAlias
 
 from fogbank.client.database_shell import Database, Schema, Transaction
@@ -164,17 +163,6 @@ class Vault:
         self._database.close()
         if self._lock is not None:
             os.close(self._lock)
-
-    def __enter__(self) -> Vault:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _about(self) -> tuple[bytes, bytes, bytes]:
         about = self._sealer.open(_meta(self._database, "about"))
