@@ -237,7 +237,7 @@ def test_a_batch_finds_exactly_the_wrong_ones(count: int, wrong: set[int]) -> No
     assert wrong_signatures(signed(count, wrong), DealtKey.of(3, 4).key, RANDOM) == wrong
 
 
-@pytest.mark.parametrize("count", [0, 1, 15, 16, 31, 32, 64, 130])
+@pytest.mark.parametrize("count", [*range(9), 12, 13, 31, 64, 130])
 def test_a_weighted_sum_is_what_it_says(count: int) -> None:
     exponents = [scalar("point", k) for k in range(count)]
     weights = [scalar("weight", k) % 2**128 for k in range(count)]
