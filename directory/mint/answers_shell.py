@@ -40,6 +40,8 @@ from fogbank.directory.mint.checks import (
 )
 from fogbank.directory.mint.exchange import (
     BODY_LIMIT,
+    Batch,
+    Carry,
     GetDealings,
     GetEvidence,
     GetLedger,
@@ -150,6 +152,8 @@ class Answers:
             case GetEvidence():
                 proofs = await self.series(message.series).file.evidence(MAX_EVIDENCE)
                 return Reply(Status.DONE, pack_evidence(proofs))
+            case Carry() | Batch():
+                raise NotNow("requests are not carried here: ask each member of the committee")
             case _:
                 return await self._tell(message, self._check_peer(peer, message.series))
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, Final, Generic, TypeVar
 
 from fogbank.directory.mint.certificates import Vote, vote_from_value, votes_from_value
-from fogbank.directory.mint.exchange import BODY_LIMIT
+from fogbank.directory.mint.exchange import BODY_LIMIT, MAX_BATCH
 from fogbank.directory.mint.ledger import bucket_of
 from fogbank.directory.mint.points import G1_LENGTH
 from fogbank.directory.mint.requests import (
@@ -49,6 +49,64 @@ def unpack_shares(data: bytes, count: int) -> tuple[bytes, ...]:
     if len(shares) != count:
         raise ProtocolError("the mint gave more or fewer shares than outputs")
     return shares
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What an authority got for a request that it carried; it is worth what checking it shows.
+
+    `shares` are by their members, rising, one for each output: of q members if they were wanted, or
+    of fewer if more could not be had in time.
+    """
+
+    votes: tuple[Vote, ...]
+    shares: tuple[tuple[int, tuple[bytes, ...]], ...] = ()
+
+    def encode(self) -> bytes:
+        """Return the body of a reply to CARRY."""
+        shares: list[Value] = [[member, list(each)] for member, each in self.shares]
+        return encode([[vote.value() for vote in self.votes], shares])
+
+
+def unpack_carried(data: bytes, count: int) -> Carried:
+    """Return what was carried for a request of `count` outputs. No share is decoded as a point."""
+    match _body(data):
+        case [votes, shares]:
+            carried = Carried(votes_from_value(votes), _array(shares, MAX_AUTHORITIES, _given))
+        case _:
+            raise ProtocolError("what was carried is not [votes, shares]")
+    if any(a >= b for (a, _), (b, _) in pairwise(carried.shares)):
+        raise ProtocolError("carried shares are out of order, or of one member twice")
+    if any(len(each) != count for _, each in carried.shares):
+        raise ProtocolError("a member gave more or fewer shares than outputs")
+    return carried
+
+
+def _given(item: Any) -> tuple[int, tuple[bytes, ...]]:
+    match item:
+        case [member, shares] if is_uint(member, MAX_AUTHORITIES) and member:
+            return member, _array(shares, MAX_OUTPUTS, bytes_of(G1_LENGTH, "a share"))
+        case _:
+            raise ProtocolError("carried shares are not [member, shares]")
+
+
+def pack_replies(replies: Sequence[bytes]) -> bytes:
+    """Join the encoded replies to what a BATCH holds, in its order."""
+    return encode(list(replies))
+
+
+def unpack_replies(data: bytes, count: int) -> tuple[bytes, ...]:
+    """Return as many replies as a BATCH held messages, still encoded."""
+    replies = _array(_body(data), MAX_BATCH, _reply)
+    if len(replies) != count:
+        raise ProtocolError("the mint gave more or fewer replies than messages")
+    return replies
+
+
+def _reply(item: Any) -> bytes:
+    if type(item) is not bytes:
+        raise ProtocolError("a reply in a batch is no byte string")
+    return item
 
 
 @dataclass(frozen=True, slots=True)

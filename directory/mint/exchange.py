@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from fogbank.directory.mint.certificates import (
     CERTIFICATE_LIMIT,
     MAX_LIFE,
     Certificate,
+    Vote,
     decode_certificate,
 )
 from fogbank.directory.mint.points import G1_LENGTH
@@ -25,7 +26,11 @@ from fogbank.relay.keys import KEY_LENGTH
 
 SERVICE: Final = "mint"
 MESSAGE_LIMIT: Final = 16 << 10
-"""Largest message to an authority."""
+"""Largest message to an authority, but for a BATCH."""
+BATCH_LIMIT: Final = 64 << 10
+"""Largest BATCH, which authorities alone send."""
+MAX_BATCH: Final = 32
+"""Messages of one BATCH."""
 REPLY_LIMIT: Final = 256 << 10
 BODY_LIMIT: Final = REPLY_LIMIT - 4096
 """Largest body of a reply."""
@@ -33,7 +38,7 @@ MAX_REASON: Final = 512
 """Characters of a reply's reason."""
 MAX_BITS: Final = 32
 """Bits by which buckets are chosen, at most."""
-_ITEMS: Final = 16
+_ITEMS: Final = 64
 """Parts of a message or a reply, none of which has more."""
 
 
@@ -48,6 +53,8 @@ class Kind(IntEnum):
     EVIDENCE = 6
     DEALINGS = 7
     LEDGER = 8
+    CARRY = 9
+    BATCH = 10
 
 
 class Status(IntEnum):
@@ -163,15 +170,61 @@ class GetLedger:
         return encode({1: Kind.LEDGER, 2: self.series, 3: self.after, 4: self.life})
 
 
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """Ask an authority to get the votes for a request, and the shares if they are wanted.
+
+    `votes` are those of a certificate, if there is one: then shares alone are wanted. `nonce` is of
+    a work, if one was asked for.
+    """
+
+    signed: SignedRequest
+    votes: tuple[Vote, ...] = ()
+    nonce: int | None = None
+    wants_shares: bool = True
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        carried = Certificate(self.signed, self.votes).encode()
+        fields: dict[int, Value] = {1: Kind.CARRY, 2: carried, 4: self.wants_shares}
+        return encode(fields if self.nonce is None else fields | {3: self.nonce})
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Ask, as an authority, what other messages ask: encoded LOCKs and ISSUEs of requests."""
+
+    items: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        return encode({1: Kind.BATCH, 2: list(self.items)})
+
+
 Message: TypeAlias = (
-    Lock | Issue | GetOutputs | GetSerials | GetRequest | GetEvidence | GetDealings | GetLedger
+    Lock
+    | Issue
+    | GetOutputs
+    | GetSerials
+    | GetRequest
+    | GetEvidence
+    | GetDealings
+    | GetLedger
+    | Carry
+    | Batch
 )
 
 
-def decode_message(data: bytes | memoryview) -> Message:
-    """Read a message to the mint; raise `ProtocolError` for anything else."""
-    record = decode_record(data, MESSAGE_LIMIT, "a message to the mint", _ITEMS)
-    message = _message(record.uint(1, 255), record)
+def decode_message(data: bytes | memoryview, limit: int = MESSAGE_LIMIT) -> Message:
+    """Read a message to the mint; raise `ProtocolError` for anything else.
+
+    `limit` is `BATCH_LIMIT` for authorities. What a BATCH holds is not decoded.
+    """
+    record = decode_record(data, limit, "a message to the mint", _ITEMS)
+    kind = record.uint(1, 255)
+    if kind != Kind.BATCH and len(data) > MESSAGE_LIMIT:
+        raise ProtocolError(f"a message to the mint of {len(data)} bytes is over {MESSAGE_LIMIT}")
+    message = _message(kind, record)
     record.done()
     return message
 
@@ -183,8 +236,34 @@ def _message(kind: int, record: Record) -> Message:
             return Lock(signed, record.uint(3) if record.has(3) else None)
         case Kind.ISSUE:
             return Issue(decode_certificate(record.blob(2, CERTIFICATE_LIMIT)))
+        case Kind.CARRY:
+            return _carry(record)
+        case Kind.BATCH:
+            return Batch(_batch(record))
         case _:
             return _question(kind, record.uint(2), record)
+
+
+def _carry(record: Record) -> Carry:
+    carried = decode_certificate(record.blob(2, CERTIFICATE_LIMIT))
+    nonce = record.uint(3) if record.has(3) else None
+    message = Carry(carried.signed, carried.votes, nonce, record.flag(4))
+    if message.votes and not message.wants_shares:
+        raise ProtocolError("a certificate comes to be carried, and no shares are wanted for it")
+    return message
+
+
+def _batch(record: Record) -> tuple[bytes, ...]:
+    items = record.array(2, MAX_BATCH, _item)
+    if not items:
+        raise ProtocolError("a batch of messages to the mint is empty")
+    return items
+
+
+def _item(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) > MESSAGE_LIMIT:
+        raise ProtocolError("a batch holds something else than short byte strings")
+    return value
 
 
 def _question(kind: int, series: int, record: Record) -> Message:

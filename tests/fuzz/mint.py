@@ -12,7 +12,7 @@ from fogbank.client.wallet.records import Entry, Kind, Offer, Payment
 from fogbank.client.wallet.rows import decode_entry, decode_row, encode_entry, encode_row
 from fogbank.directory.mint import bodies
 from fogbank.directory.mint.ballot import Ballot, Judgement, Sent, decode_ballot
-from fogbank.directory.mint.bodies import Held, Output, Page, Spent
+from fogbank.directory.mint.bodies import Carried, Held, Output, Page, Spent
 from fogbank.directory.mint.certificates import (
     VOTE_LABEL,
     Certificate,
@@ -39,6 +39,9 @@ from fogbank.directory.mint.dealing import (
 )
 from fogbank.directory.mint.evidence import TwoRequests, TwoVotes, check_evidence, decode_evidence
 from fogbank.directory.mint.exchange import (
+    BATCH_LIMIT,
+    Batch,
+    Carry,
     GetDealings,
     GetEvidence,
     GetLedger,
@@ -249,7 +252,16 @@ MINT = [
             GetEvidence(3).encode(),
             GetDealings(3).encode(),
             GetLedger(3, bytes(32), NOW).encode(),
+            Carry(SWAP, nonce=7).encode(),
+            Carry(SWAP, CERTIFICATE.votes).encode(),
         ),
+        again=lambda message: message.encode(),
+        limit=4096,
+    ),
+    Decoder(
+        "batch of messages to the mint",
+        lambda data: decode_message(data, BATCH_LIMIT),
+        Batch((Lock(SWAP).encode(), Issue(CERTIFICATE).encode())).encode(),
         again=lambda message: message.encode(),
         limit=4096,
     ),
@@ -297,6 +309,19 @@ MINT = [
         lambda data: bodies.unpack_shares(data, 2),
         bodies.pack_shares(POINTS[:2]),
         again=bodies.pack_shares,
+    ),
+    Decoder(
+        "what was carried",
+        lambda data: bodies.unpack_carried(data, 2),
+        Carried(CERTIFICATE.votes, ((1, POINTS[:2]), (3, POINTS[2:]))).encode(),
+        more=(Carried((LATER,)).encode(),),
+        again=lambda carried: carried.encode(),
+    ),
+    Decoder(
+        "replies to a batch",
+        lambda data: bodies.unpack_replies(data, 2),
+        bodies.pack_replies((Reply(Status.DONE, b"body").encode(), b"")),
+        again=bodies.pack_replies,
     ),
     Decoder(
         "page of outputs",

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from fogbank.directory.mint import bodies
-from fogbank.directory.mint.bodies import Held, Output, Page, Spent
+from fogbank.directory.mint.bodies import Carried, Held, Output, Page, Spent
 from fogbank.directory.mint.exchange import (
+    BATCH_LIMIT,
     BODY_LIMIT,
+    MAX_BATCH,
     MESSAGE_LIMIT,
     REPLY_LIMIT,
+    Batch,
+    Carry,
     GetDealings,
     GetEvidence,
     GetLedger,
@@ -49,6 +53,10 @@ MESSAGES: list[Message] = [
     GetDealings(3),
     GetLedger(3, bytes(32), 1_800_000_000),
     GetLedger(3),
+    Carry(SWAP),
+    Carry(SWAP, VOTES, 2**64 - 1),
+    Carry(SERIES.withdrawal(64), wants_shares=False),
+    Batch((Lock(SWAP).encode(), b"")),
 ]
 
 
@@ -64,15 +72,35 @@ def test_every_kind_of_message_is_tried() -> None:
 
 def test_the_largest_message_fits() -> None:
     series = Series(22, 32)
-    largest = Issue(series.certificate(series.withdrawal(64, first=2**32 - 64)))
-    assert len(largest.encode()) < MESSAGE_LIMIT
+    certificate = series.certificate(series.withdrawal(64, first=2**32 - 64))
+    assert len(Issue(certificate).encode()) < MESSAGE_LIMIT
+    carried = Carry(certificate.signed, certificate.votes, 2**64 - 1)
+    assert len(carried.encode()) < MESSAGE_LIMIT
+
+
+def test_a_batch_alone_may_be_longer_and_that_is_bounded() -> None:
+    batch = Batch((bytes(15 << 10),) * 4)
+    assert decode_message(batch.encode(), BATCH_LIMIT) == batch
+    with pytest.raises(ProtocolError):
+        decode_message(batch.encode())
+    with pytest.raises(ProtocolError):
+        decode_message(Batch((bytes(13 << 10),) * 5).encode(), BATCH_LIMIT)
+    with pytest.raises(ProtocolError):
+        decode_message(Batch((bytes(MESSAGE_LIMIT + 1),)).encode(), BATCH_LIMIT)
+    long = encode({1: Kind.EVIDENCE, 2: 3, 9: bytes(MESSAGE_LIMIT)})
+    with pytest.raises(ProtocolError, match="over"):
+        decode_message(long, BATCH_LIMIT)
+    full = Batch((b"x",) * MAX_BATCH)
+    assert decode_message(full.encode()) == full
+    with pytest.raises(ProtocolError):
+        decode_message(Batch((b"x",) * (MAX_BATCH + 1)).encode())
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {1: 0, 2: 3},
-        {1: 9, 2: 3},
+        {1: 11, 2: 3},
         {1: 6},
         {1: 6, 2: -1},
         {1: 6, 2: 3, 3: 0},
@@ -86,6 +114,13 @@ def test_the_largest_message_fits() -> None:
         {1: 4, 2: 3, 3: 2, 4: 3, 5: bytes(48)},
         {1: 5, 2: 3, 3: bytes(31)},
         {1: 8, 2: 3, 3: bytes(31)},
+        {1: 9, 2: SWAP.encode(), 4: True},
+        {1: 9, 2: Held(SWAP, ()).encode()},
+        {1: 9, 2: Held(SWAP, ()).encode(), 4: 1},
+        {1: 9, 2: Held(SWAP, VOTES).encode(), 4: False},
+        {1: 10, 2: []},
+        {1: 10, 2: [0]},
+        {1: 10, 2: b""},
     ],
 )
 def test_a_message_of_a_wrong_shape_is_refused(fields: dict[int, Any]) -> None:
@@ -122,6 +157,43 @@ def test_shares_are_as_many_as_the_outputs() -> None:
             bodies.unpack_shares(bodies.pack_shares(shares), wrong)
     with pytest.raises(ProtocolError):
         bodies.unpack_shares(bodies.pack_shares([shares[0] + b"x"]), 1)
+
+
+def test_what_was_carried_travels_whole() -> None:
+    points = outputs_of(2, "carried")
+    for carried in (
+        Carried(VOTES, ((1, points), (4, points[::-1]))),
+        Carried(VOTES),
+        Carried((), ((32, points),)),
+    ):
+        assert bodies.unpack_carried(carried.encode(), 2) == carried
+    for wrong in (
+        Carried(VOTES, ((2, points), (1, points))),
+        Carried(VOTES, ((2, points), (2, points))),
+        Carried(VOTES, ((0, points),)),
+        Carried(VOTES, ((33, points),)),
+        Carried(VOTES[::-1]),
+        Carried(VOTES, ((1, points[:1]),)),
+        Carried(VOTES, ((1, (points[0], b"x")),)),
+    ):
+        with pytest.raises(ProtocolError):
+            bodies.unpack_carried(wrong.encode(), 2)
+    series = Series(22, 32)
+    votes = series.certificate(series.swap(1)).votes
+    named = tuple(replace(each, lives=tuple((k, 2**40) for k in range(1, 33))) for each in votes)
+    largest = Carried(named, tuple((k, (points[0],) * 64) for k in range(1, 33)))
+    assert len(largest.encode()) < BODY_LIMIT
+
+
+def test_replies_of_a_batch_travel_whole_and_fit() -> None:
+    replies = (Reply(Status.DONE, b"one").encode(), Reply(Status.WORK).encode())
+    assert bodies.unpack_replies(bodies.pack_replies(replies), 2) == replies
+    for wrong in (1, 3):
+        with pytest.raises(ProtocolError):
+            bodies.unpack_replies(bodies.pack_replies(replies), wrong)
+    shares = bodies.pack_shares(outputs_of(1, "share") * 64)
+    full = bodies.pack_replies([Reply(Status.DONE, shares).encode()] * MAX_BATCH)
+    assert len(full) < BODY_LIMIT
 
 
 def test_pages_travel_whole() -> None:
@@ -171,6 +243,8 @@ def test_evidence_and_dealings_travel_whole() -> None:
     "unpack",
     [
         lambda data: bodies.unpack_shares(data, 1),
+        lambda data: bodies.unpack_carried(data, 1),
+        lambda data: bodies.unpack_replies(data, 1),
         bodies.unpack_outputs,
         bodies.unpack_serials,
         bodies.unpack_held,

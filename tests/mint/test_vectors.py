@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fogbank.directory.mint.bodies import unpack_carried, unpack_replies, unpack_shares
 from fogbank.directory.mint.certificates import check_certificate, decode_certificate, sign_vote
 from fogbank.directory.mint.dealing import (
     context_of,
@@ -17,6 +18,14 @@ from fogbank.directory.mint.dealing import (
     open_dealing,
     open_share,
     shared_key,
+)
+from fogbank.directory.mint.exchange import (
+    Batch,
+    Carry,
+    Issue,
+    Lock,
+    decode_message,
+    decode_reply,
 )
 from fogbank.directory.mint.points import (
     GENERATOR_2,
@@ -109,6 +118,33 @@ def test_certificates(kind: str) -> None:
     for vote in certificate.votes:
         key = Ed25519Key(bytes.fromhex(MEMBERS[vote.member]["vote_seed"]))
         assert sign_vote(key, vote.member, certificate.request) == vote
+
+
+def test_a_request_that_is_carried() -> None:
+    vector = CREDIT["carried"]
+    certificate = decode_certificate(bytes.fromhex(CREDIT["swap"]["certificate"]))
+    signed = decode_signed_request(bytes.fromhex(CREDIT["swap"]["signed"]))
+    for name, message in {
+        "carry": Carry(signed),
+        "carry_with_work": Carry(signed, nonce=77, wants_shares=False),
+        "carry_certified": Carry(signed, certificate.votes),
+        "batch": Batch((Lock(signed).encode(), Issue(certificate).encode())),
+    }.items():
+        assert message.encode().hex() == vector[name]
+        assert decode_message(bytes.fromhex(vector[name])) == message
+    carried = unpack_carried(bytes.fromhex(vector["body"]), 2)
+    assert carried.encode().hex() == vector["body"]
+    assert carried.votes == certificate.votes
+    assert [member for member, _ in carried.shares] == [2, 3, 4]
+    for place, output in enumerate(signed.request.outputs):
+        points = {member: decode_g1(each[place]) for member, each in carried.shares}
+        token = next(each for each in CREDIT["tokens"] if each["blinded"] == output.hex())
+        factor = decode_scalar(bytes.fromhex(token["factor"]))
+        assert encode_point(combine_unblind(points, factor)).hex() == token["signature"]
+    replies = unpack_replies(bytes.fromhex(vector["batch_replies"]), 2)
+    assert [unpack_shares(decode_reply(each).body, 2) for each in replies] == [
+        shares for _, shares in carried.shares[:2]
+    ]
 
 
 def test_mint_keys() -> None:

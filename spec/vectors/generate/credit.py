@@ -176,6 +176,22 @@ def certificate(made: dict[str, Any]) -> str:
     return (pair + bytes.fromhex(made["signed"]) + cbor(votes)).hex()
 
 
+def carried(made: dict[str, Any], outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """A request on its way: to the member that carries it, from there to others, and back."""
+    whole, signed = bytes.fromhex(certificate(made)), bytes.fromhex(made["signed"])
+    ordered = sorted(outputs, key=lambda each: bytes.fromhex(each["blinded"]))
+    shares = [[i, [bytes.fromhex(each["shares"][str(i)]) for each in ordered]] for i in (2, 3, 4)]
+    done = [cbor({1: 0, 2: cbor(each), 3: ""}) for _, each in shares[:2]]
+    return {
+        "carry": cbor({1: 9, 2: b"\x82" + signed + cbor([]), 4: True}).hex(),
+        "carry_with_work": cbor({1: 9, 2: b"\x82" + signed + cbor([]), 3: 77, 4: False}).hex(),
+        "carry_certified": cbor({1: 9, 2: whole, 4: True}).hex(),
+        "batch": cbor({1: 10, 2: [cbor({1: 1, 2: signed}), cbor({1: 2, 2: whole})]}).hex(),
+        "batch_replies": cbor(done).hex(),
+        "body": (b"\x82" + whole[1 + len(signed) :] + cbor(shares)).hex(),
+    }
+
+
 def mint_wide(secret: bytes, what: bytes) -> bytes:
     """What follows from a `mint.key`."""
     return hashlib.blake2b(what, digest_size=64, key=secret, person=b"fogbank-mint-1").digest()
@@ -264,6 +280,7 @@ def vectors() -> dict[str, Any]:
         ],
         "tokens": tokens,
         "swap": swapped | {"certificate": certificate(swapped)},
+        "carried": carried(swapped, tokens[2:]),
         "withdrawal": drawn | {"certificate": certificate(drawn)},
         "dealing": dealing(),
     }
