@@ -24,6 +24,7 @@ from fogbank.directory.mint.exchange import (
     Carry,
     Issue,
     Lock,
+    Message,
     decode_message,
     decode_reply,
 )
@@ -124,12 +125,13 @@ def test_a_request_that_is_carried() -> None:
     vector = CREDIT["carried"]
     certificate = decode_certificate(bytes.fromhex(CREDIT["swap"]["certificate"]))
     signed = decode_signed_request(bytes.fromhex(CREDIT["swap"]["signed"]))
-    for name, message in {
+    messages: dict[str, Message] = {
         "carry": Carry(signed),
         "carry_with_work": Carry(signed, nonce=77, wants_shares=False),
         "carry_certified": Carry(signed, certificate.votes),
         "batch": Batch((Lock(signed).encode(), Issue(certificate).encode())),
-    }.items():
+    }
+    for name, message in messages.items():
         assert message.encode().hex() == vector[name]
         assert decode_message(bytes.fromhex(vector[name])) == message
     carried = unpack_carried(bytes.fromhex(vector["body"]), 2)
