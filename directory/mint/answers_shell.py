@@ -26,6 +26,7 @@ from fogbank.directory.mint.bodies import (
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.certificates import (
     Certificate,
+    RightVotes,
     Vote,
     check_votes,
     sign_vote,
@@ -126,6 +127,7 @@ class Answers:
         self._readers = 0
         self._turn = trio.Lock()
         self._rested = 0.0
+        self._right = RightVotes()
         self.is_current = False
         self.able: set[int] = set()
         self.is_peer: Callable[[NodeId], bool] = lambda _: False
@@ -235,6 +237,7 @@ class Answers:
         """Reply with the vote for what is locked; what is known may have changed since."""
         self._check_memory(series)
         vote = sign_vote(self._seats.vote, series.place, request, series.lives)
+        self._right.add(request, vote)
         return Reply(Status.DONE, pack_vote(vote))
 
     def _own_vote(self, series: Series, request: Request) -> Vote | None:
@@ -285,7 +288,7 @@ class Answers:
                 return Reply(Status.DONE, pack_shares(given))
         check_votes(certificate, series.record)
         self._check_share(request.series)
-        task = issue_task(certificate, series.record, is_known=held is not None)
+        task = issue_task(certificate, series.record, is_known=held is not None, right=self._right)
         shares = await self._crunch.do(task, _URGENT)
         outcome = await series.file.write(
             partial(issue, entry=entry, votes=certificate.votes, shares=shares)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +22,8 @@ from fogbank.relay.keys import SIGNATURE_LENGTH, Ed25519Key, verify
 VOTE_LABEL: Final = "fogbank-mint-lock-v1"
 CERTIFICATE_LIMIT: Final = 13 << 10
 MAX_LIFE: Final = 1 << 40
+KEPT_VOTES: Final = 8192
+"""Votes that are known to be right, some 3 MB."""
 _ITEMS: Final = 4096
 """Parts that no certificate has more of."""
 
@@ -82,6 +84,25 @@ def vote_key(record: SeriesRecord, member: int) -> bytes:
     if found is None or not found.vote_key:
         raise ProtocolError("a vote is of somebody who has no seat in its series")
     return found.vote_key
+
+
+class RightVotes:
+    """The last votes that were given or verified here: a certificate's need no second look."""
+
+    def __init__(self) -> None:
+        self._votes: OrderedDict[tuple[bytes, int], Vote] = OrderedDict()
+
+    def add(self, request: Request, vote: Vote) -> None:
+        """Keep a vote for a request, which is right."""
+        key = request.digest(), vote.member
+        self._votes[key] = vote
+        self._votes.move_to_end(key)
+        if len(self._votes) > KEPT_VOTES:
+            self._votes.popitem(last=False)
+
+    def knows(self, request: Request, vote: Vote) -> bool:
+        """Tell whether this very vote is one of them."""
+        return self._votes.get((request.digest(), vote.member)) == vote
 
 
 def vote_from_value(value: Any) -> Vote:

@@ -6,7 +6,13 @@ Times and places first, which cost nothing; what costs computing becomes a `Task
 from __future__ import annotations
 
 from fogbank.directory.mint.calendar import Calendar
-from fogbank.directory.mint.certificates import VOTE_LABEL, Certificate, vote_body, vote_key
+from fogbank.directory.mint.certificates import (
+    VOTE_LABEL,
+    Certificate,
+    RightVotes,
+    vote_body,
+    vote_key,
+)
 from fogbank.directory.mint.crunch import Statement, Task
 from fogbank.directory.mint.ledger import Entry
 from fogbank.directory.mint.requests import (
@@ -78,10 +84,16 @@ def lock_task(signed: SignedRequest, now: float | None) -> Task:
     return Task(request.series, (_proofs(signed, now),), request.outputs, tokens)
 
 
-def issue_task(certificate: Certificate, record: SeriesRecord, *, is_known: bool) -> Task:
+def issue_task(
+    certificate: Certificate,
+    record: SeriesRecord,
+    *,
+    is_known: bool,
+    right: RightVotes | None = None,
+) -> Task:
     """Return what is to be computed before shares are given; errors as above.
 
-    `is_known`: the ledger holds the request, so its proofs were checked.
+    `is_known`: the ledger holds the request, so its proofs were checked. `right` votes were.
     """
     request = certificate.request
     votes = [
@@ -91,6 +103,7 @@ def issue_task(certificate: Certificate, record: SeriesRecord, *, is_known: bool
             ((vote_key(record, vote.member), vote.signature),),
         )
         for vote in certificate.votes
+        if right is None or not right.knows(request, vote)
     ]
     # Proofs are no part of H(R): what is kept must not be what somebody made of them.
     proofs = () if is_known else (_proofs(certificate.signed, None),)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from fogbank.directory.mint import certificates
 from fogbank.directory.mint.certificates import (
     CERTIFICATE_LIMIT,
     Certificate,
+    RightVotes,
     Vote,
     check_certificate,
     check_vote,
@@ -160,3 +162,16 @@ def test_votes_of_a_wrong_shape_are_refused() -> None:
     for value in malformed:
         with pytest.raises(ProtocolError):
             decode_certificate(encode(value))
+
+
+def test_of_very_many_right_votes_the_last_ones_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "KEPT_VOTES", 2)
+    right = RightVotes()
+    requests = [SERIES.swap(1, f"swap {at}").request for at in range(3)]
+    votes = [SERIES.vote(1, request) for request in requests]
+    for at in (0, 1, 0, 2):
+        right.add(requests[at], votes[at])
+    known = [right.knows(request, vote) for request, vote in zip(requests, votes, strict=True)]
+    assert known == [True, False, True]
+    assert not right.knows(requests[0], SERIES.vote(2, requests[0]))
+    assert not right.knows(requests[0], votes[2])

@@ -24,7 +24,7 @@ from fogbank.directory.mint.bodies import (
     unpack_serials,
     unpack_vote,
 )
-from fogbank.directory.mint.certificates import check_vote
+from fogbank.directory.mint.certificates import check_vote, vote_key
 from fogbank.directory.mint.evidence import TwoRequests, check_evidence, decode_evidence
 from fogbank.directory.mint.exchange import (
     GetDealings,
@@ -342,6 +342,24 @@ async def test_shares_need_no_vote_of_ones_own(tmp_path: Path) -> None:
         assert held.signed == signed
         vote = unpack_vote((await member.ask(Lock(signed))).body)
         assert vote.member == 1
+
+
+async def test_a_vote_that_was_given_here_is_not_verified_again_and_any_other_is(
+    tmp_path: Path,
+) -> None:
+    async with committee(tmp_path) as bank:
+        member, signed = bank.members[1], bank.swap(fresh(1), fresh(1))
+        certificate = await bank.certify(signed)
+        votes = {vote.member: vote for vote in certificate.votes}
+        forged = replace(votes[1], signature=votes[2].signature)
+        wrong = replace(certificate, votes=(forged, *certificate.votes[1:]))
+        assert (await member.ask(Issue(wrong))).status is Status.REFUSED
+        member.crunch.tasks.clear()
+        assert await bank.shares(certificate, of=[1]) == {1}
+        (task,) = member.crunch.tasks
+        record = bank.record_of(SERIES)
+        keys = {key for statement in task.statements for key, _ in statement.signatures}
+        assert keys == {vote_key(record, i) for i in votes if i != 1}
 
 
 async def test_hashes_of_outputs_are_what_buckets_go_by() -> None:
