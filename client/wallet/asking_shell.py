@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import trio
@@ -15,10 +15,17 @@ from fogbank.client.chance import Chooser
 from fogbank.client.chance_shell import SystemChooser
 from fogbank.client.errors import ClientError
 from fogbank.client.wallet.mint_errors import MintError
-from fogbank.directory.mint.bodies import unpack_conflict, unpack_shares, unpack_vote
+from fogbank.directory.mint.bodies import (
+    Carried,
+    unpack_carried,
+    unpack_conflict,
+    unpack_shares,
+    unpack_vote,
+)
 from fogbank.directory.mint.certificates import Certificate, Vote, check_vote
 from fogbank.directory.mint.exchange import (
     REPLY_LIMIT,
+    Carry,
     Issue,
     Lock,
     Message,
@@ -73,6 +80,8 @@ class Patience:
     """For all members together."""
     answer: float = 20.0
     """For one circuit, or one answer."""
+    carried: float = 5.0
+    """After so long without a word of who carries the request others are asked directly."""
     hedge: float = 1.5
     """After so long without news one more member is asked."""
     attempts: int = 4
@@ -149,6 +158,16 @@ class Committee:
             self.means.say(f"{self.name(place)} answers as no honest authority does: {reason}")
         return reason
 
+    def doubt(self, carrier: int, members: Iterable[int]) -> None:
+        """Note that one member brought what is wrong as others': which of them lies is not seen."""
+        for member in members:
+            self.note_slow(member)
+            self.means.say(
+                f"{self.name(carrier)} or {self.name(member)} answers as no honest authority does: "
+                "the first brought a wrong vote, or share of a signature, as the other's"
+            )
+        self.note_slow(carrier)
+
 
 class Talk:
     """One stream to one member: one question at a time, each answer checked.
@@ -187,6 +206,30 @@ class Talk:
         """Return the member's shares over a certified request's outputs, not yet checked."""
         body = done(await self._ask(Issue(certificate)))
         return unpack_shares(body, len(certificate.request.outputs))
+
+    async def carry(
+        self,
+        signed: SignedRequest,
+        certificate: Certificate | None,
+        heard: Callable[[], None],
+        *,
+        wants_shares: bool,
+    ) -> Carried:
+        """Have the member bring the votes of a committee, and its shares; nothing is verified.
+
+        `heard` is called for each sign of life before the answer. A conflict is `Refusing` here:
+        what one member alone says of that decides nothing.
+        """
+        votes = () if certificate is None else certificate.votes
+        message = Carry(signed, votes, wants_shares=wants_shares)
+        heard()
+        reply = await self._ask(message)
+        if reply.status is Status.WORK:
+            heard()
+            nonce = await self._work(Demand.decode(reply.body), signed.request.digest())
+            heard()
+            reply = await self._ask(replace(message, nonce=nonce))
+        return unpack_carried(done(reply), len(signed.request.outputs))
 
     async def ask(self, message: Message) -> bytes:
         """Return the body of the answer to any other question."""

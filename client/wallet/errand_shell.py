@@ -1,4 +1,8 @@
-"""One request on its way: who has voted, who has given shares, who is asked next (spec/09 §6)."""
+"""One request on its way: who carries it, who has voted, who is asked next (spec/09 §8.2).
+
+One member is asked to have all of it done. Of what it brings that is used which proves itself; if
+that is not all, or takes long, members are asked directly: only they decide that it is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import trio
 
 from fogbank.client.errors import ClientError
 from fogbank.client.wallet.asking_shell import FAILURES, Committee, Conflicting, Refusing
+from fogbank.client.wallet.carried import Brought, look_at, wrong_votes
 from fogbank.client.wallet.mint_errors import (
     LockedElsewhere,
     MintError,
@@ -19,14 +24,26 @@ from fogbank.client.wallet.mint_errors import (
     RequestRefused,
 )
 from fogbank.client.wallet.tally import Output, Tally
-from fogbank.directory.mint.certificates import Certificate, Vote, make_certificate
+from fogbank.directory.mint.bodies import Carried
+from fogbank.directory.mint.certificates import (
+    Certificate,
+    Vote,
+    check_votes,
+    make_certificate,
+)
 from fogbank.directory.mint.points import RANDOM_LENGTH
 from fogbank.directory.mint.requests import SignedRequest
 from fogbank.directory.mint.state import SeriesRecord
 from fogbank.relay.errors import ProtocolError
 
 Certified: TypeAlias = Callable[[Certificate], Awaitable[None]]
-"""Keeps a certificate; nothing else is sent before it returns."""
+"""Keeps a certificate; nothing else is sent before it returns. Tokens that came with it are kept
+in its stead: then it is not called."""
+
+_SMALL = 8
+"""Outputs whose tokens are made in place, in some 3 ms: a thread would hold up as much."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +61,7 @@ class Errand:
 
 
 class Run:
-    """Carries one errand to as many members as are needed, those first that `order` begins with."""
+    """Has one errand carried by the first of `order`, or asks as many members as are needed."""
 
     def __init__(self, errand: Errand, committee: Committee, order: Sequence[int]) -> None:
         self._errand = errand
@@ -52,13 +69,14 @@ class Run:
         self._patience = committee.means.patience
         self._spare = list(order)
         self._certificate = errand.certificate
-        self._tally = Tally(errand.signed.request.network_id, errand.series, errand.outputs)
+        self._tally = self._new_tally()
         self._votes: dict[int, Vote] = {}
         self._conflicts: dict[int, bytes] = {}
         self._refusals: dict[int, str] = {}
         self._troubles: dict[int, str] = {}
         self._at_work: set[int] = set()
         self._waiting: set[int] = set()
+        self._is_carried = self._is_direct = False
         self._tokens: tuple[bytes, ...] | None = None
         self._fault: ClientError | None = None
         self._counting = trio.Lock()
@@ -70,14 +88,112 @@ class Run:
         """Return the tokens' signatures, none if none were wanted; errors as `MintClient.carry`."""
         with trio.move_on_after(self._patience.total):
             async with trio.open_nursery() as nursery:
-                for _ in range(self._errand.series.quorum):
-                    self._ask_another(nursery)
-                nursery.start_soon(self._hedge, nursery)
+                self._ask_carrier(nursery)
                 await self._over.wait()
                 nursery.cancel_scope.cancel()
         if self._tokens is None:
             raise self._fault or self._failure()
         return self._tokens
+
+    # Carried by one member.
+
+    def _ask_carrier(self, nursery: trio.Nursery) -> None:
+        carrier = self._spare.pop(0)
+        # If that comes to nothing others are asked first.
+        self._spare.append(carrier)
+        self._is_carried = True
+        nursery.start_soon(self._have_carried, carrier, nursery)
+        nursery.start_soon(self._watch, carrier, nursery)
+
+    async def _have_carried(self, carrier: int, nursery: trio.Nursery) -> None:
+        """Have one member do all of it; ask directly for what it does not bring."""
+        errand, carried = self._errand, None
+        try:
+            async with self._committee.talk(carrier) as member:
+                carried = await member.carry(
+                    errand.signed,
+                    self._certificate,
+                    self._hear,
+                    wants_shares=bool(errand.outputs),
+                )
+        except FAILURES as error:
+            # An answer that came is worth as much if its circuit broke behind it.
+            if carried is None:
+                self._committee.trouble(carrier, error)
+        if carried is not None:
+            try:
+                await self._take_carried(carrier, carried, nursery)
+            except ProtocolError as error:
+                self._committee.trouble(carrier, error)
+        self._is_carried = False
+        if not self._over.is_set():
+            self._ask_directly(nursery)
+            self._give_up_if_hopeless()
+
+    def _hear(self) -> None:
+        self._news.set()
+
+    async def _watch(self, carrier: int, nursery: trio.Nursery) -> None:
+        """Ask directly once nothing was heard of who carries it for a while."""
+        while not self._is_direct:
+            self._news = trio.Event()
+            with trio.move_on_after(self._patience.carried) as waiting:
+                await self._news.wait()
+            if waiting.cancelled_caught and not self._is_direct:
+                self._committee.note_slow(carrier)
+                self._ask_directly(nursery)
+
+    async def _take_carried(self, carrier: int, carried: Carried, nursery: trio.Nursery) -> None:
+        """Take what proves itself: tokens, which need no more, or right shares and the votes.
+
+        Raises `ProtocolError` for what no honest member brings.
+        """
+        async with self._counting:
+            self._news.set()
+            errand, brought = self._errand, Brought(None)
+            if any(errand.series.member(place) is None for place, _ in carried.shares):
+                raise ProtocolError("it brings shares of nobody in the committee")
+            if errand.outputs:
+                random = self._committee.means.random(RANDOM_LENGTH)
+                tally = self._new_tally()
+                brought = await self._compute(look_at, carried.shares, tally, random)
+            if brought.tokens is not None:
+                self._finish(brought.tokens)
+                return
+            for place, shares in brought.right:
+                self._tally.take(place, shares)
+            wrong = brought.wrong
+            if self._certificate is None:
+                certificate = Certificate(errand.signed, carried.votes)
+                check_votes(certificate, errand.series)
+                wrong |= (forged := wrong_votes(certificate, errand.series))
+                if not forged:
+                    await self._keep(certificate)
+            await self._make_tokens(nursery)
+            self._blame(carrier, wrong)
+
+    def _blame(self, carrier: int, wrong: frozenset[int]) -> None:
+        """Tell whose words and shares were wrong; of what was passed on either may be the liar."""
+        if wrong and (carrier in wrong or not self._errand.outputs):
+            raise ProtocolError("it gave a wrong vote, or a wrong share of a signature")
+        self._spare.sort(key=lambda place: (place in wrong, place == carrier))
+        if self._errand.outputs:
+            self._committee.doubt(carrier, sorted(wrong))
+
+    # Asked directly.
+
+    def _ask_directly(self, nursery: trio.Nursery) -> None:
+        if self._is_direct:
+            return
+        self._is_direct = True
+        lacking = self._errand.series.quorum
+        if self._certificate is not None:
+            there = self._tally.members
+            self._spare = [place for place in self._spare if place not in there]
+            lacking -= len(there)
+        for _ in range(lacking):
+            self._ask_another(nursery)
+        nursery.start_soon(self._hedge, nursery)
 
     def _ask_another(self, nursery: trio.Nursery) -> None:
         if self._spare:
@@ -136,7 +252,7 @@ class Run:
     def _give_up_if_hopeless(self) -> None:
         """End it if nobody is left who could bring it on: those who voted only wait for others."""
         voted = set() if self._certificate else set(self._votes)
-        if not self._at_work - voted or self._is_lost():
+        if self._is_lost() or not (self._is_carried or self._at_work - voted):
             self._over.set()
 
     @contextmanager
@@ -165,14 +281,18 @@ class Run:
                 # Some cannot stand together, as a member lost its memory or another says so.
                 self._ask_another(nursery)
                 return
-            try:
-                await self._errand.certified(made)
-            except ClientError as error:
-                # What is not kept is not used; and no member is at fault.
-                self._fault = error
-                self._over.set()
-                return
-            self._certificate = made
+            await self._keep(made)
+
+    async def _keep(self, certificate: Certificate) -> None:
+        """Keep a certificate, and go on with it."""
+        try:
+            await self._errand.certified(certificate)
+        except ClientError as error:
+            # What is not kept is not used; and no member is at fault.
+            self._fault = error
+            self._over.set()
+            return
+        self._certificate = certificate
         self._certified.set()
         if not self._errand.outputs:
             self._finish(())
@@ -184,17 +304,30 @@ class Run:
         async with self._counting:
             self._news.set()
             self._tally.take(place, shares)
-            if not self._tally.is_full or self._tokens is not None:
-                return
-            known = self._tally.wrong
-            means = self._committee.means
-            tokens = await means.blocking(self._tally.tokens, means.random(RANDOM_LENGTH))
+            await self._make_tokens(nursery)
+
+    async def _make_tokens(self, nursery: trio.Nursery) -> None:
+        """Make tokens if there are shares enough; ask others in place of who gave wrong ones."""
+        if not self._tally.is_full or self._over.is_set():
+            return
+        known = self._tally.wrong
+        random = self._committee.means.random(RANDOM_LENGTH)
+        tokens = await self._compute(self._tally.tokens, random)
         for liar in sorted(self._tally.wrong - known):
             error = ProtocolError("it gave a wrong share of a signature")
             self._trouble(liar, error)
             self._ask_another(nursery)
         if tokens is not None:
             self._finish(tokens)
+
+    async def _compute(self, function: Callable[..., _T], *arguments: object) -> _T:
+        if len(self._errand.outputs) > _SMALL:
+            return await self._committee.means.blocking(function, *arguments)
+        return function(*arguments)
+
+    def _new_tally(self) -> Tally:
+        errand = self._errand
+        return Tally(errand.signed.request.network_id, errand.series, errand.outputs)
 
     def _finish(self, tokens: tuple[bytes, ...]) -> None:
         self._tokens = tokens

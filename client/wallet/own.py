@@ -158,15 +158,16 @@ def drop_inputs(draft: Draft, request: OpenRequest) -> int:
 def issued(book: Book, name: bytes, signatures: Sequence[bytes], now: int) -> Change:
     """Plan to take in the tokens of a request, which is done with that.
 
-    `signatures`: unblinded and checked, one for each output in R's order. Nothing is to be done if
-    there is no such request any more.
+    `signatures`: unblinded and checked, one for each output in R's order; they say that there was a
+    certificate, also if none was kept. Nothing is to be done if there is no such request any more.
     """
     request = book.requests.get(name)
     if request is None:
         return Change()
-    if not request.wants_shares or len(signatures) != len(request.outputs):
-        raise ValueError("tokens of another request, or of one that has no certificate")
+    if request.purpose is Purpose.PAYMENT or len(signatures) != len(request.outputs):
+        raise ValueError("tokens of another request, or of one that pays somebody else")
     draft = Draft(book, now)
+    drop_inputs(draft, request)
     for place, signature in zip(request.outputs, signatures, strict=True):
         serial = book.secrets.serial_key(place).public
         rests_until = now + book.terms.rest

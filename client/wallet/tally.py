@@ -56,6 +56,11 @@ class Tally:
         """The members whose shares were proven wrong."""
 
     @property
+    def members(self) -> frozenset[int]:
+        """Whose shares are here."""
+        return frozenset(self._shares)
+
+    @property
     def is_full(self) -> bool:
         """Whether q members gave shares that are not known to be wrong."""
         return len(self._shares) >= self._series.quorum
@@ -85,19 +90,26 @@ class Tally:
             pairs = list(zip(messages, signatures, strict=True))
             if not wrong_signatures(pairs, key, random):
                 return tuple(map(encode_point, signatures))
-            self._drop_wrong(chosen, random)
+            if not self._drop_wrong(chosen, random):
+                raise ProtocolError(
+                    "right shares of a series give no token: its keys do not belong together, so "
+                    "the consensus is wrong"
+                )
         return None
 
-    def _drop_wrong(self, chosen: Sequence[int], random: bytes) -> None:
+    def weed(self, random: bytes) -> None:
+        """Find the members that are `wrong` among all; 2 ms for each, and more with many outputs.
+
+        For shares that are too few for a token, of which more depends than that.
+        """
+        self._drop_wrong(sorted(self._shares), random)
+
+    def _drop_wrong(self, chosen: Sequence[int], random: bytes) -> frozenset[int]:
         blinded = [decode_g1(output.blinded) for output in self._outputs]
         shares = {i: self._shares[i] for i in chosen}
         keys = {i: decode_g2(self._series.members[i - 1].share_key) for i in chosen}
         wrong = wrong_members(blinded, shares, keys, random)
-        if not wrong:
-            raise ProtocolError(
-                "right shares of a series give no token: its keys do not belong together, so the "
-                "consensus is wrong"
-            )
         self.wrong |= wrong
         for i in wrong:
             del self._shares[i]
+        return wrong

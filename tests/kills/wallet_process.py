@@ -22,6 +22,7 @@ from fogbank.client.wallet.errors import (
     TooManyWaiting,
     WalletExists,
 )
+from fogbank.client.wallet.records import Purpose
 from fogbank.client.wallet.store_shell import Wallet
 from fogbank.directory.mint.certificates import Certificate, Vote
 from fogbank.directory.mint.requests import SignedRequest, decode_signed_request
@@ -117,8 +118,11 @@ class Life:
 
     def work(self, wallet: Wallet) -> None:
         members = self.chance.sample(range(4), self.chance.choice((2, 3, 4, 4)))
+        is_carried = self.chance.random() < 0.5
         for request in wallet.unfinished():
-            if not request.certificate:
+            if is_carried and request.purpose is not Purpose.PAYMENT:
+                self.mint.carry(request, wallet, self.now, members)
+            elif not request.certificate:
                 self.mint.vote(request, wallet, self.now, members)
             elif request.wants_shares:
                 self.mint.shares(request, wallet, self.now, members)

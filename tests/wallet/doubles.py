@@ -17,6 +17,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from fogbank.directory.mint.bodies import (
+    Carried,
     Held,
     Output,
     Page,
@@ -26,15 +27,19 @@ from fogbank.directory.mint.bodies import (
     pack_serials,
     pack_shares,
     pack_vote,
+    unpack_shares,
+    unpack_vote,
 )
 from fogbank.directory.mint.certificates import (
     Certificate,
     Vote,
     check_certificate,
+    make_certificate,
     sign_vote,
 )
 from fogbank.directory.mint.exchange import (
     MESSAGE_LIMIT,
+    Carry,
     GetOutputs,
     GetRequest,
     GetSerials,
@@ -79,6 +84,18 @@ class Fault(Enum):
     BUSY = auto()
     """It asks for work."""
     NOT_NOW = auto()
+    OLD = auto()
+    """It is of a version that carries no requests; it is right in all it does."""
+    IDLE = auto()
+    """It does not answer who wants a request carried."""
+    FORGED_VOTES = auto()
+    """Votes of others that it carries are not theirs; so with the next two."""
+    FORGED_SHARES = auto()
+    FORGED_BOTH = auto()
+    FEW_SHARES = auto()
+    """It brings the votes, and its own share alone."""
+    RENUMBERED = auto()
+    """It brings shares as those of members that there are none of."""
 
 
 @dataclass
@@ -106,6 +123,7 @@ class Member:
         self.state = MintState()
         self.faults: set[Fault] = set()
         self.asked: list[Message] = []
+        self.peers: list[Member] = []
         self.delay = 0.0
         self.lives: tuple[tuple[int, int], ...] = ()
         """What its votes say of members that lost their memory."""
@@ -113,6 +131,8 @@ class Member:
     def answer(self, message: Message) -> Reply:
         """Answer a message."""
         self.asked.append(message)
+        if isinstance(message, Carry) and Fault.OLD in self.faults:
+            return Reply(Status.REFUSED, reason="a message to the mint is of the unknown kind 9")
         if Fault.NOT_NOW in self.faults:
             return Reply(Status.NOT_NOW, reason="this authority rejoins")
         if Fault.REFUSING in self.faults:
@@ -122,7 +142,7 @@ class Member:
         except ProtocolError as error:
             return Reply(Status.REFUSED, reason=str(error))
 
-    def _answer(self, message: Message) -> Reply:
+    def _answer(self, message: Message) -> Reply:  # noqa: PLR0911
         match message:
             case Lock(signed, nonce):
                 if Fault.BUSY in self.faults and not self._worked(signed, nonce):
@@ -130,6 +150,8 @@ class Member:
                 return self._lock(self._ledger(signed.request.series), signed)
             case Issue(certificate):
                 return self._issue(self._ledger(certificate.request.series), certificate)
+            case Carry():
+                return self._carry(message)
             case GetOutputs(series, bits, prefix, after):
                 return self._outputs(self._ledger(series), bits, prefix, after)
             case GetSerials(series, bits, prefix, after):
@@ -138,6 +160,59 @@ class Member:
                 return self._request(self._ledger(series), digest)
             case _:
                 raise ProtocolError("a double does not answer that")
+
+    def _carry(self, message: Carry) -> Reply:
+        """Ask others, until there are enough of them, what the message asks of this one."""
+        signed, votes = message.signed, message.votes
+        series = self._ledger(signed.request.series).record
+        if not votes:
+            own = self._answer(Lock(signed, message.nonce))
+            if own.status is not Status.DONE:
+                return own
+            votes = self._gather(unpack_vote(own.body), signed, series)
+            if not votes:
+                return Reply(Status.NOT_NOW, reason="too few others vote now")
+        issue = Issue(Certificate(signed, votes))
+        shares: dict[int, tuple[bytes, ...]] = {}
+        count = len(signed.request.outputs)
+        for each in (self, *self._others()) if message.wants_shares else ():
+            reply = self._answer(issue) if each is self else each.answer(issue)
+            if reply.status is Status.DONE and len(shares) < series.quorum:
+                shares[each.place] = unpack_shares(reply.body, count)
+        return Reply(Status.DONE, self._forged(Carried(votes, tuple(sorted(shares.items())))))
+
+    def _gather(self, own: Vote, signed: SignedRequest, series: SeriesRecord) -> tuple[Vote, ...]:
+        votes = [own]
+        for each in self._others():
+            with suppress(ValueError):
+                return make_certificate(signed, votes, series).votes
+            reply = each.answer(Lock(signed))
+            if reply.status is Status.DONE and Fault.WRONG_VOTES not in each.faults:
+                votes.append(unpack_vote(reply.body))
+        with suppress(ValueError):
+            return make_certificate(signed, votes, series).votes
+        return ()
+
+    def _others(self) -> list[Member]:
+        away = {Fault.DOWN, Fault.SILENT}
+        return [each for each in self.peers if each is not self and not each.faults & away]
+
+    def _forged(self, carried: Carried) -> bytes:
+        """Return what this member makes of what it carries."""
+        votes, shares = carried.votes, carried.shares
+        if self.faults & {Fault.FORGED_VOTES, Fault.FORGED_BOTH}:
+            votes = tuple(
+                each if each.member == self.place else replace(each, signature=bytes(64))
+                for each in votes
+            )
+        if self.faults & {Fault.FORGED_SHARES, Fault.FORGED_BOTH}:
+            own = dict(shares).get(self.place, ())
+            shares = tuple((place, own) for place, _ in shares)
+        if Fault.FEW_SHARES in self.faults:
+            shares = tuple(each for each in shares if each[0] == self.place)
+        if Fault.RENUMBERED in self.faults:
+            shares = tuple((place + len(self.peers), given) for place, given in shares)
+        return Carried(votes, shares).encode()
 
     def _request(self, ledger: Ledger, digest: bytes) -> Reply:
         if digest not in ledger.requests:
@@ -217,8 +292,10 @@ class Member:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while data := await receive_message(stream, MESSAGE_LIMIT):
                 await trio.sleep(self.delay)
-                if Fault.SILENT not in self.faults:
-                    await send_message(stream, self.answer(decode_message(data)).encode())
+                message = decode_message(data)
+                is_idle = isinstance(message, Carry) and Fault.IDLE in self.faults
+                if Fault.SILENT not in self.faults and not is_idle:
+                    await send_message(stream, self.answer(message).encode())
 
 
 PAGE = 256
@@ -246,6 +323,8 @@ class DoubleMint:
         for place, member in enumerate(members, 1):
             member.place = place
         self.members = members
+        for member in members:
+            member.peers = members
         self.opened: list[NodeId] = []
         self.nursery: trio.Nursery | None = None
         records = tuple(self._deal(number) for number in series)

@@ -154,6 +154,13 @@ class ModelMint:
 
     def vote(self, request: OpenRequest, wallet: Wallet, now: int, members: Iterable[int]) -> None:
         """Ask some members for their votes; tell the wallet of a quorum, or that there is none."""
+        certificate = self._certify(request, wallet, now, members)
+        if certificate is not None:
+            wallet.certified(request.id, certificate.encode(), now)
+
+    def _certify(
+        self, request: OpenRequest, wallet: Wallet, now: int, members: Iterable[int]
+    ) -> Certificate | None:
         signed = decode_signed_request(request.signed)
         votes, conflicts = [], []
         for number in members:
@@ -163,14 +170,33 @@ class ModelMint:
                 conflicts.append(conflict.other)
         record = series(request.series).record
         if len(votes) >= record.quorum:
-            certificate = make_certificate(signed, votes, record)
-            wallet.certified(request.id, certificate.encode(), now)
-        elif len(conflicts) > record.faulty:
+            return make_certificate(signed, votes, record)
+        if len(conflicts) > record.faulty:
             wallet.beaten(request.id, conflicts[0], now)
+        return None
+
+    def carry(self, request: OpenRequest, wallet: Wallet, now: int, members: list[int]) -> None:
+        """Have some members' shares at once: the wallet sees no certificate, if there is none."""
+        certificate = (
+            decode_certificate(request.certificate)
+            if request.certificate
+            else self._certify(request, wallet, now, members)
+        )
+        if certificate is not None:
+            self._issue(request, certificate, wallet, now, members)
 
     def shares(self, request: OpenRequest, wallet: Wallet, now: int, members: list[int]) -> None:
         """Ask some members for shares; hand over the tokens of a quorum."""
-        certificate = decode_certificate(request.certificate)
+        self._issue(request, decode_certificate(request.certificate), wallet, now, members)
+
+    def _issue(
+        self,
+        request: OpenRequest,
+        certificate: Certificate,
+        wallet: Wallet,
+        now: int,
+        members: list[int],
+    ) -> None:
         given = {number + 1: self.members[number].issue(certificate, now) for number in members}
         record = series(request.series).record
         if len(given) < record.quorum:

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from fogbank.client.wallet.derivation import Role
 from fogbank.client.wallet.errors import NotEnough, NotYet
+from fogbank.client.wallet.records import Purpose
 from fogbank.client.wallet.store_shell import Wallet
 from fogbank.directory.mint.cheques import Cheque
 from tests.mint.curve import NETWORK
@@ -94,6 +95,17 @@ class Wallets(RuleBasedStateMachine):
             for request in wallet.unfinished():
                 if request.wants_shares:
                     self.mint.shares(request, wallet, self.now, issuers)
+
+        self.do(who, death, action)
+
+    @rule(who=WHO, members=MEMBERS, death=DEATHS)
+    def carried(self, who: str, members: list[int], death: tuple[int, bool] | None) -> None:
+        """Have tokens without a certificate before them, as from a member that carries."""
+
+        def action(wallet: Wallet) -> None:
+            for request in wallet.unfinished():
+                if request.purpose is not Purpose.PAYMENT:
+                    self.mint.carry(request, wallet, self.now, members)
 
         self.do(who, death, action)
 
