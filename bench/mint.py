@@ -4,10 +4,10 @@
 
 Measures swaps of 1 and of 8 tokens, by several wallets at once, each carried by one authority: over
 circuits of three relays and the authority that stand, and over a new circuit for each request, as
-real wallets do. Also a withdrawal of 1 000 tokens into a real wallet, its restore from words, and the CPU time
-of a token by kind of process. Every answer is fsynced before it is given. Cashu's nutshell, one
-mint alone over HTTP, is measured in the same run where it installs. All processes share the
-machine. Figures on a shared machine are worth what their ratios are worth.
+real wallets do. Also a withdrawal of 1 000 tokens into a real wallet, its restore from words, and
+the CPU time of a token by kind of process. Every answer is fsynced before it is given. Cashu's
+nutshell, one mint alone over HTTP, is measured in the same run where it installs. All processes
+share the machine. Figures on a shared machine are worth what their ratios are worth.
 """
 
 from __future__ import annotations
