@@ -41,8 +41,6 @@ from fogbank.directory.mint.checks import (
 )
 from fogbank.directory.mint.exchange import (
     BODY_LIMIT,
-    Batch,
-    Carry,
     GetDealings,
     GetEvidence,
     GetLedger,
@@ -51,7 +49,7 @@ from fogbank.directory.mint.exchange import (
     GetSerials,
     Issue,
     Lock,
-    Message,
+    Plain,
     Reply,
     Status,
 )
@@ -132,7 +130,7 @@ class Answers:
         self.able: set[int] = set()
         self.is_peer: Callable[[NodeId], bool] = lambda _: False
 
-    async def answer(self, message: Message, peer: NodeId | None) -> Reply:
+    async def answer(self, message: Plain, peer: NodeId | None) -> Reply:
         """Answer one message; `peer` is who the link proved, or None."""
         try:
             return await self._answer(message, peer)
@@ -141,7 +139,7 @@ class Answers:
         except RelayError as error:
             return Reply(Status.NOT_NOW, reason=str(error))
 
-    async def _answer(self, message: Message, peer: NodeId | None) -> Reply:
+    async def _answer(self, message: Plain, peer: NodeId | None) -> Reply:
         match message:
             case Lock():
                 return await self._lock(message)
@@ -154,8 +152,6 @@ class Answers:
             case GetEvidence():
                 proofs = await self.series(message.series).file.evidence(MAX_EVIDENCE)
                 return Reply(Status.DONE, pack_evidence(proofs))
-            case Carry() | Batch():
-                raise NotNow("requests are not carried here: ask each member of the committee")
             case _:
                 return await self._tell(message, self._check_peer(peer, message.series))
 

@@ -201,18 +201,11 @@ class Batch:
         return encode({1: Kind.BATCH, 2: list(self.items)})
 
 
-Message: TypeAlias = (
-    Lock
-    | Issue
-    | GetOutputs
-    | GetSerials
-    | GetRequest
-    | GetEvidence
-    | GetDealings
-    | GetLedger
-    | Carry
-    | Batch
+Plain: TypeAlias = (
+    Lock | Issue | GetOutputs | GetSerials | GetRequest | GetEvidence | GetDealings | GetLedger
 )
+"""What an authority answers by itself."""
+Message: TypeAlias = Plain | Carry | Batch
 
 
 def decode_message(data: bytes | memoryview, limit: int = MESSAGE_LIMIT) -> Message:

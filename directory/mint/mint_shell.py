@@ -19,9 +19,14 @@ import trio
 
 from fogbank.directory.exchange_shell import Origin
 from fogbank.directory.mint.answers_shell import Answers
+from fogbank.directory.mint.batches_shell import Batches
 from fogbank.directory.mint.calendar import Calendar
+from fogbank.directory.mint.carrier_shell import Carrier
 from fogbank.directory.mint.exchange import (
+    BATCH_LIMIT,
     MESSAGE_LIMIT,
+    Batch,
+    Carry,
     GetRequest,
     Message,
     Reply,
@@ -72,11 +77,18 @@ class Crunching(Computing, Protocol):
         """Compute until cancelled."""
 
 
+class Answering(Protocol):
+    """Has an answer to each message."""
+
+    async def answer(self, message: Message, peer: NodeId | None) -> Reply:
+        """Answer one message; `peer` is who the link proved, or None."""
+
+
 class MintService:
     """The service itself: messages in, replies out, until either side is done."""
 
-    def __init__(self, answers: Answers, is_peer: Callable[[NodeId], bool]) -> None:
-        self._answers = answers
+    def __init__(self, mint: Answering, is_peer: Callable[[NodeId], bool]) -> None:
+        self._mint = mint
         self._is_peer = is_peer
 
     async def __call__(self, stream: Stream, origin: Origin) -> None:
@@ -95,7 +107,7 @@ class MintService:
             served += 1
             data = None
             with trio.move_on_after(IDLE_SECONDS):
-                data = await receive_message(stream, MESSAGE_LIMIT)
+                data = await receive_message(stream, _limit(peer))
             if data is None:
                 return
             message, reply = await self._reply(data, peer)
@@ -106,10 +118,15 @@ class MintService:
 
     async def _reply(self, data: bytes, peer: NodeId | None) -> tuple[Message | None, Reply]:
         try:
-            message = decode_message(data)
+            message = decode_message(data, _limit(peer))
         except ProtocolError as error:
             return None, Reply(Status.REFUSED, reason=str(error))
-        return message, await self._answers.answer(message, peer)
+        return message, await self._mint.answer(message, peer)
+
+
+def _limit(peer: NodeId | None) -> int:
+    """Return how long a message may be."""
+    return MESSAGE_LIMIT if peer is None else BATCH_LIMIT
 
 
 @contextmanager
@@ -160,9 +177,21 @@ class Mint:
             load=self._load,
             clock=clock,
         )
-        self.service = MintService(self.answers, self._is_peer)
+        self.service = MintService(self, self._is_peer)
         self.answers.is_peer = self._is_authority
         self._rejoin = Rejoin(self.answers, seats, identity, crunch, connect)
+        self._carrier = Carrier(self.answers, connect, random)
+        self._batches = Batches(self.answers, seats)
+
+    async def answer(self, message: Message, peer: NodeId | None) -> Reply:
+        """Answer one message; `peer` is who the link proved, or None."""
+        match message:
+            case Carry():
+                return await self._carrier.answer(message)
+            case Batch():
+                return await self._batches.answer(message, peer)
+            case _:
+                return await self.answers.answer(message, peer)
 
     def _is_authority(self, peer: NodeId) -> bool:
         """Tell whether someone is an authority now, lately or soon."""
@@ -193,6 +222,7 @@ class Mint:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._crunch.run)
             nursery.start_soon(self._rejoin.run)
+            nursery.start_soon(self._carrier.run)
             while True:
                 self._news = trio.Event()
                 with _told():

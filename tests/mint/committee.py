@@ -31,7 +31,13 @@ import trio
 from trio.testing import memory_stream_pair
 
 from fogbank.directory.addresses import Address
-from fogbank.directory.mint.bodies import pack_shares, pack_vote, unpack_shares, unpack_vote
+from fogbank.directory.mint.bodies import (
+    pack_replies,
+    pack_shares,
+    pack_vote,
+    unpack_shares,
+    unpack_vote,
+)
 from fogbank.directory.mint.certificates import (
     Certificate,
     Vote,
@@ -42,7 +48,9 @@ from fogbank.directory.mint.certificates import (
 from fogbank.directory.mint.crunch import Cruncher, Task
 from fogbank.directory.mint.crunch_shell import Busy
 from fogbank.directory.mint.exchange import (
+    BATCH_LIMIT,
     REPLY_LIMIT,
+    Batch,
     Issue,
     Lock,
     Message,
@@ -226,10 +234,15 @@ class Member:
             await self.mint.service(stream, Peer(peer))
             return
         while (data := await receive_message(stream, 1 << 20)) is not None:
-            message = decode_message(data)
-            honest = partial(self.mint.answers.answer, peer=peer)
-            reply = await liar(self, message, honest)
+            reply = await self._lie(liar, decode_message(data, BATCH_LIMIT), peer)
             await send_message(stream, reply.encode())
+
+    async def _lie(self, liar: Liar, message: Message, peer: NodeId | None) -> Reply:
+        """Answer as it lies; in a batch to each item."""
+        if not isinstance(message, Batch):
+            return await liar(self, message, partial(self.mint.answer, peer=peer))
+        replies = [await self._lie(liar, decode_message(item), peer) for item in message.items]
+        return Reply(Status.DONE, pack_replies([reply.encode() for reply in replies]))
 
     async def ask(self, message: Message | bytes, peer: NodeId | None = None) -> Reply:
         """Ask one thing, as somebody who is nobody; a closed stream is `NOT_NOW`."""

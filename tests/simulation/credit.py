@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from fogbank.directory.exchange_shell import Origin
-from fogbank.directory.mint.bodies import pack_ledger, pack_shares, pack_vote
+from fogbank.directory.mint.bodies import pack_ledger, pack_replies, pack_shares, pack_vote
 from fogbank.directory.mint.certificates import Certificate, sign_vote
 from fogbank.directory.mint.cheques import Invoice
 from fogbank.directory.mint.crunch import Cruncher, Task
 from fogbank.directory.mint.exchange import (
-    MESSAGE_LIMIT,
+    BATCH_LIMIT,
+    Batch,
     GetLedger,
     Issue,
     Lock,
@@ -29,7 +30,7 @@ from fogbank.directory.mint.exchange import (
     Status,
     decode_message,
 )
-from fogbank.directory.mint.mint_shell import MintService
+from fogbank.directory.mint.mint_shell import Mint, MintService
 from fogbank.directory.mint.points import RANDOM_LENGTH, decode_g1, encode_point, sign_share
 from fogbank.directory.mint.requests import (
     Request,
@@ -87,21 +88,27 @@ class MintLiar:
     """A member that votes for everything, gives wrong shares or none, and hides its ledger."""
 
     def __init__(self, honest: MintService, chance: Chance) -> None:
-        self._answers = honest._answers
+        assert isinstance(honest._mint, Mint)
+        self._mint = honest._mint
+        self._answers = honest._mint.answers
         self._chance = chance
 
     async def __call__(self, stream: Stream, origin: Origin) -> None:
         """Serve one stream and close it."""
         try:
-            while (data := await receive_message(stream, MESSAGE_LIMIT)) is not None:
-                reply = await self._reply(decode_message(data), origin.linked_peer)
+            while (data := await receive_message(stream, BATCH_LIMIT)) is not None:
+                message = decode_message(data, BATCH_LIMIT)
+                reply = await self._reply(message, origin.linked_peer)
                 await send_message(stream, reply.encode())
         finally:
             await stream.aclose()
 
     async def _reply(self, message: Message, peer: NodeId | None) -> Reply:
         answers, chance = self._answers, self._chance
-        honest = await answers.answer(message, peer)
+        if isinstance(message, Batch):
+            replies = [await self._reply(decode_message(item), peer) for item in message.items]
+            return Reply(Status.DONE, pack_replies([each.encode() for each in replies]))
+        honest = await self._mint.answer(message, peer)
         if chance.once_in(0.3):
             return honest
         match message:
