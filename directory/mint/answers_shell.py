@@ -163,6 +163,10 @@ class Answers:
             raise NotNow(f"series {number} is not known here: see that the clock is right, or wait")
         return Series(record, record.place_of(self._identity), file)
 
+    def believe(self, request: Request, vote: Vote) -> None:
+        """Hear of another member's vote that was verified: it is not looked at again."""
+        self._right.add(request, vote)
+
     def may_be_locked(self, request: Request) -> bool:
         """Tell whether a request that another member has locked is to be locked here too.
 

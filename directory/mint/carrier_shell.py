@@ -168,6 +168,7 @@ class _Trip:
         if vote.member != place:
             raise ProtocolError("a member gave another one's vote")
         check_vote(vote, self.signed.request, self.record)
+        self.carrier.answers.believe(self.signed.request, vote)
         return vote
 
     def _read_shares(self, _: int, reply: Reply) -> tuple[bytes, ...]:
