@@ -13,6 +13,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from pyblst import BlstP1Element, BlstP2Element, final_verify, miller_loop
@@ -41,6 +43,8 @@ _FEW: Final = 3
 """Fewer points are multiplied one by one."""
 _GROUP: Final = 6
 """Points of which all sums are made, at most."""
+_SHORT: Final = 32
+"""Bits of an integer by which additions multiply faster."""
 _INFINITY_1: Final = BlstP1Element()
 _INFINITY_2: Final = BlstP2Element()
 
@@ -143,19 +147,20 @@ def evaluate_points(coefficients: Sequence[G2], member: int) -> G2:
     return value
 
 
-def lagrange(members: Iterable[int]) -> dict[int, int]:
-    """Return each member's weight λ in the value at 0; members count from 1."""
-    chosen = frozenset(members)
-    if not all(0 < member < ORDER for member in chosen):
+@lru_cache(maxsize=256)
+def lagrange(members: frozenset[int]) -> tuple[dict[int, int], int]:
+    """Return integers, and what to divide them by, that are each member's weight λ in f(0).
+
+    They are short for few members, which count from 1.
+    """
+    if not all(0 < member < ORDER for member in members):
         raise ValueError("members count from 1")
-    weights: dict[int, int] = {}
-    for i in chosen:
-        above = below = 1
-        for j in chosen - {i}:
-            above = above * j % ORDER
-            below = below * (j - i) % ORDER
-        weights[i] = above * pow(below, -1, ORDER) % ORDER
-    return weights
+    weights = {
+        i: Fraction(math.prod(members - {i}), math.prod(j - i for j in members - {i}))
+        for i in members
+    }
+    below = math.lcm(*(weight.denominator for weight in weights.values()))
+    return {i: int(weight * below) for i, weight in weights.items()}, below
 
 
 def blind(message: G1, factor: int) -> G1:
@@ -170,10 +175,21 @@ def sign_share(share: int, blinded: G1) -> G1:
 
 def combine_unblind(shares: Mapping[int, G1], factor: int) -> G1:
     """Return the token of q members' shares over an output; infinity or wrong if a share is."""
-    inverse, weights = pow(factor, -1, ORDER), lagrange(shares)
-    return sum_g1(
-        share.scalar_mul(weights[member] * inverse % ORDER) for member, share in shares.items()
-    )
+    weights, below = lagrange(frozenset(shares))
+    total = sum_g1(_multiple(share, weights[member]) for member, share in shares.items())
+    return total.scalar_mul(pow(factor * below, -1, ORDER))
+
+
+def _multiple(point: G1, by: int) -> G1:
+    """Return a multiple by a public integer; time depends on it."""
+    if by.bit_length() > _SHORT:
+        return point.scalar_mul(by % ORDER)
+    total = _INFINITY_1
+    for bit in f"{abs(by):b}":
+        total += total
+        if bit == "1":
+            total += point
+    return -total if by < 0 else total
 
 
 def is_right(message: G1, signature: G1, key: G2) -> bool:

@@ -175,10 +175,11 @@ def test_committed_coefficients_give_the_keys_of_shares() -> None:
 
 
 def test_weights_need_members_that_count_from_one() -> None:
-    assert lagrange([1]) == {1: 1}
-    for members in ([0, 1], [-1, 2], [ORDER, 1]):
+    assert lagrange(frozenset({1})) == ({1: 1}, 1)
+    assert lagrange(frozenset({1, 2, 4})) == ({1: 8, 2: -6, 4: 1}, 3)
+    for members in ({0, 1}, {-1, 2}, {ORDER, 1}):
         with pytest.raises(ValueError, match="count from 1"):
-            lagrange(members)
+            lagrange(frozenset(members))
 
 
 def test_keys_in_both_groups_are_of_one_scalar() -> None:
