@@ -32,6 +32,12 @@ MESSAGE_LIMIT: Final = 32 << 20
 """Bytes of a batch, or of its results, between two processes of one authority."""
 KEPT_POINTS: Final = 8192
 """Decoded outputs that are kept, some 2 MB."""
+GATHER_SECONDS: Final = 0.008
+"""A batch begins so long after the one before, for each task in that."""
+GATHER_MOST: Final = 0.025
+"""Longest time from one batch to the next."""
+FULL: Final = 32
+"""So many tasks wait for no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,23 @@ class Cruncher:
         signed = [(message, signature) for _, message, signature in tokens]
         wrong = wrong_signatures(signed, self._keys[series], random) if signed else ()
         return {tokens[each][0] for each in wrong}
+
+
+class Pace:
+    """When the next batch begins: while many tasks come, they are left some time to come together.
+
+    Each batch costs an equation, a message and a commit, whatever is in it. Times in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._gap = 0.0
+        self.due = 0.0
+        """The next batch begins no sooner, unless `FULL` tasks wait."""
+
+    def began(self, now: float, tasks: int) -> None:
+        """Hear that a batch of so many tasks begins: the fewer they were, the sooner the next."""
+        self._gap = min(max(GATHER_SECONDS * tasks, self._gap / 2), GATHER_MOST)
+        self.due = now + self._gap
 
 
 # Between the processes of one authority, which write and read these bytes alone.

@@ -5,9 +5,9 @@
         nursery.start_soon(crunch.run)
         shares = await crunch.do(task)
 
-All tasks that wait while a process computes are its next batch, the urgent ones first. Processes
-start when they are needed. One that dies is replaced, and its tasks are done again, each alone if
-that happens twice; so a task can end a process, but no other task.
+All tasks that wait when a batch is due are in it, the urgent ones first. Processes start when they
+are needed. One that dies is replaced, and its tasks are done again, each alone if that happens
+twice; so a task can end a process, but no other task.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from typing import Final
 import trio
 
 from fogbank.directory.mint.crunch import (
+    FULL,
     MESSAGE_LIMIT,
     Outcome,
+    Pace,
     Task,
     pack_batch,
     unpack_outcomes,
@@ -45,14 +47,13 @@ BATCH_WEIGHT: Final = 256
 """A batch takes this much, some 40 ms of computing, or one task."""
 BATCH_SECONDS: Final = 30.0
 """A process that has not answered by then hangs, and is ended."""
-GATHER_SECONDS: Final = 0.004
-"""Who computed just now waits so long for tasks to come together: a batch costs one equation."""
+LEAST_WEIGHT: Final = 32
+"""Less is not split among processes, some 5 ms of computing."""
 IDLE_SECONDS: Final = 600.0
 """A process that has had nothing to do for so long ends."""
 MAX_TRIES: Final = 3
 _MAX_PROCESSES = 16
 _COST_MEMORY = 0.1
-_LATELY = 0.05
 _FIRST_COST = 1e-3
 _MODULE = "fogbank.directory.mint.cruncher_shell"
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH")
@@ -170,7 +171,7 @@ class Crunch:
         self._idle: set[int] = set()
         self._pids: dict[int, int] = {}
         self._cost = _FIRST_COST
-        self._computed = -_LATELY
+        self._pace = Pace()
 
     def learn(self, series: int, key: bytes, share: int) -> None:
         """Take a series' key X and this authority's share of it."""
@@ -235,6 +236,8 @@ class Crunch:
         process: _Process | None = None
         try:
             while True:
+                if len(self._jobs) < FULL:
+                    await trio.sleep_until(self._pace.due)
                 batch = self._take()
                 if not batch:
                     if not await self._wait(place, process is not None):
@@ -267,16 +270,15 @@ class Crunch:
         with trio.move_on_after(IDLE_SECONDS if has_process else float("inf")) as scope:
             await self._news[place].wait()
         self._idle.discard(place)
-        if trio.current_time() - self._computed < _LATELY:
-            await trio.sleep(GATHER_SECONDS)
         return not scope.cancelled_caught
 
     def _take(self) -> list[_Job]:
         """Return the next batch: the most urgent tasks, but leave idle processes their part."""
         share = sum(job.task.weight for job in self._jobs) // (1 + len(self._idle))
+        most = min(max(share, LEAST_WEIGHT), BATCH_WEIGHT)
         batch: list[_Job] = []
         weight = 0
-        while self._jobs and weight <= min(share, BATCH_WEIGHT):
+        while self._jobs and weight <= most:
             if self._jobs[0].tries > 1 and batch:
                 break
             job = heapq.heappop(self._jobs)
@@ -291,10 +293,10 @@ class Crunch:
         return batch
 
     async def _compute(self, process: _Process, batch: list[_Job]) -> None:
+        self._pace.began(trio.current_time(), len(batch))
         with trio.fail_after(BATCH_SECONDS):
             await process.tell(self._keys)
             outcomes, seconds = await process.compute([job.task for job in batch])
-        self._computed = trio.current_time()
         self._cost += _COST_MEMORY * (seconds / len(batch) - self._cost)
         for job, outcome in zip(batch, outcomes, strict=True):
             job.outcome = outcome

@@ -158,6 +158,8 @@ class SeriesFile:
     async def _write_all(self) -> None:
         """Write what has come until now; whoever comes meanwhile waits, and the first goes on."""
         self._is_writing = True
+        # Those who were computed together come together, and this is the first one.
+        await trio.lowlevel.checkpoint()
         batch = self._waiting[:MAX_BATCH]
         del self._waiting[:MAX_BATCH]
         try:

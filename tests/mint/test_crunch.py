@@ -12,7 +12,16 @@ import pytest
 import trio
 
 from fogbank.directory.mint import crunch_shell
-from fogbank.directory.mint.crunch import Cruncher, Statement, Task, pack_batch, unpack_batch
+from fogbank.directory.mint.crunch import (
+    GATHER_MOST,
+    GATHER_SECONDS,
+    Cruncher,
+    Pace,
+    Statement,
+    Task,
+    pack_batch,
+    unpack_batch,
+)
 from fogbank.directory.mint.crunch_shell import Busy, Crunch
 from fogbank.directory.mint.points import (
     GENERATOR_1,
@@ -98,6 +107,22 @@ def str_is_not(value: object) -> bytes:
     return value
 
 
+def test_the_more_tasks_come_the_longer_they_are_left_to_come_together() -> None:
+    pace = Pace()
+    assert pace.due == 0  # the first one waits for nothing
+    pace.began(10, 1)
+    assert pace.due == 10 + GATHER_SECONDS
+    for number in range(11, 14):
+        pace.began(number, 100)
+        assert pace.due == number + GATHER_MOST
+    gaps = []
+    for number in range(14, 20):
+        pace.began(number, 1)
+        gaps.append(pace.due - number)
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] > gaps[-1] == pytest.approx(GATHER_SECONDS)
+
+
 @asynccontextmanager
 async def crunching(most: int = 1) -> AsyncIterator[Crunch]:
     async with trio.open_nursery() as nursery:
@@ -127,6 +152,18 @@ async def test_a_process_that_dies_is_replaced_and_its_work_done_again() -> None
         assert done == [()] * 8
         assert first not in crunch.pids
     assert not crunch.pids
+
+
+async def test_what_is_little_is_one_batch_of_one_process() -> None:
+    async with crunching(most=3) as crunch:
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(crunch.do, task(number))
+        assert len(crunch.pids) == 1
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(crunch.do, task(number))
+        assert len(crunch.pids) > 1
 
 
 async def test_shares_of_keys_are_in_no_argument_and_no_environment() -> None:
