@@ -164,7 +164,7 @@ class Committee:
             self.note_slow(member)
             self.means.say(
                 f"{self.name(carrier)} or {self.name(member)} answers as no honest authority does: "
-                "the first brought a wrong vote, or share of a signature, as the other's"
+                "the first brought a wrong share of a signature as the other's"
             )
         self.note_slow(carrier)
 

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fogbank.client.wallet.tally import Tally
-from fogbank.directory.mint.certificates import Certificate, check_vote
-from fogbank.directory.mint.state import SeriesRecord
 from fogbank.relay.errors import ProtocolError
 
 Shares = Sequence[tuple[int, Sequence[bytes]]]
@@ -45,14 +43,3 @@ def look_at(shares: Shares, tally: Tally, random: bytes) -> Brought:
     wrong |= tally.wrong
     right = tuple((member, given) for member, given in shares if member not in wrong)
     return Brought(None, right, frozenset(wrong))
-
-
-def wrong_votes(certificate: Certificate, series: SeriesRecord) -> frozenset[int]:
-    """Return the members of the series whose votes are not their own; 0.1 ms a vote."""
-    wrong = set()
-    for vote in certificate.votes:
-        try:
-            check_vote(vote, certificate.request, series)
-        except ProtocolError:
-            wrong.add(vote.member)
-    return frozenset(wrong)

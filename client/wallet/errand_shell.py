@@ -16,7 +16,7 @@ import trio
 
 from fogbank.client.errors import ClientError
 from fogbank.client.wallet.asking_shell import FAILURES, Committee, Conflicting, Refusing
-from fogbank.client.wallet.carried import Brought, look_at, wrong_votes
+from fogbank.client.wallet.carried import Brought, look_at
 from fogbank.client.wallet.mint_errors import (
     LockedElsewhere,
     MintError,
@@ -28,7 +28,7 @@ from fogbank.directory.mint.bodies import Carried
 from fogbank.directory.mint.certificates import (
     Certificate,
     Vote,
-    check_votes,
+    check_certificate,
     make_certificate,
 )
 from fogbank.directory.mint.points import RANDOM_LENGTH
@@ -162,20 +162,17 @@ class Run:
                 return
             for place, shares in brought.right:
                 self._tally.take(place, shares)
-            wrong = brought.wrong
             if self._certificate is None:
                 certificate = Certificate(errand.signed, carried.votes)
-                check_votes(certificate, errand.series)
-                wrong |= (forged := wrong_votes(certificate, errand.series))
-                if not forged:
-                    await self._keep(certificate)
+                check_certificate(certificate, errand.signed.request.network_id, errand.series)
+                await self._keep(certificate)
             await self._make_tokens(nursery)
-            self._blame(carrier, wrong)
+            self._blame(carrier, brought.wrong)
 
     def _blame(self, carrier: int, wrong: frozenset[int]) -> None:
-        """Tell whose words and shares were wrong; of what was passed on either may be the liar."""
-        if wrong and (carrier in wrong or not self._errand.outputs):
-            raise ProtocolError("it gave a wrong vote, or a wrong share of a signature")
+        """Tell whose shares were wrong; of what was passed on either may be the liar."""
+        if carrier in wrong:
+            raise ProtocolError("it gave a wrong share of a signature")
         self._spare.sort(key=lambda place: (place in wrong, place == carrier))
         if self._errand.outputs:
             self._committee.doubt(carrier, sorted(wrong))
