@@ -8,20 +8,28 @@ withdrawn, and once everybody has come to rest they have all of them.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from fogbank.directory.exchange_shell import Origin
-from fogbank.directory.mint.bodies import pack_ledger, pack_replies, pack_shares, pack_vote
+from fogbank.directory.mint.bodies import (
+    Carried,
+    pack_ledger,
+    pack_replies,
+    pack_shares,
+    pack_vote,
+    unpack_carried,
+)
 from fogbank.directory.mint.certificates import Certificate, sign_vote
 from fogbank.directory.mint.cheques import Invoice
 from fogbank.directory.mint.crunch import Cruncher, Task
 from fogbank.directory.mint.exchange import (
     BATCH_LIMIT,
     Batch,
+    Carry,
     GetLedger,
     Issue,
     Lock,
@@ -50,6 +58,8 @@ TWICE = "no input in two certificates"
 BEYOND = "no more withdrawn than allotted"
 CREATED = "no token created"
 LOST = "no token lost"
+_SILENCE = 8.0
+"""Seconds for which a liar keeps those waiting whose request it carries."""
 
 
 class SimCrunch:
@@ -85,7 +95,7 @@ class SimCrunch:
 
 
 class MintLiar:
-    """A member that votes for everything, gives wrong shares or none, and hides its ledger."""
+    """A member that votes for everything, gives wrong shares, carries badly, hides its ledger."""
 
     def __init__(self, honest: MintService, chance: Chance) -> None:
         assert isinstance(honest._mint, Mint)
@@ -103,7 +113,7 @@ class MintLiar:
         finally:
             await stream.aclose()
 
-    async def _reply(self, message: Message, peer: NodeId | None) -> Reply:
+    async def _reply(self, message: Message, peer: NodeId | None) -> Reply:  # noqa: PLR0911
         answers, chance = self._answers, self._chance
         if isinstance(message, Batch):
             replies = [await self._reply(decode_message(item), peer) for item in message.items]
@@ -126,7 +136,25 @@ class MintLiar:
                     return Reply(Status.DONE, pack_shares(shares))
             case GetLedger():
                 return Reply(Status.DONE, pack_ledger([]))
+            case Carry(signed=signed) if honest.status is Status.DONE:
+                carried = unpack_carried(honest.body, len(signed.request.outputs))
+                return await self._carried(carried)
         return honest
+
+    async def _carried(self, carried: Carried) -> Reply:
+        """Bring wrong votes or shares, or nothing, or nothing for a while."""
+        votes, shares = carried.votes, carried.shares
+        match self._chance.below(4):
+            case 0:
+                votes = tuple(replace(each, signature=bytes(64)) for each in votes)
+            case 1:
+                places = [place for place, _ in shares]
+                shares = tuple(zip(places, reversed([each for _, each in shares]), strict=True))
+            case 2:
+                await trio.sleep(_SILENCE)
+            case _:
+                return Reply(Status.REFUSED, reason="it carries nothing")
+        return Reply(Status.DONE, Carried(votes, shares).encode())
 
     def _place(self, request: Request) -> int:
         record = self._answers._seats.state.series_of(request.series)

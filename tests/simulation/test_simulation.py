@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fogbank.client.wallet.asking_shell import Talk
 from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.effects import Effect, SendSignature
+from fogbank.directory.mint.bodies import Carried
 from tests.simulation import faults
 from tests.simulation.mutants import caught
 from tests.simulation.run import Plan, Report, simulate
@@ -92,6 +95,15 @@ def test_people_pay_each_other_whatever_dies(monkeypatch: pytest.MonkeyPatch) ->
         "old ledgers": (2, faults.old_ledgers),
     }
     monkeypatch.setattr(faults, "FAULTS", harm)
+    carry, carried = Talk.carry, 0
+
+    async def counting(*arguments: Any, **options: Any) -> Carried:
+        nonlocal carried
+        answer = await carry(*arguments, **options)
+        carried += 1
+        return answer
+
+    monkeypatch.setattr(Talk, "carry", counting)
     size = Size(4, 5, 0, 0, people=3, liar="late")
     report = simulate(3, Plan(size, steps=10, harm=0.9, quiet=0.0))
     assert_well(report)
@@ -99,6 +111,7 @@ def test_people_pay_each_other_whatever_dies(monkeypatch: pytest.MonkeyPatch) ->
     assert report.faults["old ledgers"] >= 1
     assert report.counts["cheques"] >= 3
     assert report.counts["cheated"] >= 1
+    assert carried >= 10
     assert report.checks["no token lost"] == 1
 
 
