@@ -34,6 +34,7 @@ from fogbank.client.paths import (
 )
 from fogbank.client.topology import Topology
 from fogbank.directory.consensus import Entry, Flag
+from fogbank.directory.entries import MINT_SERVICE
 from fogbank.directory.exchange import SERVICE
 from fogbank.directory.network import AuthorityPin
 from fogbank.relay.circuits.origin import Hop
@@ -214,9 +215,12 @@ class CircuitSet(Generic[_C]):
     async def to_authority(
         self, topology: Topology, authority: NodeId, *, attempts: int | None = None
     ) -> BuiltCircuit[_C]:
-        """Build a new circuit to an authority of the consensus; errors as for `to_worker`."""
+        """Build a new circuit to an authority of the consensus; errors as for `to_worker`.
+
+        One that left office and serves the mint's series still (spec/09 §2.1) is reached likewise.
+        """
         entry = topology.consensus.by_identity(authority)
-        if entry is None or not entry.flags & Flag.AUTHORITY:
+        if entry is None or not (entry.flags & Flag.AUTHORITY or MINT_SERVICE in entry.services):
             raise NoPath("that authority is not in the consensus: ask another one")
         chooser = self._builder.chooser
 

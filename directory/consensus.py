@@ -11,6 +11,7 @@ from fogbank.directory.entries import (
     MAX_ENGINE,
     MAX_PROTOCOLS,
     MAX_RUNTIMES,
+    MINT_SERVICE,
     SUPPORTED_PROTOCOLS,
     Entry,
     Flag,
@@ -115,9 +116,9 @@ class Consensus:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_index", {entry.identity: entry for entry in self.entries})
-        roles: tuple[list[Entry], ...] = ([], [], [])
+        roles: tuple[list[Entry], ...] = ([], [], [], [])
         for entry in self.entries:
-            roles[_role(entry.flags)].append(entry)
+            roles[_role(entry)].append(entry)
         object.__setattr__(self, "_by_role", tuple(tuple(role) for role in roles))
 
     def by_identity(self, identity: NodeId) -> Entry | None:
@@ -125,7 +126,7 @@ class Consensus:
         return self._index.get(identity)
 
     def relays(self) -> tuple[Entry, ...]:
-        """Return the relays: entries that are neither workers nor authorities."""
+        """Return the relays: neither workers nor authorities, in office or departed."""
         return self._by_role[0]
 
     def workers(self) -> tuple[Entry, ...]:
@@ -135,6 +136,10 @@ class Consensus:
     def authorities(self) -> tuple[Entry, ...]:
         """Return the authorities that took part."""
         return self._by_role[2]
+
+    def departed(self) -> tuple[Entry, ...]:
+        """Return what is listed as authorities that left office and serve a mint (spec/09 §2.1)."""
+        return self._by_role[3]
 
     def seed_of(self, worker: NodeId) -> Seed:
         """Return the seed that a worker's contacts follow from (spec/05 §6.2)."""
@@ -167,10 +172,12 @@ class Consensus:
         return encode(fields)
 
 
-def _role(flags: Flag) -> int:
-    if flags & Flag.AUTHORITY:
+def _role(entry: Entry) -> int:
+    if entry.flags & Flag.AUTHORITY:
         return 2
-    return 1 if flags & Flag.WORKER else 0
+    if entry.flags & Flag.WORKER:
+        return 1
+    return 3 if MINT_SERVICE in entry.services else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,8 +253,12 @@ class DescriptorCache:
             self._known[data] = known
         else:
             known.check_time(now)
-            _check_role(known.identity, known.description.role, self.network, now)
+            self.check_role(known, now)
         return known
+
+    def check_role(self, descriptor: Descriptor, now: float) -> None:
+        """Raise `ProtocolError` if the network document of that time gives another role."""
+        _check_role(descriptor.identity, descriptor.description.role, self.network, now)
 
     def forget(self, now: float) -> None:
         """Drop what is too old to be used again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Any
+from typing import Any, Final
 
 from fogbank.directory.addresses import MAX_ADDRESSES, decode_address, encode_address
 from fogbank.relay.codec import MAX_UINT, Value
@@ -26,6 +26,8 @@ MAX_PROTOCOLS = 16
 MAX_ENGINE = 128
 MAX_RUNTIMES = 32
 MAX_FLAGS = (1 << 8) - 1
+MINT_SERVICE: Final = "mint"
+"""The mint's service: a relay that offers it is an authority that left office (spec/09 §2.1)."""
 _ENTRY_FIELDS = 15
 
 

@@ -265,11 +265,15 @@ class NodeTable:
         )
 
     def _runs(self, node: _Node, valid_after: int, now: float) -> bool:
-        """Tell whether a node was found running, and will have a valid descriptor then."""
+        """Tell whether a node was found running, and will have a valid descriptor then.
+
+        One that is to come into office by then will not.
+        """
         if not node.running_since or (node.role is Role.WORKER and not self._fresh(node, now)):
             return False
         try:
             node.descriptor.check_time(valid_after)
+            self._cache.check_role(node.descriptor, valid_after)
         except ProtocolError:
             return False
         return True

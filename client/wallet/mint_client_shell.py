@@ -20,7 +20,8 @@ from fogbank.client.wallet.asking_shell import Committee, Means, MintOpener
 from fogbank.client.wallet.errand_shell import Errand, Run
 from fogbank.directory.mint.exchange import SERVICE
 from fogbank.directory.mint.state import SeriesRecord
-from fogbank.directory.network import NetworkDocument
+from fogbank.directory.network import AuthorityPin
+from fogbank.relay.errors import RelayError
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
 
@@ -82,15 +83,18 @@ def mint_streams(
     return opener
 
 
-def mint_directly(maker: DirectMaker, network: Callable[[], NetworkDocument]) -> MintOpener:
-    """Return what opens `mint` streams over one hop: an authority then sees who asks."""
+def mint_directly(maker: DirectMaker, find: Callable[[NodeId], AuthorityPin | None]) -> MintOpener:
+    """Return what opens `mint` streams over one hop: an authority then sees who asks.
+
+    `find` tells where a member of a committee is.
+    """
     to_authority = directly(maker, SERVICE)
 
     @asynccontextmanager
     async def opener(identity: NodeId) -> AsyncIterator[Stream]:
-        pin = network().find(identity)
+        pin = find(identity)
         if pin is None:
-            raise DirectoryUnavailable("that authority is no longer in the network's document")
+            raise RelayError("that authority left office, and no consensus lists it now")
         async with to_authority(pin) as stream:
             yield stream
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeAlias
 
+from fogbank.directory.entries import MINT_SERVICE
 from fogbank.directory.mint.certificates import (
     CERTIFICATE_LIMIT,
     MAX_LIFE,
@@ -24,7 +25,7 @@ from fogbank.relay.codec import Record, Value, decode_record, encode
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import KEY_LENGTH
 
-SERVICE: Final = "mint"
+SERVICE: Final = MINT_SERVICE
 MESSAGE_LIMIT: Final = 16 << 10
 """Largest message to an authority, but for a BATCH."""
 BATCH_LIMIT: Final = 64 << 10

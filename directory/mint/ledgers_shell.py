@@ -31,6 +31,11 @@ def mark_restored(folder: Path) -> None:
         ) from error
 
 
+def has_ledgers(folder: Path) -> bool:
+    """Tell whether a folder holds a series' ledger: its authority was in office once."""
+    return any(folder.glob(f"*{_SUFFIX}"))
+
+
 class Ledgers:
     """The files of a folder, which is made if it is not there. Raises `StoreError`.
 

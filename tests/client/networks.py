@@ -93,6 +93,12 @@ def authority(number: int) -> Entry:
     )
 
 
+def departed(number: int) -> Entry:
+    """An authority that left office, and serves the series of its time."""
+    entry = relay(900 + number, host=f"251.{number}.0.1")
+    return replace(entry, nickname=f"departed{number}", services=("dir", "mint"))
+
+
 def consensus(
     entries: Sequence[Entry], valid_after: int = NOW - 60, interval: int = INTERVAL
 ) -> Consensus:

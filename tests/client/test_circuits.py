@@ -276,6 +276,25 @@ async def test_where_there_is_no_path_nothing_is_tried(tmp_path: Path) -> None:
     assert here.node.tried == []
 
 
+async def test_an_authority_that_left_office_is_reached_and_is_nobodys_hop(tmp_path: Path) -> None:
+    gone = [networks.departed(number) for number in range(3)]
+    here = setting(
+        tmp_path, [*map(networks.relay, range(4)), *gone, *map(networks.worker, range(3))]
+    )
+    departed = {entry.identity for entry in gone}
+    assert {entry.identity for entry in here.topology.consensus.departed()} == departed
+    assert not departed & {entry.identity for entry in here.topology.relays.items}
+    for entry in here.topology.workers.items:
+        assert not departed & {contact.identity for contact in here.topology.contacts(entry)}
+    with here.builder.circuits() as circuits:
+        for entry in gone:
+            built = await circuits.to_authority(here.topology, entry.identity)
+            assert built.circuit.hops[-1] == entry.identity
+        with pytest.raises(NoPath, match="not in the consensus"):
+            await circuits.to_authority(here.topology, networks.relay(0).identity)
+    assert not departed & {hop for path in here.node.tried for hop in path[:-1]}
+
+
 async def test_a_worker_without_a_path_is_passed_over_for_another(tmp_path: Path) -> None:
     families = tuple(networks.family(str(number)) for number in range(4))
     relays = [networks.relay(number, families=(families[number],)) for number in range(4)]

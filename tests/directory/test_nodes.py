@@ -17,6 +17,7 @@ from fogbank.directory.descriptor import (
     open_descriptor,
 )
 from fogbank.directory.effects import Effect, ForgetNode, KeepNode, NodeRecord, Probe
+from fogbank.directory.network import AuthorityPin
 from fogbank.directory.nodes import MAX_PER_ADDRESS, MAX_PROBES, MAX_UNPROVED, NodeTable
 from fogbank.directory.rules import Listed, Rules
 from fogbank.directory.vote import Observation
@@ -66,6 +67,23 @@ def test_a_relay_is_probed_at_once_and_then_every_interval() -> None:
     assert not nodes.probes(NOW + 30)
     (probe,) = probes(nodes.probes(NOW + 30.2))
     assert nodes.probed(probe, probe.addresses[0], NOW + 30.3) == []
+
+
+def test_a_relay_that_comes_into_office_is_voted_for_up_to_then() -> None:
+    """A vote that lists an authority as a relay would be none (spec/05 §3)."""
+    then = int(NOW) + 10
+    pin = AuthorityPin(relay(0).identity, "relay0", relay(0).addresses)
+    document = replace(DOCUMENT, version=2, authorities=(pin,), in_force=then, previous=DOCUMENT)
+    nodes = NodeTable(DOCUMENT, cache := DescriptorCache(DOCUMENT), 100)
+    for number in range(2):
+        nodes.accept(relay(number).descriptor(NOW), NOW)
+    for probe in probes(nodes.probes(NOW)):
+        nodes.probed(probe, probe.addresses[0], NOW)
+    assert len(nodes.listings(then, NOW + 1, None)) == 2
+    cache.network = document
+    assert len(nodes.listings(then - 1, NOW + 1, None)) == 2
+    ((data, _),) = nodes.listings(then, NOW + 1, None)
+    assert open_descriptor(data, document, NOW).identity == relay(1).identity
 
 
 def test_failed_probes_are_repeated_ever_later() -> None:

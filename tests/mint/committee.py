@@ -201,7 +201,7 @@ class Member:
         ledgers = Ledgers(self.folder, self.bank.clock, _at_once)
         self.crunch = InlineCrunch()
         self.mint = Mint(
-            document(self.bank.n),
+            self.bank.network or document(self.bank.n),
             self.identity,
             Seat(self.bank, self.place),
             ledgers,
@@ -284,6 +284,8 @@ class Committee:
     nursery: trio.Nursery
     n: int = 4
     now: float = float(NOW)
+    network: NetworkDocument | None = None
+    """The version of the network document in force; None: that of the committee."""
     state: MintState = field(default_factory=MintState)
     deals: dict[int, Series] = field(default_factory=dict)
     members: dict[int, Member] = field(default_factory=dict)
@@ -322,6 +324,18 @@ class Committee:
             members = (replace(each, count=heads.get(each.identity, 0)) for each in record.members)
             series.append(replace(record, members=tuple(members)))
         self.state = replace(self.state, series=tuple(series))
+
+    def retire(self, place: int) -> None:
+        """Have another one than this member be an authority from now on; it goes on running."""
+        old = self.network or document(self.n)
+        newcomer = AuthorityPin(
+            key_of("newcomer", place).public, "newcomer", (Address("127.99.0.1", 9001),)
+        )
+        gone = self.members[place].identity
+        pins = tuple(newcomer if pin.identity == gone else pin for pin in old.authorities)
+        self.network = replace(old, authorities=pins)
+        for member in self.members.values():
+            member.mint.network = self.network
 
     def allot(self, amount: int) -> None:
         """Allot tokens to the node that `Series.withdrawal` is of."""

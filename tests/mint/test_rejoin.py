@@ -155,6 +155,59 @@ async def test_one_of_four_is_replaced_while_another_lies(
             make_certificate(first, [*hoarded, *await bank.votes(first, [2, 3])], bank.record)
 
 
+async def test_one_of_four_leaves_office_and_serves_its_series_while_another_is_down(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """A series keeps its committee: who has its place in the network is nobody in the series."""
+    async with committee(tmp_path) as bank:
+        bank.retire(1)
+        await bank.members[2].stop()
+        token, output = fresh(1), fresh(1)
+        signed = bank.swap(token, output)
+        votes = await bank.votes(signed, [3, 4])
+        with pytest.raises(ValueError, match="needs 3 votes"):
+            make_certificate(signed, votes, bank.record)
+        votes += await bank.votes(signed, [1])
+        certificate = make_certificate(signed, votes, bank.record)
+        assert await bank.shares(certificate, [1, 3, 4]) == {1, 3, 4}
+        assert bank.tokens(output) == output
+        assert await bank.votes(bank.swap(output, fresh(1)), [1])
+
+
+async def test_one_of_four_leaves_office_while_another_lies(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """The liar votes for both payees, the departed one for the first it was asked for."""
+    async with committee(tmp_path, liars={4: votes_for_everything}) as bank:
+        token = fresh(1)
+        first, second = bank.swap(token, fresh(1)), bank.swap(token, fresh(1))
+        hoarded = await bank.votes(first, [1])
+        bank.retire(1)
+        votes = await bank.votes(second)
+        assert {vote.member for vote in votes} == {2, 3, 4}
+        assert make_certificate(second, votes, bank.record)
+        with pytest.raises(ValueError, match="needs 3 votes"):
+            make_certificate(first, [*hoarded, *await bank.votes(first, [2, 3, 4])], bank.record)
+        (again,) = await bank.votes(first, [1])
+        assert again == hoarded[0]
+
+
+async def test_ledgers_are_merged_from_and_by_a_departed_authority(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with committee(tmp_path) as bank:
+        bank.retire(1)
+        signed = bank.swap(fresh(1), fresh(1))
+        await bank.votes(signed, [1])
+        for place in (3, 1):
+            member = bank.members[place]
+            await member.mint.ledgers.all()[SERIES].doubt(bank.now)
+            member.mint.adopted()
+            # All three others are needed, those with the forgotten vote among them.
+            await whole_again(member)
+            assert len(await member.mint.ledgers.all()[SERIES].requests(b"", 9)) == 1
+
+
 async def test_what_was_merged_in_one_life_makes_no_later_one_whole(
     tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

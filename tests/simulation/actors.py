@@ -25,7 +25,7 @@ from fogbank.directory.addresses import Address
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Role
 from fogbank.directory.effects import SendSignature, SendVote
-from fogbank.directory.mint.mint_shell import Mint, MintService
+from fogbank.directory.mint.mint_shell import MintService
 from fogbank.nodes.authority import AuthorityNode
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, Settings
@@ -317,6 +317,7 @@ class AuthorityActor(Actor):
         super().__init__(world, name, host)
         self.lie: type[Liar] | None = None
         self.shell: SimShell | None = None
+        self.authority: AuthorityNode | None = None
         self.adopted: dict[int, bytes] = {}
         """Digests of the consensuses that it held, by `valid_after`."""
         self.signed: dict[tuple[str, int], set[bytes]] = {}
@@ -334,12 +335,13 @@ class AuthorityActor(Actor):
             config.services = {**config.services, "mint": MintLiar(honest, chance)}
 
     async def live(self) -> None:
-        authority = SimAuthorityNode(self.home(), self.machine())
+        self.authority = authority = SimAuthorityNode(self.home(), self.machine())
         try:
             shell = authority.shell
             assert isinstance(shell, SimShell)
             self.shell = shell
-            shell.on_adopted = partial(self._adopted, authority.mint)
+            assert shell.on_adopted is not None
+            shell.on_adopted = partial(self._adopted, shell.on_adopted)
             shell.heard = self._heard
             self._remembers(shell)
             async with trio.open_nursery() as nursery:
@@ -349,11 +351,13 @@ class AuthorityActor(Actor):
                     shell.start_soon = nursery.start_soon
                 await authority.run()
         finally:
-            self.shell = None
+            self.shell = self.authority = None
             authority.close()
 
-    def _adopted(self, mint: Mint, document: bytes, consensus: Consensus) -> None:
-        mint.adopted()
+    def _adopted(
+        self, node: Callable[[bytes, Consensus], None], document: bytes, consensus: Consensus
+    ) -> None:
+        node(document, consensus)
         self.world.on_document(self, document)
         self.adopted[consensus.valid_after] = consensus.digest
         self.world.on_consensus(self, consensus)

@@ -78,7 +78,11 @@ def version(home: Path) -> int:
 
 
 def authorities(network: Network) -> set[str]:
-    return {name for name in listed(network) if name.startswith("authority")}
+    return {name for name, node in listed(network).items() if node["role"] == "authority"}
+
+
+def departed(network: Network) -> set[str]:
+    return {name for name, node in listed(network).items() if node["role"] == "departed"}
 
 
 def test_nobody_copies_a_file_to_relays_workers_and_users(network: Network, tmp_path: Path) -> None:
@@ -122,6 +126,10 @@ def test_nobody_copies_a_file_to_relays_workers_and_users(network: Network, tmp_
         program.write_text(programs.COPY)
         answer = network.fog("run", program, stdin=b"still here", home=sleeper)
         assert (answer.returncode, answer.stdout) == (7, b"still here"), answer.stderr.decode()
+        gone = {"authority3", "authority4"}
+        wait_for(lambda: departed(network) == gone, "those who left, listed as that")
+        answer = network.fog("authority", "status", "--dir", folder / "authority3")
+        assert b"leaving: serves the mint's series" in answer.stdout, answer.stdout
         states = {node["nickname"]: (node["pid"], node["state"]) for node in network.nodes()}
     for name, process in processes.items():
         assert states[name] == (process, "running")

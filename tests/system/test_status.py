@@ -239,3 +239,5 @@ def test_one_that_was_told_to_end_is_leaving_until_it_has_ended() -> None:
     assert told.state(NOW + 1000) is State.SILENT
     (line,) = [line for line in _lines(told, NOW) if line.startswith("state")]
     assert "takes no new work" in line
+    departed = _lines(replace(told, role="authority"), NOW)
+    assert any("leaving: serves the mint's series of its time" in line for line in departed)

@@ -112,6 +112,12 @@ def amend(
             f"handed it with `fog join {to} --dir FOLDER`, and new ones are started with "
             f"`--network {to}`. All others fetch it from them in the time that is left"
         )
+        if remove:
+            note(
+                f"{', '.join(remove)}: leave the node running, for the mint's series of its time "
+                "need it. It votes no more, serves those, and ends by itself when the last one is "
+                "over, after 74 days at most (`fog authority status` says when)"
+            )
         emit(fingerprint(signed.document))
 
 

@@ -144,7 +144,9 @@ def _state(status: Status, now: float) -> str:
 
     state = status.state(now)
     if state is State.LEAVING:
-        return f"leaving: takes no new work, has ended by {_at(status.leaving)}"
+        does = {"authority": "serves the mint's series of its time"}
+        work = does.get(status.role, "takes no new work")
+        return f"leaving: {work}, has ended by {_at(status.leaving)}"
     return str(state)
 
 

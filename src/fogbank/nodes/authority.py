@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
 import trio
 
 from fogbank.client.circuits_shell import directly
+from fogbank.client.wallet.mint_client_shell import mint_directly
 from fogbank.directory.authority_shell import AuthorityShell
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.descriptor import Description, Role
@@ -17,14 +19,17 @@ from fogbank.directory.exchange import SERVICE as DIRECTORY_SERVICE
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.contributor import MintContributor
 from fogbank.directory.mint.exchange import SERVICE as MINT_SERVICE
-from fogbank.directory.mint.ledgers_shell import Ledgers
+from fogbank.directory.mint.ledgers_shell import Ledgers, has_ledgers
 from fogbank.directory.mint.mint_shell import Mint
+from fogbank.directory.mint.office import pin_of
 from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.mint.state import MintState
 from fogbank.directory.mint.wording import in_words
+from fogbank.directory.network import AuthorityPin
 from fogbank.directory.signatures import Credentials
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home, HomeError
+from fogbank.nodes.leaving import Leaving
 from fogbank.nodes.policy_file import POLICY_FILE, PolicyFile
 from fogbank.nodes.runtime import (
     Publisher,
@@ -100,10 +105,10 @@ class AuthorityNode:
         settings, self._versions = home.settings(), Versions(home)
         network = self._versions.network
         store = home.keys(machine.clock())
-        if network.find(store.identity) is None:
+        if network.find(store.identity) is None and not has_ledgers(home.mint):
             raise HomeError(
                 f"{home.network_file} does not name this node as an authority: have it added with "
-                "`fog network create`, then signed by the others"
+                "`fog network create` or `fog network amend`, then signed by the others"
             )
         self._store = store
         self._clock = machine.clock
@@ -155,10 +160,14 @@ class AuthorityNode:
         waking = self.node.waking
         self._publisher = Publisher(home, network, store, description, machine, waking)
         self._streams = authority_streams(lambda: self._versions.network, directly(self.node))
-        self._mint_streams = authority_streams(
-            lambda: self._versions.network, directly(self.node, MINT_SERVICE)
+        self._mint_streams = mint_directly(self.node, self._member)
+        # What it votes for itself is an authority's; once it has left office others list a relay.
+        as_relay = replace(description, role=Role.RELAY)
+        self._departure = Publisher(home, network, store, as_relay, machine, waking)
+        self._leaving = Leaving(
+            store.identity, lambda: self._versions.network, lambda: self.shell.core.mint.held.state
         )
-        self._versions.tell(self._publisher, self.shell, self.mint)
+        self._versions.tell(self._publisher, self._departure, self.shell, self.mint)
         self.shell.on_adopted = lambda _, consensus: self._adopted(consensus)
         self.shell.core.mint.counts = lambda: self.mint.ledgers.counts().items()
         self.shell.versions = self._versions.held
@@ -167,8 +176,11 @@ class AuthorityNode:
         """The loopback port at which Tor's formats are served now."""
 
     async def run(self) -> None:
-        """Work until cancelled; raise `LinkFailed` if it cannot listen, in a group."""
-        self.shell.publish_own(self._publisher.describe())
+        """Work until cancelled, or until nothing needs an authority that left office.
+
+        Raises `LinkFailed` if it cannot listen, in a group.
+        """
+        self._publish_own()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.mint.run)
             await nursery.start(self.shell.run)
@@ -184,6 +196,16 @@ class AuthorityNode:
             nursery.start_soon(
                 renew_keys, self._store, self._clock, self._renewed, self.node.waking
             )
+            await self._leaving.run(partial(self._departure.run, self._streams), self._is_cleared)
+            nursery.cancel_scope.cancel()
+
+    def _is_cleared(self) -> bool:
+        """Tell whether the ledgers of all series that are over are deleted."""
+        state = self.shell.core.mint.held.state
+        living = {each.number for each in state.series}
+        if state.generation is not None:
+            living.add(state.generation.series)
+        return living >= self.mint.ledgers.all().keys()
 
     @property
     def consensus(self) -> Consensus | None:
@@ -209,7 +231,13 @@ class AuthorityNode:
         links = len(self.node.links)
         effort = self.node.effort_asked
         return Observed(
-            self._store.identity, links, self.consensus, authority=report, effort=effort
+            self._store.identity,
+            links,
+            self.consensus,
+            self._departure.published if self._leaving.until else (),
+            authority=report,
+            effort=effort,
+            leaving=self._leaving.until,
         )
 
     def close(self) -> None:
@@ -223,6 +251,9 @@ class AuthorityNode:
     def _connect_mint(self, identity: NodeId) -> AbstractAsyncContextManager[Stream]:
         return self._mint_streams(identity)
 
+    def _member(self, identity: NodeId) -> AuthorityPin | None:
+        return pin_of(identity, self._versions.network, self.consensus)
+
     async def _probe(self, addresses: tuple[Address, ...], identity: NodeId) -> Address | None:
         with trio.move_on_after(_PROBE_SECONDS):
             for address in addresses:
@@ -233,7 +264,13 @@ class AuthorityNode:
 
     def _renewed(self) -> None:
         self.shell.renew(_credentials(self._store))
-        self.shell.publish_own(self._publisher.describe())
+        self._publish_own()
+        self._departure.renewed_keys()
+
+    def _publish_own(self) -> None:
+        # Without an earlier version at hand nothing tells that it was an authority.
+        if self._versions.network.find(self._store.identity) is not None:
+            self.shell.publish_own(self._publisher.describe())
 
     async def _catch_up(self) -> None:
         """Have the mint vote as soon as others' consensus says that its ledgers lack nothing."""
@@ -243,8 +280,9 @@ class AuthorityNode:
 
     def _adopted(self, consensus: Consensus) -> None:
         self.mint.adopted(has_state=consensus.mint is not None)
+        self._leaving.adopted(consensus)
 
     async def _republish(self) -> None:
         while True:
             await self.node.waking.sleep(self._publisher.period())
-            self.shell.publish_own(self._publisher.describe())
+            self._publish_own()

@@ -11,6 +11,8 @@ from fogbank.client.wallet.mint_client_shell import mint_directly
 from fogbank.directory.descriptor import Description, Role
 from fogbank.directory.exchange import SERVICE as DIRECTORY_SERVICE
 from fogbank.directory.exchange_shell import DirService
+from fogbank.directory.mint.office import pin_of
+from fogbank.directory.network import AuthorityPin
 from fogbank.nodes.environment import Environment
 from fogbank.nodes.home import Home
 from fogbank.nodes.keeper import ConsensusKeeper
@@ -24,6 +26,7 @@ from fogbank.nodes.status import Observed
 from fogbank.nodes.status_shell import run_with_status
 from fogbank.nodes.versions import Versions
 from fogbank.nodes.withdrawals import Withdrawals
+from fogbank.relay.keys import NodeId
 from fogbank.relay.node_shell import NodeConfig
 
 
@@ -69,10 +72,13 @@ class RelayNode:
             home,
             network,
             self._store,
-            mint_directly(self.node, lambda: self._versions.network),
+            mint_directly(self.node, self._member),
             lambda: self._keeper.consensus,
             machine,
         )
+
+    def _member(self, identity: NodeId) -> AuthorityPin | None:
+        return pin_of(identity, self._versions.network, self._keeper.consensus)
 
     def observe(self) -> Observed:
         """Return what its operator may see of it now."""

@@ -71,13 +71,13 @@ async def run_until_told(
     eof: bool,
     leave: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Run `main` until SIGTERM or SIGINT, or with `eof` the end of standard input.
+    """Run `main` until it ends, SIGTERM or SIGINT, or with `eof` the end of standard input.
 
     After the signal it goes on until `leave` returns, or until a second one.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(main)
+            nursery.start_soon(_run_out, main, nursery.cancel_scope)
             if eof:
                 nursery.start_soon(_cancel_at_eof, nursery.cancel_scope)
             async for _ in signals:
@@ -89,6 +89,11 @@ async def run_until_told(
                     log.info("asked again: ending at once")
                     break
             nursery.cancel_scope.cancel()
+
+
+async def _run_out(main: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+    await main()
+    scope.cancel()
 
 
 async def _cancel_after(last: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
@@ -216,6 +221,8 @@ class Publisher:
             self._renewed = trio.Event()
             taken, descriptor = self._taken, self.describe()
             waiting = {pin.identity for pin in self._network.engaged(self._clock())}
+            # One that left office may come back: it needs no stream to tell itself.
+            waiting.discard(self._store.identity)
             length = self.period()
             least, most = _RETRY_BOUNDS
             with trio.CancelScope() as round_:

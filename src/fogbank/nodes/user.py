@@ -20,6 +20,7 @@ from fogbank.client.topology import Topology
 from fogbank.client.transfer_shell import fetch_runtime
 from fogbank.client.verification.evidence_shell import Evidence
 from fogbank.directory.consensus import Consensus, Entry, Flag
+from fogbank.directory.entries import MINT_SERVICE
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.wording import in_words
 from fogbank.directory.network import NetworkDocument, load_network, verify_successor
@@ -231,7 +232,8 @@ def _report(network: NetworkDocument, consensus: Consensus) -> dict[str, Any]:
 
 def _node(entry: Entry, consensus: Consensus) -> dict[str, Any]:
     roles = ((Flag.AUTHORITY, "authority"), (Flag.WORKER, "worker"))
-    role = next((name for flag, name in roles if entry.flags & flag), "relay")
+    other = "departed" if MINT_SERVICE in entry.services else "relay"
+    role = next((name for flag, name in roles if entry.flags & flag), other)
     return {
         "role": role,
         "nickname": entry.nickname,
