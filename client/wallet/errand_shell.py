@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import TypeAlias, TypeVar
 
 import trio
@@ -77,6 +78,7 @@ class Run:
         self._at_work: set[int] = set()
         self._waiting: set[int] = set()
         self._is_carried = self._is_direct = False
+        self._silence = trio.CancelScope()
         self._tokens: tuple[bytes, ...] | None = None
         self._fault: ClientError | None = None
         self._counting = trio.Lock()
@@ -88,7 +90,7 @@ class Run:
         """Return the tokens' signatures, none if none were wanted; errors as `MintClient.carry`."""
         with trio.move_on_after(self._patience.total):
             async with trio.open_nursery() as nursery:
-                self._ask_carrier(nursery)
+                await self._ask_carrier(nursery)
                 await self._over.wait()
                 nursery.cancel_scope.cancel()
         if self._tokens is None:
@@ -97,13 +99,22 @@ class Run:
 
     # Carried by one member.
 
-    def _ask_carrier(self, nursery: trio.Nursery) -> None:
+    async def _ask_carrier(self, nursery: trio.Nursery) -> None:
+        """Have one member carry it, until it is over or nothing was heard of that for a while."""
         carrier = self._spare.pop(0)
         # If that comes to nothing others are asked first.
         self._spare.append(carrier)
         self._is_carried = True
         nursery.start_soon(self._have_carried, carrier, nursery)
-        nursery.start_soon(self._watch, carrier, nursery)
+        with self._silence:
+            self._hear()
+            await self._over.wait()
+        if self._silence.cancelled_caught:
+            self._committee.note_slow(carrier)
+            self._ask_directly(nursery)
+
+    def _hear(self) -> None:
+        self._silence.deadline = trio.current_time() + self._patience.carried
 
     async def _have_carried(self, carrier: int, nursery: trio.Nursery) -> None:
         """Have one member do all of it; ask directly for what it does not bring."""
@@ -129,19 +140,6 @@ class Run:
         if not self._over.is_set():
             self._ask_directly(nursery)
             self._give_up_if_hopeless()
-
-    def _hear(self) -> None:
-        self._news.set()
-
-    async def _watch(self, carrier: int, nursery: trio.Nursery) -> None:
-        """Ask directly once nothing was heard of who carries it for a while."""
-        while not self._is_direct:
-            self._news = trio.Event()
-            with trio.move_on_after(self._patience.carried) as waiting:
-                await self._news.wait()
-            if waiting.cancelled_caught and not self._is_direct:
-                self._committee.note_slow(carrier)
-                self._ask_directly(nursery)
 
     async def _take_carried(self, carrier: int, carried: Carried, nursery: trio.Nursery) -> None:
         """Take what proves itself: tokens, which need no more, or right shares and the votes.
@@ -183,6 +181,7 @@ class Run:
         if self._is_direct:
             return
         self._is_direct = True
+        self._silence.deadline = inf
         lacking = self._errand.series.quorum
         if self._certificate is not None:
             there = self._tally.members
