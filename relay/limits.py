@@ -16,8 +16,11 @@ CIRCUIT_LIFETIME = 3600.0
 CIRCUIT_CELLS = 1 << 20
 """Cells in one direction after which a circuit takes no new streams."""
 
-LATE_SECONDS = 0.02
-"""For so long BEGIN, CONNECTED and an EOF may wait for what they can be sent with (spec/04 §3)."""
+LATE_SECONDS = 0.25
+"""For so long BEGIN, CONNECTED and an EOF that nobody waits for may wait for what they can be sent
+with (spec/04 §3)."""
+SOON_SECONDS = 0.02
+"""For so long an EOF that answers one may: somebody may read on until it comes."""
 
 MOST_WORKS = 3
 """How often the next hop may ask for work while a circuit is extended once."""

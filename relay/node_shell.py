@@ -24,7 +24,7 @@ from fogbank.relay.circuits.work_shell import Solver, solve_in_thread
 from fogbank.relay.errors import LinkFailed, ProtocolError, RelayError
 from fogbank.relay.extend import Address, Extend, ExtendPolicy, RefusedCode
 from fogbank.relay.keys import NodeId, X25519Key
-from fogbank.relay.limits import LATE_SECONDS, Limits
+from fogbank.relay.limits import LATE_SECONDS, SOON_SECONDS, Limits
 from fogbank.relay.link.handshake import LinkCredentials
 from fogbank.relay.link.outqueue import OutQueue
 from fogbank.relay.link.pipe import Transport
@@ -109,7 +109,7 @@ class Node:
         """Hears when this machine slept, or changed its address."""
         self._creations = trio.lowlevel.ParkingLot()
         self._switch.on_waiting = self._wake_creations
-        self._late = trio.lowlevel.ParkingLot()
+        self._late = {each: trio.lowlevel.ParkingLot() for each in (SOON_SECONDS, LATE_SECONDS)}
         self._switch.on_late = self._wake_late
         self._served = 0
         self._nursery: trio.Nursery | None = None
@@ -128,7 +128,8 @@ class Node:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._answer_creations)
-            nursery.start_soon(self._send_late)
+            for seconds, lot in self._late.items():
+                nursery.start_soon(self._send_late, seconds, lot)
             nursery.start_soon(self.waking.run, self.links.doubt)
             try:
                 await self.links.run(nursery, listen, task_status.started)
@@ -203,15 +204,15 @@ class Node:
         """The effort that this node asks for a circuit now; 0 if it keeps up (spec/03 §2.5)."""
         return self._switch.effort_asked
 
-    def _wake_late(self) -> None:
-        self._late.unpark_all()
+    def _wake_late(self, seconds: float) -> None:
+        self._late[seconds].unpark_all()
 
-    async def _send_late(self) -> None:
+    async def _send_late(self, seconds: float, lot: trio.lowlevel.ParkingLot) -> None:
         """Send in time what waits for nothing but other cells of its link."""
         while True:
-            await self._late.park()
-            await trio.sleep(LATE_SECONDS)
-            self._switch.flush_late()
+            await lot.park()
+            await trio.sleep(seconds)
+            self._switch.flush_late(seconds)
 
     def _wake_creations(self) -> None:
         self._creations.unpark_all()

@@ -153,11 +153,11 @@ class HopCircuit:
     # The circuit's end: messages and streams.
 
     def send(
-        self, command: int, stream: int, data: bytes | memoryview, *, late: bool = False
+        self, command: int, stream: int, data: bytes | memoryview, *, late: float = 0.0
     ) -> bytes:
         """Seal a message to the origin and queue it; return its tag.
 
-        `late`: it may wait for others of its link.
+        `late`: for so many seconds it may wait for others of its link.
         """
         queue = self._prev.queue
         to = queue.slot()
@@ -166,7 +166,7 @@ class HopCircuit:
         tag = self._layers.seal_own(view, to)
         pack_header(view, to, self._prev_id, _RELAY)
         if late:
-            queue.commit_late(self._lane)
+            queue.commit_late(self._lane, late)
         else:
             queue.commit(self._lane)
         return tag

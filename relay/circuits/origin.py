@@ -214,11 +214,11 @@ class OriginCircuit:
             raise ProtocolError("a message stands where none of its kind may")
 
     def send(
-        self, command: int, stream: int, data: bytes | memoryview, *, late: bool = False
+        self, command: int, stream: int, data: bytes | memoryview, *, late: float = 0.0
     ) -> bytes:
         """Seal a message for the last hop and queue it; return its tag.
 
-        `late`: it may wait for others of its link.
+        `late`: for so many seconds it may wait for others of its link.
         """
         queue = self._port.queue
         to = queue.slot()
@@ -228,7 +228,7 @@ class OriginCircuit:
         tag = self._layers.seal(view, to)
         pack_header(view, to, self._id, _RELAY)
         if late:
-            queue.commit_late(self._lane)
+            queue.commit_late(self._lane, late)
         else:
             queue.commit(self._lane)
         return tag

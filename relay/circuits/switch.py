@@ -88,7 +88,7 @@ class Switch:
         self._budget = Budget(limits.process_queue, limits.circuit_queue)
         self._slabs = Slabs(limits.link_memory)
         self._dirty: list[OutQueue] = []
-        self._late: list[OutQueue] = []
+        self._late: dict[float, list[OutQueue]] = {}
         self._ports: dict[Port, None] = {}
         self._circuits = 0
         self._creations: CreationQueue[WaitingCreate] = CreationQueue(limits, random, clock())
@@ -96,8 +96,9 @@ class Switch:
         self.identity = keyring.identity if keyring is not None else b""
         self.on_waiting: Callable[[], None] | None = None
         """Called when CREATEs begin to wait for `answer_waiting`."""
-        self.on_late: Callable[[], None] | None = None
-        """Called when cells begin to wait that `flush` leaves, and for `flush_late` to be called.
+        self.on_late: Callable[[float], None] | None = None
+        """Called with the seconds for which cells begin to wait that `flush` leaves: after these
+        `flush_late` is to be called.
 
         While nobody hears of it, none do.
         """
@@ -135,18 +136,18 @@ class Switch:
             self._dirty.clear()
             self._host.send(queues)
 
-    def _wait_late(self, queue: OutQueue) -> None:
+    def _wait_late(self, queue: OutQueue, seconds: float) -> None:
         if self.on_late is None:
             queue.mark()
-            return
-        self._late.append(queue)
-        if len(self._late) == 1:
-            self.on_late()
+        elif seconds in self._late:
+            self._late[seconds].append(queue)
+        else:
+            self._late[seconds] = [queue]
+            self.on_late(seconds)
 
-    def flush_late(self) -> None:
-        """Flush, and have sent too what might still wait for other cells of its link."""
-        late, self._late = self._late, []
-        for queue in late:
+    def flush_late(self, seconds: float) -> None:
+        """Flush, and have sent too what might wait so long for other cells of its link."""
+        for queue in self._late.pop(seconds, ()):
             queue.mark()
         self.flush()
 

@@ -11,7 +11,7 @@ TASK_OVERHEAD: Final = 256 << 10
 """Bytes that a held task counts beyond its input: its strings, and what keeps them."""
 ROW_SECONDS: Final = 0.005
 """Seconds for which a word that is not urgent may wait for others to be sent with."""
-LAST_SECONDS: Final = 0.05
+LAST_SECONDS: Final = 0.5
 """The same, once all tasks of a session are with the worker: then its client awaits answers."""
 GATHER_SECONDS: Final = 0.02
 """Seconds for which a result, behind which others of its session come, may wait for them."""

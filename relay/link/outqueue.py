@@ -151,7 +151,7 @@ class OutQueue:
         budget: Budget,
         slabs: Slabs,
         dirty_list: list[OutQueue],
-        on_late: Callable[[OutQueue], None] | None = None,
+        on_late: Callable[[OutQueue, float], None] | None = None,
     ) -> None:
         self._on_late = on_late
         self._budget = budget
@@ -206,14 +206,14 @@ class OutQueue:
                 self._dirty = True
                 self._dirty_list.append(self)
 
-    def commit_late(self, lane: Lane) -> None:
-        """Do the same for a cell that may wait for others, until `mark` is called at the latest."""
+    def commit_late(self, lane: Lane, seconds: float) -> None:
+        """Do the same for a cell that may wait for others so long, and until `mark` is called."""
         if self._on_late is None or self._dirty or self.queued >= HIGH or lane.cells:
             self.commit(lane)
         else:
             self._fill += CELL
             self.queued += CELL
-            self._on_late(self)
+            self._on_late(self, seconds)
 
     def mark(self) -> None:
         """Have what waits here sent by the next flush, if anything does."""

@@ -23,7 +23,9 @@ from fogbank.relay.errors import CircuitDestroyed, ProtocolError, RelayError, St
 from fogbank.relay.limits import (
     CIRCUIT_INCREMENT,
     CIRCUIT_WINDOW,
+    LATE_SECONDS,
     MAX_STREAMS,
+    SOON_SECONDS,
     STREAM_INCREMENT,
     STREAM_WINDOW,
 )
@@ -45,11 +47,11 @@ class CircuitEnd(Protocol):
     """Bytes of data in one message."""
 
     def send(
-        self, command: int, stream: int, data: bytes | memoryview, *, late: bool = False
+        self, command: int, stream: int, data: bytes | memoryview, *, late: float = 0.0
     ) -> bytes:
         """Seal one message and queue it; return its tag.
 
-        `late`: it may wait for others that go the same way, as long as spec/04 §3 allows.
+        `late`: for so many seconds it may wait for others that go the same way (spec/04 §3).
         """
 
     def hurry(self) -> None:
@@ -81,7 +83,7 @@ class StreamState:
     peer_eof: bool = False
     eof_wanted: bool = False
     eof_sent: bool = False
-    eof_late: bool = False
+    eof_late: float = 0.0
     scheduled: bool = False
     out: deque[memoryview] = field(default_factory=deque)
     out_bytes: int = 0
@@ -147,7 +149,7 @@ class StreamMux:
         # Nothing may come before CONNECTED, so the window opens with that.
         stream = StreamState(self._last_id, receive_window=0)
         self._streams[stream.id] = stream
-        self._end.send(RelayCommand.BEGIN, stream.id, service.encode("ascii"), late=True)
+        self._end.send(RelayCommand.BEGIN, stream.id, service.encode("ascii"), late=LATE_SECONDS)
         return stream
 
     def write(self, stream: StreamState, data: bytes | bytearray | memoryview) -> None:
@@ -165,7 +167,7 @@ class StreamMux:
         """Send EOF once all that was written is out; `late`: nobody waits for it."""
         if stream.error is None and not stream.eof_wanted:
             stream.eof_wanted = True
-            stream.eof_late = late or stream.peer_eof
+            stream.eof_late = LATE_SECONDS if late else SOON_SECONDS if stream.peer_eof else 0.0
             self._maybe_eof(stream)
 
     def take(self, stream: StreamState, maximum: int) -> bytes | bytearray:
@@ -383,7 +385,7 @@ class StreamMux:
             self._streams[stream_id] = stream
             refusal = self._accept(stream, name.decode("ascii"))
         if refusal is None:
-            self._end.send(RelayCommand.CONNECTED, stream_id, b"", late=True)
+            self._end.send(RelayCommand.CONNECTED, stream_id, b"", late=LATE_SECONDS)
         else:
             self._streams.pop(stream_id, None)
             self._end.send(RelayCommand.RESET, stream_id, bytes((refusal,)))

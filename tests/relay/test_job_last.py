@@ -80,7 +80,7 @@ async def test_one_row_each_way_is_a_whole_session(autojump_clock: MockClock) ->
     assert isinstance(answer, TaskResult)
     assert answer.stdout == b"what for"
     assert runner.open_jobs == 0
-    # The fake takes a second to make the module ready: the states could not wait that long.
+    # The fake takes a second to make the module ready: the offer could not wait that long.
     (soon, small), (later, row) = came
     assert soon == pytest.approx(LAST_SECONDS)
     assert later == pytest.approx(1.0)

@@ -16,7 +16,9 @@ from fogbank.relay.errors import CircuitDestroyed, ProtocolError, RelayError, St
 from fogbank.relay.limits import (
     CIRCUIT_INCREMENT,
     CIRCUIT_WINDOW,
+    LATE_SECONDS,
     MAX_STREAMS,
+    SOON_SECONDS,
     STREAM_INCREMENT,
     STREAM_WINDOW,
 )
@@ -42,14 +44,14 @@ class Wire:
         self.log: list[tuple[int, int, bytes]] = []
         self.room = True
         self.held = 0
-        self.late = 0
+        self.late: list[float] = []
         self._waiters: list[Callable[[], None]] = []
         self._name = name
 
     def send(
-        self, command: int, stream: int, data: bytes | memoryview, *, late: bool = False
+        self, command: int, stream: int, data: bytes | memoryview, *, late: float = 0.0
     ) -> bytes:
-        self.late += late
+        self.late.append(late)
         tag = (self._name + b"%d" % len(self.log)).ljust(16, b".")
         self.cells.append((message(command, stream, bytes(data)), tag))
         self.log.append((command, stream, bytes(data)))
@@ -253,6 +255,21 @@ def test_eof_waits_for_data_that_waits_for_the_window() -> None:
     pair.settle()
     assert [*ends, far.peer_eof] == [False, True]
     assert pair.hop.take(far, 1 << 20) == FILL * 5
+
+
+def test_only_what_nobody_waits_for_may_wait() -> None:
+    pair = Pair()
+    near, far = pair.begin()
+    write(pair.origin, near, b"a question")
+    write(pair.hop, far, b"an answer")
+    pair.origin.finish(near)
+    pair.settle()
+    # The origin has ended its side, and may read until the other one ends.
+    pair.hop.finish(far)
+    assert pair.up.late == [LATE_SECONDS, 0.0, 0.0]
+    assert pair.down.late == [LATE_SECONDS, 0.0, SOON_SECONDS]
+    pair.origin.finish(pair.begin()[0], late=True)
+    assert pair.up.late[-1] == LATE_SECONDS
 
 
 def test_nothing_is_written_after_the_end() -> None:
