@@ -98,7 +98,8 @@ async def test_progress_is_heard_of_at_most_once_a_second(autojump_clock: MockCl
     assert fuels == [told_fuel(fuel) for fuel in fuels]
     assert fuels == pytest.approx([100, 200, 300, 400], abs=10)
     gaps = [after - before for (before, _), (after, _) in pairwise([(begun, 0), *rest])]
-    assert min(gaps) >= pytest.approx(1)
+    # Sums of tenths: a second is one to some last digits.
+    assert min(gaps) > 1 - 1e-6
 
 
 async def test_a_task_pauses_until_it_is_granted_more(autojump_clock: MockClock) -> None:

@@ -103,7 +103,7 @@ class End:
         stream: int,  # noqa: ARG002 - the protocol has it
         data: bytes | memoryview,
         *,
-        late: bool = False,  # noqa: ARG002 - the protocol has it
+        late: float = 0.0,  # noqa: ARG002 - the protocol has it
     ) -> bytes:
         assert len(data) <= self.capacity
         return TAG
