@@ -177,14 +177,14 @@ class Authority:
         if this.number > self._round.number:
             if self._held() < self._round.valid_after:
                 self.summary = self._sum_up()
-                effects.append(Log(self.summary, trouble=self._complete))
+                effects.append(Log(self.summary, trouble=self._complete and self._is_in_office()))
             effects += self.nodes.expire(now)
             self._enter(this, now, up=True)
             return effects + self._advance(now)
         return effects
 
     def _step(self, due: float, now: float) -> list[Effect]:
-        if not self._governing(self._round).is_authority(self.credentials.identity):
+        if not self._is_in_office():
             # Not an authority yet, or not any more: it only keeps up.
             return []
         if due == self._round.begins:
@@ -265,7 +265,13 @@ class Authority:
             effects.append(Log(self.summary))
         return effects
 
+    def _is_in_office(self) -> bool:
+        """Tell whether it has a vote in the current round."""
+        return self._governing(self._round).is_authority(self.credentials.identity)
+
     def _sum_up(self) -> str:
+        if not self._is_in_office():
+            return f"{self._named_round()}: this authority is not in office and has no vote"
         return f"{self._named_round()}: {self._agreement.roll_call(self.unreachable)}"
 
     def _named_round(self) -> str:
@@ -330,6 +336,8 @@ class Authority:
         effects += self._adopt(document, now)
         if self._held() > before:
             effects.append(Log(f"took the consensus of {self._held()} from another authority"))
+            if not self._is_in_office():
+                self.summary = self._sum_up()
         return self._noted(effects)
 
     def receive_mint(self, document: bytes, now: float) -> list[Effect]:

@@ -168,6 +168,8 @@ def test_a_departed_authority_signs_nothing_more_and_keeps_up() -> None:
     assert core is not None
     assert core.consensus is not None
     assert core.consensus.valid_after >= nth_round(sim.document, ROUNDS - 2).valid_after
+    assert core.summary.startswith("consensus of")
+    assert "not in office" in core.summary
 
 
 def test_a_consensus_is_judged_by_the_version_that_governs_it() -> None:
