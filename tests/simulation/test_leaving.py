@@ -100,6 +100,9 @@ async def replaced(world: World, _plan: Plan) -> None:
         assert not entry.flags & Flag.AUTHORITY
         assert leaver.identity not in scene.consensus.voters
         assert entry not in scene.consensus.relays()
+        # Did it extend circuits, anybody could stand behind its link and speak for it.
+        assert leaver.node is not None
+        assert leaver.node._config.policy is None
 
         scene.take_down(scene.sick)
         before = scene.received
