@@ -31,7 +31,7 @@ _ATTEMPTS = 3
 
 
 class MintClient:
-    """Carries requests to committees, each to each member over a circuit of its own."""
+    """Has requests carried by one member, or asks several, each over a circuit of its own."""
 
     def __init__(self, opener: MintOpener, means: Means) -> None:
         self._opener = opener

@@ -12,13 +12,13 @@ from typing import Protocol
 
 from fogbank.directory.mint.points import (
     G1,
+    are_right,
     combine_unblind,
     decode_g1,
     decode_g2,
     encode_point,
     hash_token,
     wrong_members,
-    wrong_signatures,
 )
 from fogbank.directory.mint.state import SeriesRecord
 from fogbank.relay.errors import ProtocolError
@@ -76,7 +76,7 @@ class Tally:
     def tokens(self, random: bytes) -> tuple[bytes, ...] | None:
         """Return the outputs' signatures, unblinded, in order; None while they cannot be had.
 
-        Some milliseconds of computing. `random` as in `points.wrong_signatures`. A call may find
+        Some milliseconds of computing. `random` as in `points.are_right`. A call may find
         members `wrong`: then it goes on with others, if there are enough of them.
         """
         key = _key(self._series.key)
@@ -88,7 +88,7 @@ class Tally:
                 for at, output in enumerate(self._outputs)
             ]
             pairs = list(zip(messages, signatures, strict=True))
-            if not wrong_signatures(pairs, key, random):
+            if are_right(pairs, key, random):
                 return tuple(map(encode_point, signatures))
             if not self._drop_wrong(chosen, random):
                 raise ProtocolError(
@@ -98,9 +98,9 @@ class Tally:
         return None
 
     def weed(self, random: bytes) -> None:
-        """Find the members that are `wrong` among all; 2 ms for each, and more with many outputs.
+        """Find those members that are `wrong`; takes 2 ms for each of them, and more for outputs.
 
-        For shares that are too few for a token, of which more depends than that.
+        For shares that are too few to make tokens, and are to count together with others.
         """
         self._drop_wrong(sorted(self._shares), random)
 

@@ -221,27 +221,37 @@ def verify_token(message: G1, signature: G1, key: G2) -> None:
 def wrong_signatures(signed: Sequence[tuple[G1, G1]], key: G2, random: bytes) -> frozenset[int]:
     """Return the indexes of those `(message, signature)` that are not right under one key.
 
-    `random` are 32 bytes that nobody knew when the points were chosen. A wrong signature passes
-    with probability 2^-128 at most. All right: one equation, and 0.04 to 0.1 ms for each, less in
-    larger batches. Each wrong one costs some log2(n) equations more.
+    As `are_right`; each wrong one costs some log2(n) equations more.
     """
-    if len(random) != RANDOM_LENGTH:
-        raise ValueError("a check of many equations takes 32 random bytes")
-    if len(signed) == 1:
-        return frozenset() if is_right(*signed[0], key) else frozenset({0})
-    drawn = hashlib.shake_256(random).digest(_WEIGHT * len(signed))
-    weights = [
-        int.from_bytes(drawn[at : at + _WEIGHT], "big") for at in range(0, len(drawn), _WEIGHT)
-    ]
-    messages = weighted_sum([message for message, _ in signed], weights)
-    signatures = weighted_sum([signature for _, signature in signed], weights)
-    if not signed or is_right(messages, signatures, key):
+    if are_right(signed, key, random):
         return frozenset()
     weighted = [
         (message.scalar_mul(weight), signature.scalar_mul(weight))
-        for (message, signature), weight in zip(signed, weights, strict=True)
+        for (message, signature), weight in zip(signed, _weights(random, len(signed)), strict=True)
     ]
     return frozenset(_bisect(weighted, 0, key))
+
+
+def are_right(signed: Sequence[tuple[G1, G1]], key: G2, random: bytes) -> bool:
+    """Tell whether all `(message, signature)` are right under one key.
+
+    `random` are 32 bytes that nobody knew when the points were chosen. A wrong signature passes
+    with probability 2^-128 at most. Takes one equation, and 0.04 to 0.1 ms for each, less in larger
+    batches.
+    """
+    weights = _weights(random, len(signed))
+    if len(signed) == 1:
+        return is_right(*signed[0], key)
+    messages = weighted_sum([message for message, _ in signed], weights)
+    signatures = weighted_sum([signature for _, signature in signed], weights)
+    return not signed or is_right(messages, signatures, key)
+
+
+def _weights(random: bytes, count: int) -> list[int]:
+    if len(random) != RANDOM_LENGTH:
+        raise ValueError("a check of many equations takes 32 random bytes")
+    drawn = hashlib.shake_256(random).digest(_WEIGHT * count)
+    return [int.from_bytes(drawn[at : at + _WEIGHT], "big") for at in range(0, len(drawn), _WEIGHT)]
 
 
 def _all_right(weighted: Sequence[tuple[G1, G1]], key: G2) -> bool:
@@ -302,11 +312,11 @@ def wrong_members(
 ) -> frozenset[int]:
     """Return the members that gave a wrong share of any of these outputs, in order.
 
-    To be asked once a combined signature is wrong; `random` as in `wrong_signatures`.
+    To be asked once a combined signature is wrong; `random` as in `are_right`.
     """
     return frozenset(
         member
         for member, given in shares.items()
         if len(given) != len(blinded)
-        or wrong_signatures(list(zip(blinded, given, strict=True)), keys[member], random)
+        or not are_right(list(zip(blinded, given, strict=True)), keys[member], random)
     )
