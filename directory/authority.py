@@ -33,6 +33,7 @@ from fogbank.directory.effects import (
     Probe,
     SignatureMessage,
 )
+from fogbank.directory.mint.office import members
 from fogbank.directory.mint.part import MintPart
 from fogbank.directory.mint.secret import MintSecret
 from fogbank.directory.network import NetworkDocument
@@ -219,7 +220,9 @@ class Authority:
             self._votable_policy(),
             self.consensus.digest if self.consensus else b"",
             own.data if own else b"",
-            self.nodes.listings(valid_after, now, self.consensus, self.rules),
+            self.nodes.listings(
+                valid_after, now, self.consensus, self.rules, members(self.mint.held.state)
+            ),
             (
                 (EXTENSION, self._randomness.share(self._round, self.credentials.key)),
                 *self.mint.extensions(

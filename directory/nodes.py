@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -246,19 +246,27 @@ class NodeTable:
             self._measured[identity] = bandwidth, fuel_rate
 
     def listings(
-        self, valid_after: int, now: float, last: Consensus | None, rules: Rules = EVERYONE
+        self,
+        valid_after: int,
+        now: float,
+        last: Consensus | None,
+        rules: Rules = EVERYONE,
+        needed: Collection[NodeId] = (),
     ) -> tuple[tuple[bytes, Observation], ...]:
         """Return what to vote for: the nodes found running, and what was observed of them.
 
-        Nodes that `rules` do not admit are not among them, nor relays past the limit of an address.
+        Nodes that `rules` do not admit are not among them, nor relays past the limit of an address;
+        but `needed` ones, which serve series of the mint, are unless they are rejected.
         """
         found = {
             identity: node
             for identity, node in sorted(self._nodes.items())
-            if rules.admits(node.descriptor) and self._runs(node, valid_after, now)
+            if (rules.spares if identity in needed else rules.admits)(node.descriptor)
+            and self._runs(node, valid_after, now)
         }
         for identity in self._crowded(found, last):
-            del found[identity]
+            if identity not in needed:
+                del found[identity]
         return tuple(
             (node.descriptor.data, self._observation(identity, node, now, last))
             for identity, node in found.items()

@@ -57,11 +57,13 @@ class Rules:
     rejected: Listed = field(default_factory=Listed)
     approved: Listed | None = None
 
+    def spares(self, descriptor: Descriptor) -> bool:
+        """Tell whether this authority lists a node that needs nobody's approval."""
+        return descriptor not in self.rejected
+
     def admits(self, descriptor: Descriptor) -> bool:
         """Tell whether this authority lists a node that it finds running."""
-        if descriptor in self.rejected:
-            return False
-        return self.approved is None or descriptor in self.approved
+        return self.spares(descriptor) and (self.approved is None or descriptor in self.approved)
 
 
 EVERYONE = Rules()

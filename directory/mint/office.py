@@ -6,7 +6,7 @@ from enum import Enum
 
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.mint.calendar import Calendar
-from fogbank.directory.mint.state import MintState
+from fogbank.directory.mint.state import MintState, SeriesRecord
 from fogbank.directory.network import AuthorityPin, NetworkDocument
 from fogbank.relay.keys import NodeId
 
@@ -22,13 +22,18 @@ class Office(Enum):
     """Nothing needs it any more."""
 
 
+def _seated(record: SeriesRecord) -> frozenset[NodeId]:
+    return frozenset(each.identity for each in record.members if each.vote_key)
+
+
+def members(state: MintState) -> frozenset[NodeId]:
+    """Return all who have keys in some series that lives."""
+    return frozenset().union(*map(_seated, state.series))
+
+
 def series_served(identity: NodeId, state: MintState) -> tuple[int, ...]:
     """Return the series in whose committee someone has keys, rising."""
-    return tuple(
-        record.number
-        for record in state.series
-        if any(each.identity == identity and each.vote_key for each in record.members)
-    )
+    return tuple(record.number for record in state.series if identity in _seated(record))
 
 
 def served_until(identity: NodeId, state: MintState, calendar: Calendar) -> int:

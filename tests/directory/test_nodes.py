@@ -417,6 +417,28 @@ def test_per_address_caps_do_not_count_rejected_relays() -> None:
     assert numbers(found_there) == {4, 5, 6, 7}
 
 
+def test_whom_series_of_the_mint_need_is_listed_unless_it_is_rejected() -> None:
+    """Its operator's relays at the same address, or a list of the approved, do not shut it out."""
+    nodes = table()
+    for number in range(6):
+        nodes.accept(at(number, "127.1.0.1"), NOW)
+    found(nodes, range(6))
+
+    def listed(rules: Rules, needed: Iterable[int] = ()) -> set[int]:
+        spared = {relay(number).identity for number in needed}
+        votes = nodes.listings(int(NOW) + 5, NOW, None, rules, spared)
+        return numbers({open_descriptor(data, DOCUMENT, NOW).identity for data, _ in votes})
+
+    first = listed(Rules())
+    departed = min(set(range(6)) - first)
+    assert listed(Rules(), {departed}) == first | {departed}
+    others = Rules(approved=Listed(identities=frozenset({relay(min(first)).identity})))
+    assert listed(others) == {min(first)}
+    assert listed(others, {departed}) == {min(first), departed}
+    it = Rules(rejected=Listed(identities=frozenset({relay(departed).identity})))
+    assert departed not in listed(it, {departed})
+
+
 def test_authorities_that_saw_relays_in_other_orders_choose_the_same_from_the_next_round() -> None:
     """Who is listed already comes first, the longest listed before; newcomers wait for a place."""
     entries = [make_entry(relay(n), since=START + n) for n in (5, 6, 7, 8, 9)]

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 from fogbank.directory.consensus import Consensus
 from fogbank.directory.mint.calendar import Calendar
-from fogbank.directory.mint.office import Office, office_of, pin_of, series_served, served_until
+from fogbank.directory.mint.office import (
+    Office,
+    members,
+    office_of,
+    pin_of,
+    series_served,
+    served_until,
+)
 from fogbank.directory.mint.state import MintState
 from fogbank.directory.network import AuthorityPin, NetworkDocument
 from fogbank.relay.extend import Address
@@ -78,6 +85,7 @@ def test_it_is_over_once_no_series_needs_it_and_a_state_says_so() -> None:
         assert office(MEMBER, GONE, 100, held) is Office.OVER
         assert office(MEMBER, GONE, 99, held) is Office.HELD
         assert series_served(MEMBER, held) == ()
+        assert MEMBER not in members(held)
         # A consensus without a state does not tell: what was held may be old.
         assert office_of(MEMBER, GONE, consensus(100, None), held) is Office.HELD
     assert office_of(MEMBER, GONE, consensus(100, None), ALL) is Office.LEFT
@@ -91,6 +99,7 @@ def test_it_serves_until_its_last_series_is_over() -> None:
     assert series_served(MEMBER, both) == (record.number, later.number)
     assert served_until(MEMBER, both, calendar) == calendar.issue_until(later.number)
     assert served_until(NEWCOMER.identity, both, calendar) == 0
+    assert members(both) == {pin.identity for pin in PINS}
 
 
 def test_members_are_found_in_the_document_then_the_consensus_then_earlier_documents() -> None:
