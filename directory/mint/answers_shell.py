@@ -14,30 +14,19 @@ from fogbank.directory.mint.bodies import (
     Output,
     Page,
     Spent,
-    pack_conflict,
     pack_dealings,
     pack_evidence,
     pack_ledger,
     pack_outputs,
     pack_serials,
-    pack_shares,
-    pack_vote,
 )
 from fogbank.directory.mint.calendar import Calendar
 from fogbank.directory.mint.certificates import (
-    Certificate,
-    RightVotes,
     Vote,
-    check_votes,
-    sign_vote,
 )
 from fogbank.directory.mint.checks import (
-    check_issued,
-    check_spent,
     check_withdrawal,
     entry_of,
-    issue_task,
-    lock_task,
 )
 from fogbank.directory.mint.exchange import (
     BODY_LIMIT,
@@ -54,29 +43,20 @@ from fogbank.directory.mint.exchange import (
     Status,
 )
 from fogbank.directory.mint.ledger import (
-    Certified,
-    Conflict,
-    Entry,
-    Issued,
     Locked,
     answer_lock,
-    blame_owner,
-    issue,
-    lock,
 )
-from fogbank.directory.mint.ledgers_shell import Ledgers
-from fogbank.directory.mint.load import Load
 from fogbank.directory.mint.requests import (
     Request,
-    SignedRequest,
     Withdrawal,
     decode_signed_request,
 )
-from fogbank.directory.mint.seats_shell import Computing, NotNow, Seats, Series
+from fogbank.directory.mint.seats_shell import NotNow, Seats, Series
+from fogbank.directory.mint.swaps_shell import Swaps
 from fogbank.relay.certificates import CLOCK_SKEW
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import NodeId
-from fogbank.relay.work import EFFORT_MOST, Demand
+from fogbank.relay.work import EFFORT_MOST
 
 MAX_ROWS: Final = 1024
 """Entries of one page of OUTPUTS and SERIALS."""
@@ -97,37 +77,19 @@ _URGENT = EFFORT_MOST + 1
 class Answers:
     """Answers messages, one at a time for each stream.
 
-    `is_peer` tells whether a link's other end is an authority now. `is_current` is set once a
-    consensus was adopted since the start: before that, what is known may be as old as the ledger.
-    `able` are the series of which this authority has its share.
+    `is_peer` tells whether a link's other end is an authority now.
     """
 
     def __init__(
-        self,
-        network_id: bytes,
-        identity: NodeId,
-        seats: Seats,
-        calendar: Calendar,
-        *,
-        ledgers: Ledgers,
-        crunch: Computing,
-        load: Load,
-        clock: Callable[[], float],
+        self, swaps: Swaps, seats: Seats, calendar: Calendar, clock: Callable[[], float]
     ) -> None:
-        self._network_id = network_id
-        self._identity = identity
+        self.swaps = swaps
         self._seats = seats
         self._calendar = calendar
-        self._ledgers = ledgers
-        self._crunch = crunch
-        self._load = load
         self._clock = clock
         self._readers = 0
         self._turn = trio.Lock()
         self._rested = 0.0
-        self._right = RightVotes()
-        self.is_current = False
-        self.able: set[int] = set()
         self.is_peer: Callable[[NodeId], bool] = lambda _: False
 
     async def answer(self, message: Plain, peer: NodeId | None) -> Reply:
@@ -141,10 +103,9 @@ class Answers:
 
     async def _answer(self, message: Plain, peer: NodeId | None) -> Reply:
         match message:
-            case Lock():
-                return await self._lock(message)
-            case Issue():
-                return await self._issue(message.certificate)
+            case Lock() | Issue():
+                (reply,) = await self.swaps.answer_all([message])
+                return reply
             case GetOutputs() | GetSerials():
                 return await self._page(message)
             case GetRequest():
@@ -157,15 +118,7 @@ class Answers:
 
     def series(self, number: int) -> Series:
         """Return a series that lives; raise `NotNow` if this authority does not know it."""
-        record = self._seats.state.series_of(number)
-        file = self._ledgers.get(number)
-        if record is None or file is None:
-            raise NotNow(f"series {number} is not known here: see that the clock is right, or wait")
-        return Series(record, record.place_of(self._identity), file)
-
-    def believe(self, request: Request, vote: Vote) -> None:
-        """Hear of another member's vote that was verified: it is not looked at again."""
-        self._right.add(request, vote)
+        return self.swaps.series(number)
 
     def may_be_locked(self, request: Request) -> bool:
         """Tell whether a request that another member has locked is to be locked here too.
@@ -184,119 +137,6 @@ class Answers:
             raise NotNow(f"a ledger holds a withdrawal that is none here: {error}") from error
         return True
 
-    # LOCK.
-
-    async def _lock(self, message: Lock) -> Reply:
-        signed, now = message.signed, self._clock()
-        series = self.series(signed.request.series)
-        check_spent(signed.request, self._network_id, self._calendar, now)
-        entry = entry_of(signed)
-        known = series.file.look(partial(answer_lock, entry=entry))
-        if isinstance(known, Locked):
-            return self._voted(series, signed.request)
-        check_withdrawal(signed.request, self._seats.state, self._calendar, now)
-        if known is not None:
-            return await self._unlockable(series, signed, entry, known)
-        self._check_memory(series)
-        if not self.is_current:
-            raise NotNow("this authority has just started: it votes after the next consensus")
-        effort = self._judge(message.nonce, entry.digest, now)
-        if isinstance(effort, Demand):
-            return Reply(Status.WORK, effort.encode())
-        await self._crunch.do(lock_task(signed, now), effort)
-        outcome = await series.file.write(partial(lock, entry=entry))
-        if isinstance(outcome, Locked):
-            return self._voted(series, signed.request)
-        return await self._unlockable(series, signed, entry, outcome)
-
-    def _judge(self, nonce: int | None, digest: bytes, now: float) -> int | Demand:
-        crunch = self._crunch
-        return self._load.judge(nonce, digest, now, waiting=crunch.waiting, cost=crunch.cost)
-
-    def _check_memory(self, series: Series) -> None:
-        """Raise `NotNow` unless this authority has a seat, and knows all that it voted for.
-
-        It names a count before its first vote: a ledger that is missing is told from a new one
-        (spec/09 §7.4).
-        """
-        number = series.record.number
-        member, head = series.record.member(series.place), series.file.head
-        if member is None or member.vote_key != self._seats.vote.public:
-            raise NotNow(f"this authority has no seat in series {number}: ask the others")
-        self._check_share(number)
-        if not head.is_whole or member.count > head.count:
-            raise NotNow("this authority merges the others' ledgers before it votes: ask later")
-        if not member.count:
-            raise NotNow(f"series {number} is just beginning here: ask after the next consensus")
-
-    def _check_share(self, series: int) -> None:
-        if series not in self.able:
-            raise NotNow(f"this authority has no share of series {series} yet: ask the others")
-
-    def _voted(self, series: Series, request: Request) -> Reply:
-        """Reply with the vote for what is locked; what is known may have changed since."""
-        self._check_memory(series)
-        vote = sign_vote(self._seats.vote, series.place, request, series.lives)
-        self._right.add(request, vote)
-        return Reply(Status.DONE, pack_vote(vote))
-
-    def _own_vote(self, series: Series, request: Request) -> Vote | None:
-        """Return the vote for what is locked, or None if it cannot be given."""
-        try:
-            self._check_memory(series)
-        except NotNow:
-            return None
-        return sign_vote(self._seats.vote, series.place, request, series.lives)
-
-    async def _unlockable(
-        self, series: Series, signed: SignedRequest, entry: Entry, why: Conflict | Certified
-    ) -> Reply:
-        if isinstance(why, Certified):
-            raise ProtocolError("the request is certified without this vote: see REQUEST")
-        if why.held.digest == entry.digest:
-            raise ProtocolError(
-                "an input was signed for two requests: only a certificate settles which one counts"
-            )
-        await self._note_two(series, signed, entry, why)
-        held = decode_signed_request(why.held.signed)
-        vote = self._own_vote(series, held.request) if why.may_vote else None
-        return Reply(Status.CONFLICT, pack_conflict(held, vote))
-
-    async def _note_two(
-        self, series: Series, signed: SignedRequest, entry: Entry, why: Conflict
-    ) -> None:
-        """Keep the proof that one owner signed two requests, if that one did."""
-        if series.file.look(lambda book: book.has_evidence(why.held.digest)):
-            return
-        try:
-            signed.check_proofs(None)
-        except ProtocolError:
-            return
-        await series.file.write(partial(blame_owner, held=why.held, entry=entry))
-
-    # ISSUE.
-
-    async def _issue(self, certificate: Certificate) -> Reply:
-        request = certificate.request
-        series = self.series(request.series)
-        check_issued(request, self._network_id, self._calendar, self._clock())
-        entry = entry_of(certificate.signed)
-        held = series.file.look(lambda book: book.find(entry.digest))
-        if held is not None and held.votes:
-            given = series.file.look(lambda book: book.shares(entry.outputs))
-            if given is not None:
-                return Reply(Status.DONE, pack_shares(given))
-        check_votes(certificate, series.record)
-        self._check_share(request.series)
-        task = issue_task(certificate, series.record, is_known=held is not None, right=self._right)
-        shares = await self._crunch.do(task, _URGENT)
-        outcome = await series.file.write(
-            partial(issue, entry=entry, votes=certificate.votes, shares=shares)
-        )
-        if isinstance(outcome, Issued):
-            return Reply(Status.DONE, pack_shares(outcome.shares))
-        return await self._unlockable(series, certificate.signed, entry, outcome)
-
     # What there is.
 
     def _request(self, series: Series, digest: bytes) -> Reply:
@@ -309,7 +149,7 @@ class Answers:
         """Return a request with its certificate's votes, or else this authority's own, if any."""
         signed = decode_signed_request(data)
         known = series.file.look(partial(answer_lock, entry=entry_of(signed)))
-        own = self._own_vote(series, signed.request) if isinstance(known, Locked) else None
+        own = self.swaps.own_vote(series, signed.request) if isinstance(known, Locked) else None
         return Held(signed, votes or (() if own is None else (own,)))
 
     async def _page(self, message: GetOutputs | GetSerials) -> Reply:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-import trio
-
-from fogbank.directory.mint.answers_shell import Answers
 from fogbank.directory.mint.bodies import pack_replies
 from fogbank.directory.mint.exchange import Batch, Issue, Lock, Reply, Status, decode_message
 from fogbank.directory.mint.seats_shell import Seats
+from fogbank.directory.mint.swaps_shell import Swaps
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import NodeId
 
@@ -25,8 +23,8 @@ _BUSY = Reply(Status.NOT_NOW, reason="too many batches at once: wait for the ans
 class Batches:
     """Answers the items of a batch all at once, so that they are computed and written together."""
 
-    def __init__(self, answers: Answers, seats: Seats) -> None:
-        self._answers = answers
+    def __init__(self, swaps: Swaps, seats: Seats) -> None:
+        self._swaps = swaps
         self._seats = seats
         self._under_way: Counter[NodeId] = Counter()
 
@@ -46,20 +44,16 @@ class Batches:
         return Reply(Status.DONE, pack_replies([_bare(each).encode() for each in replies]))
 
     async def _answer_all(self, items: tuple[bytes, ...], peer: NodeId) -> list[Reply]:
-        replies = [Reply(Status.NOT_NOW)] * len(items)
-
-        async def answer(place: int, message: Lock | Issue) -> None:
-            replies[place] = await self._answers.answer(message, None)
-
-        async with trio.open_nursery() as nursery:
-            for place, item in enumerate(items):
-                try:
-                    message = self._read(item, peer)
-                except ProtocolError as error:
-                    replies[place] = Reply(Status.REFUSED, reason=str(error))
-                else:
-                    nursery.start_soon(answer, place, message)
-        return replies
+        replies: dict[int, Reply] = {}
+        messages: dict[int, Lock | Issue] = {}
+        for place, item in enumerate(items):
+            try:
+                messages[place] = self._read(item, peer)
+            except ProtocolError as error:
+                replies[place] = Reply(Status.REFUSED, reason=str(error))
+        answers = await self._swaps.answer_all(list(messages.values()))
+        replies.update(zip(messages, answers, strict=True))
+        return [replies[place] for place in range(len(items))]
 
     def _read(self, item: bytes, peer: NodeId) -> Lock | Issue:
         """Return what is asked; raise `ProtocolError` for something else, or a stranger."""

@@ -13,7 +13,6 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from fogbank.directory.mint.answers_shell import Answers
 from fogbank.directory.mint.bodies import Carried, unpack_shares, unpack_vote
 from fogbank.directory.mint.carrying import Round
 from fogbank.directory.mint.certificates import Certificate, Vote, check_vote, make_certificate
@@ -21,6 +20,7 @@ from fogbank.directory.mint.exchange import Carry, Issue, Lock, Reply, Status
 from fogbank.directory.mint.lanes_shell import Lanes, Ticket
 from fogbank.directory.mint.seats_shell import Series
 from fogbank.directory.mint.state import SeriesRecord
+from fogbank.directory.mint.swaps_shell import Swaps
 from fogbank.directory.peer_shell import Connect
 from fogbank.relay.errors import ProtocolError
 from fogbank.relay.keys import NodeId, show_id
@@ -49,8 +49,8 @@ _T = TypeVar("_T")
 class Carrier:
     """Carries requests while `run` runs. `connect` opens a stream to another member's mint."""
 
-    def __init__(self, answers: Answers, connect: Connect, random: Callable[[int], bytes]) -> None:
-        self.answers = answers
+    def __init__(self, swaps: Swaps, connect: Connect, random: Callable[[int], bytes]) -> None:
+        self.swaps = swaps
         self.lanes = Lanes(connect)
         self._random = random
         self._carried = 0
@@ -75,12 +75,12 @@ class Carrier:
         signed, certificate = message.signed, None
         if message.votes:
             certificate = Certificate(signed, message.votes)
-            reply = await self.answers.answer(Issue(certificate), None)
+            (reply,) = await self.swaps.answer_all([Issue(certificate)])
         else:
-            reply = await self.answers.answer(Lock(signed, message.nonce), None)
+            (reply,) = await self.swaps.answer_all([Lock(signed, message.nonce)])
         if reply.status is not Status.DONE:
             return reply
-        trip = _Trip(self, self.answers.series(signed.request.series), message)
+        trip = _Trip(self, self.swaps.series(signed.request.series), message)
         with trio.move_on_after(CARRY_SECONDS):
             if certificate is not None:
                 await trip.share(certificate, unpack_shares(reply.body, trip.count))
@@ -159,7 +159,7 @@ class _Trip:
         if own is None:
             reply = None
             with trio.move_on_after(HEDGE_SECONDS):
-                reply = await self.carrier.answers.answer(issue, None)
+                (reply,) = await self.carrier.swaps.answer_all([issue])
             asking.heard(self.own, reply)
         await asking.finish()
 
@@ -168,7 +168,7 @@ class _Trip:
         if vote.member != place:
             raise ProtocolError("a member gave another one's vote")
         check_vote(vote, self.signed.request, self.record)
-        self.carrier.answers.believe(self.signed.request, vote)
+        self.carrier.swaps.believe(self.signed.request, vote)
         return vote
 
     def _read_shares(self, _: int, reply: Reply) -> tuple[bytes, ...]:

@@ -18,6 +18,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -86,6 +87,12 @@ class _Job:
     tries: int = field(default=0, compare=False)
     done: trio.Event = field(default_factory=trio.Event, compare=False)
     is_wanted: bool = field(default=True, compare=False)
+
+    def result(self) -> tuple[bytes, ...] | RelayError:
+        """Return what came of it."""
+        if self.outcome is None:
+            return Busy("this authority could not compute that: try again in a while")
+        return ProtocolError(self.outcome) if isinstance(self.outcome, str) else self.outcome
 
 
 class _Process:
@@ -207,23 +214,37 @@ class Crunch:
         Raises `ProtocolError` with the reason if something does not, `Busy` if too many wait or
         the series was not learned.
         """
-        if task.series not in self._keys:
-            raise Busy(f"this authority has no share of series {task.series} yet: ask the others")
-        if len(self._jobs) >= MAX_WAITING:
-            raise Busy("this authority has more to do than it can: try again in a while")
-        job = _Job((-urgency, next(self._numbers)), task)
-        heapq.heappush(self._jobs, job)
+        (outcome,) = await self.do_all([(task, urgency)])
+        if isinstance(outcome, RelayError):
+            raise outcome
+        return outcome
+
+    async def do_all(
+        self, tasks: Sequence[tuple[Task, int]]
+    ) -> list[tuple[bytes, ...] | RelayError]:
+        """Do several tasks, each with its urgency; return what `do` returns or raises of each."""
+        jobs = [self._put(task, urgency) for task, urgency in tasks]
         if self._idle:
             self._news[min(self._idle)].set()
         try:
-            await job.done.wait()
+            for job in jobs:
+                if isinstance(job, _Job) and not job.done.is_set():
+                    await job.done.wait()
         finally:
-            job.is_wanted = False
-        if job.outcome is None:
-            raise Busy("this authority could not compute that: try again in a while")
-        if isinstance(job.outcome, str):
-            raise ProtocolError(job.outcome)
-        return job.outcome
+            for job in jobs:
+                if isinstance(job, _Job):
+                    job.is_wanted = False
+        return [job.result() if isinstance(job, _Job) else job for job in jobs]
+
+    def _put(self, task: Task, urgency: int) -> _Job | Busy:
+        """Have a task wait, or say why it does not."""
+        if task.series not in self._keys:
+            return Busy(f"this authority has no share of series {task.series} yet: ask the others")
+        if len(self._jobs) >= MAX_WAITING:
+            return Busy("this authority has more to do than it can: try again in a while")
+        job = _Job((-urgency, next(self._numbers)), task)
+        heapq.heappush(self._jobs, job)
+        return job
 
     async def run(self) -> None:
         """Compute until cancelled."""

@@ -38,6 +38,7 @@ from fogbank.directory.mint.load import Load
 from fogbank.directory.mint.rejoin_shell import Rejoin
 from fogbank.directory.mint.seats_shell import Computing, Seats
 from fogbank.directory.mint.state import SeriesRecord
+from fogbank.directory.mint.swaps_shell import Swaps
 from fogbank.directory.network import NetworkDocument
 from fogbank.directory.peer_shell import Connect
 from fogbank.directory.store_shell import StoreError
@@ -167,7 +168,7 @@ class Mint:
         self._news = trio.Event()
         self.ledgers = ledgers
         self._load = Load(random, clock(), crunch.capacity)
-        self.answers = Answers(
+        self.swaps = Swaps(
             network.network_id,
             identity,
             seats,
@@ -177,11 +178,12 @@ class Mint:
             load=self._load,
             clock=clock,
         )
+        self.answers = Answers(self.swaps, seats, self._calendar, clock)
         self.service = MintService(self, self._is_peer)
         self.answers.is_peer = self._is_authority
         self._rejoin = Rejoin(self.answers, seats, identity, crunch, connect)
-        self._carrier = Carrier(self.answers, connect, random)
-        self._batches = Batches(self.answers, seats)
+        self._carrier = Carrier(self.swaps, connect, random)
+        self._batches = Batches(self.swaps, seats)
 
     async def answer(self, message: Message, peer: NodeId | None) -> Reply:
         """Answer one message; `peer` is who the link proved, or None."""
@@ -214,7 +216,7 @@ class Mint:
 
         One that `has_state` not says nothing of whether the state held is the newest.
         """
-        self.answers.is_current = self.answers.is_current or has_state
+        self.swaps.is_current = self.swaps.is_current or has_state
         self._news.set()
 
     async def run(self) -> None:
@@ -236,7 +238,7 @@ class Mint:
         state = self._seats.state
         for series in await self.ledgers.expire(lambda each: self._is_gone(each, now)):
             self._crunch.forget(series)
-            self.answers.able.discard(series)
+            self.swaps.able.discard(series)
         if state.generation is not None and self._may_open(state.generation.series, now):
             # Made, and named in a vote, before the series can have any lock.
             with _told():
@@ -256,7 +258,7 @@ class Mint:
 
         The state on the disk may come from a backup made before the ledger was.
         """
-        may_be_made = self.answers.is_current or self.ledgers.has(series)
+        may_be_made = self.swaps.is_current or self.ledgers.has(series)
         return may_be_made and not self._is_over(series, now)
 
     def _is_gone(self, series: int, now: float) -> bool:
@@ -274,7 +276,7 @@ class Mint:
         share = self._seats.share_of(record.number)
         if share is not None:
             self._crunch.learn(record.number, record.key, share)
-            self.answers.able.add(record.number)
+            self.swaps.able.add(record.number)
         is_short = file.head.is_whole and named > file.head.count
         if is_short:
             await file.doubt(now)

@@ -105,7 +105,7 @@ class Rejoin:
 
     def _forgetful(self, record: SeriesRecord) -> Series | None:
         """Return a series whose ledger is not whole, and can be made so."""
-        if not record.place_of(self._identity) or record.number not in self._answers.able:
+        if not record.place_of(self._identity) or record.number not in self._answers.swaps.able:
             # Without a share nothing can be checked, and the others must not seem to lie.
             return None
         try:

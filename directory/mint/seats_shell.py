@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,11 @@ class Computing(Protocol):
     @property
     def cost(self) -> float:
         """What a task took lately, in seconds."""
+
+    async def do_all(
+        self, tasks: Sequence[tuple[Task, int]]
+    ) -> list[tuple[bytes, ...] | RelayError]:
+        """Do tasks that came together, each with its urgency; return what each came to."""
 
     async def do(self, task: Task, urgency: int = 0) -> tuple[bytes, ...]:
         """Return the shares that a task wants; raise `ProtocolError`, or `Busy`."""

@@ -78,7 +78,7 @@ from fogbank.directory.mint.requests import (
 )
 from fogbank.directory.mint.state import Allotment, MintState, SeriesRecord
 from fogbank.directory.network import AuthorityPin, NetworkDocument, Timing
-from fogbank.relay.errors import ProtocolError
+from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import Ed25519Key, NodeId
 from fogbank.relay.messages_shell import Stream, receive_message, send_message
 from tests.mint.curve import NETWORK
@@ -129,6 +129,17 @@ class InlineCrunch:
 
     async def run(self) -> None:
         await trio.sleep_forever()
+
+    async def do_all(
+        self, tasks: Sequence[tuple[Task, int]]
+    ) -> list[tuple[bytes, ...] | RelayError]:
+        outcomes: list[tuple[bytes, ...] | RelayError] = []
+        for task, urgency in tasks:
+            try:
+                outcomes.append(await self.do(task, urgency))
+            except RelayError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def do(self, task: Task, urgency: int = 0) -> tuple[bytes, ...]:  # noqa: ARG002
         await trio.lowlevel.checkpoint()

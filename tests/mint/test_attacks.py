@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fogbank.directory.mint import answers_shell, bodies, crunch
+from fogbank.directory.mint import bodies, crunch, swaps_shell
 from fogbank.directory.mint.certificates import (
     Certificate,
     Vote,
@@ -244,7 +244,7 @@ async def test_forged_certificates(
     tmp_path: Path, is_naive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_naive:
-        monkeypatch.setattr(answers_shell, "check_votes", lambda *_: None)
+        monkeypatch.setattr(swaps_shell, "check_votes", lambda *_: None)
         monkeypatch.setattr(crunch, "verify", lambda *_: None)
     async with committee(tmp_path) as bank:
         accepted = set()

@@ -233,7 +233,7 @@ async def test_before_a_consensus_is_adopted_only_what_is_known_is_answered(
         member, known = bank.members[1], bank.swap(fresh(1), fresh(1))
         await member.ask(Lock(known))
         new = bank.swap(fresh(1), fresh(1))
-        member.mint.answers.is_current = False
+        member.mint.swaps.is_current = False
         assert (await member.ask(Lock(known))).status is Status.DONE
         assert (await member.ask(Lock(new))).status is Status.NOT_NOW
         # One of an earlier method has no state that says which answers there were.
@@ -252,7 +252,7 @@ async def test_a_missing_ledger_is_made_by_the_newest_state_alone(tmp_path: Path
         await member.stop()
         member.ledger.unlink()
         bank.state = before
-        member.mint.answers.is_current = False
+        member.mint.swaps.is_current = False
         await member.mint._look_after()
         assert not member.ledger.exists()
         bank.state = newest

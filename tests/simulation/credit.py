@@ -8,6 +8,7 @@ withdrawn, and once everybody has come to rest they have all of them.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ from fogbank.directory.mint.requests import (
     Withdrawal,
     decode_signed_request,
 )
-from fogbank.relay.errors import ProtocolError
+from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream, receive_message, send_message
 from tests.simulation.chance import Chance
@@ -84,6 +85,18 @@ class SimCrunch:
     async def run(self) -> None:
         """Have nothing to do beside."""
         await trio.sleep_forever()
+
+    async def do_all(
+        self, tasks: Sequence[tuple[Task, int]]
+    ) -> list[tuple[bytes, ...] | RelayError]:
+        """Compute several."""
+        outcomes: list[tuple[bytes, ...] | RelayError] = []
+        for task, urgency in tasks:
+            try:
+                outcomes.append(await self.do(task, urgency))
+            except RelayError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def do(self, task: Task, urgency: int = 0) -> tuple[bytes, ...]:  # noqa: ARG002
         """Compute."""
@@ -158,7 +171,7 @@ class MintLiar:
 
     def _place(self, request: Request) -> int:
         record = self._answers._seats.state.series_of(request.series)
-        return 0 if record is None else record.place_of(self._answers._identity)
+        return 0 if record is None else record.place_of(self._answers.swaps._identity)
 
 
 @dataclass
