@@ -42,10 +42,14 @@ CREATE TABLE evidence (
 
 
 class FileBook:
-    """A series' records through one connection; what is written belongs to its transaction."""
+    """A series' records through one connection; what is written belongs to its transaction.
+
+    `settle` is to be called before that is committed.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._answered = [0, 0, 0]
 
     def find(self, digest: bytes) -> Held | None:
         """Return the request of that digest."""
@@ -117,9 +121,16 @@ class FileBook:
 
     def answered(self, locked: int, issued: int) -> None:
         """Count an answer that is new, and how many serials and outputs it is the first for."""
-        self._db.execute(
-            "UPDATE file SET count=count+1, locked=locked+?, issued=issued+?", (locked, issued)
-        )
+        for at, new in enumerate((1, locked, issued)):
+            self._answered[at] += new
+
+    def settle(self) -> None:
+        """Write what was counted, once for all answers of a transaction."""
+        if any(self._answered):
+            self._db.execute(
+                "UPDATE file SET count=count+?, locked=locked+?, issued=issued+?", self._answered
+            )
+        self._answered = [0, 0, 0]
 
 
 @dataclass(frozen=True, slots=True)

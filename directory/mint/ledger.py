@@ -134,10 +134,12 @@ class Certified:
 
 def answer_lock(book: Book, entry: Entry) -> Locked | Conflict | Certified | None:
     """Return how LOCK goes if nothing has to be written: None if the request is new and fits."""
-    found = next(_rivals(book, entry), None)
+    holders = [book.holder(serial) for serial in entry.serials]
+    found = next(_rivals(book, entry, holders), None)
     if found is not None:
         return found
-    held = book.find(entry.digest)
+    # Serials of what is in the book are held: by it, or by what took them from it.
+    held = book.find(entry.digest) if any(holders) else None
     if held is None:
         return None
     return Locked() if held.may_vote else Certified()
@@ -168,7 +170,8 @@ def issue(book: Book, entry: Entry, votes: Votes, shares: Sequence[bytes]) -> Is
     if held is not None:
         # These proofs were checked; those that came with the certificate need not have been.
         entry = replace(entry, signed=held.signed)
-    rivals = list(_rivals(book, entry))
+    holders = [book.holder(serial) for serial in entry.serials]
+    rivals = list(_rivals(book, entry, holders))
     for rival in rivals:
         if rival.held.votes:
             _blame_members(book, rival.held, entry, votes)
@@ -176,12 +179,11 @@ def issue(book: Book, entry: Entry, votes: Votes, shares: Sequence[bytes]) -> Is
     for rival in rivals:
         blame_owner(book, rival.held, entry)
     may_vote = not rivals and (held is None or held.may_vote)
-    new = [serial for serial in entry.serials if book.holder(serial) is None]
     book.put(entry, may_vote=may_vote, votes=votes)
     for serial in entry.serials:
         book.take(serial, Holder(entry.digest))
     book.give(entry.digest, zip(entry.outputs, shares, strict=True))
-    book.answered(len(new), len(shares))
+    book.answered(holders.count(None), len(shares))
     return Issued(tuple(shares))
 
 
@@ -231,10 +233,9 @@ def _opened(signed: bytes) -> Value:
     return value
 
 
-def _rivals(book: Book, entry: Entry) -> Iterator[Conflict]:
+def _rivals(book: Book, entry: Entry, holders: Iterable[Holder | None]) -> Iterator[Conflict]:
     """Go through what holds serials of a request instead of it, or disputes them with it."""
-    for serial in entry.serials:
-        holder = book.holder(serial)
+    for holder in holders:
         if holder is None or (holder.digest == entry.digest and not holder.is_disputed):
             continue
         held = book.find(holder.digest)

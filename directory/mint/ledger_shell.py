@@ -176,6 +176,7 @@ class SeriesFile:
             self._writer.execute("BEGIN IMMEDIATE")
             for each in batch:
                 each.run(book)
+            book.settle()
             head = read_head(self._writer)
             self._writer.execute("COMMIT")
             self.head = head
