@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Final, Protocol
 
 import trio
@@ -103,19 +104,27 @@ class MintService:
             await stream.aclose()
 
     async def _serve(self, stream: Stream, peer: NodeId | None) -> None:
+        """Serve until the other side is done, or silent for too long; raise if it reads nothing."""
+        is_sending = False
         served = refused = 0
-        while refused < MAX_REFUSED and (peer is not None or served < MAX_MESSAGES):
-            served += 1
-            data = None
-            with trio.move_on_after(IDLE_SECONDS):
+        # One scope whose deadline moves: a scope for each wait would cost more than some answers.
+        with trio.CancelScope() as scope:
+            while refused < MAX_REFUSED and (peer is not None or served < MAX_MESSAGES):
+                served += 1
+                scope.deadline = trio.current_time() + IDLE_SECONDS
                 data = await receive_message(stream, _limit(peer))
-            if data is None:
-                return
-            message, reply = await self._reply(data, peer)
-            if reply.status in {Status.REFUSED, Status.CONFLICT}:
-                refused += not isinstance(message, GetRequest)
-            with trio.fail_after(TRANSFER_SECONDS):
+                scope.deadline = inf
+                if data is None:
+                    return
+                message, reply = await self._reply(data, peer)
+                if reply.status in {Status.REFUSED, Status.CONFLICT}:
+                    refused += not isinstance(message, GetRequest)
+                is_sending = True
+                scope.deadline = trio.current_time() + TRANSFER_SECONDS
                 await send_message(stream, reply.encode())
+                is_sending = False
+        if scope.cancelled_caught and is_sending:
+            raise trio.TooSlowError
 
     async def _reply(self, data: bytes, peer: NodeId | None) -> tuple[Message | None, Reply]:
         try:
