@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -35,6 +36,8 @@ HEDGE_SECONDS: Final = 1.5
 """For each member that has not answered by then another one is asked."""
 MEMORY_SECONDS: Final = 60.0
 """Who failed or was slow is asked last for so long."""
+ORDER_SECONDS: Final = 1.0
+"""Members are asked in one random order for so long: requests of that time go together."""
 _RANDOM = 8
 _BUSY = Reply(
     Status.NOT_NOW, reason="too many requests are carried at once: ask each member by itself"
@@ -55,6 +58,8 @@ class Carrier:
         self._random = random
         self._carried = 0
         self._failed: dict[NodeId, float] = {}
+        self._drawn = -inf
+        self._ranks: dict[NodeId, bytes] = {}
         self._told: set[NodeId] = set()
 
     async def run(self) -> None:
@@ -94,11 +99,16 @@ class Carrier:
     def order(self, record: SeriesRecord, own: int) -> list[int]:
         """Return the other members in the order in which they are asked."""
         now = trio.current_time()
+        if now >= self._drawn + ORDER_SECONDS:
+            self._drawn = now
+            self._ranks.clear()
 
         def rank(place: int) -> tuple[bool, bytes]:
-            failed = self._failed.get(record.members[place - 1].identity)
-            lately = failed is not None and now - failed < MEMORY_SECONDS
-            return lately, self._random(_RANDOM)
+            identity = record.members[place - 1].identity
+            drawn = self._ranks.get(identity)
+            if drawn is None:
+                drawn = self._ranks[identity] = self._random(_RANDOM)
+            return now - self._failed.get(identity, -inf) < MEMORY_SECONDS, drawn
 
         others = (place for place in range(1, len(record.members) + 1) if place != own)
         return sorted(others, key=rank)

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 STREAMS: Final = 2
 """Batches under way to one member, each on a stream of its own."""
+GATHER_SECONDS: Final = 0.02
+"""Batches to one member begin so far apart: what comes meanwhile goes together, and costs less."""
 MAX_QUEUE: Final = 512
 """Messages that wait for one member."""
 CONNECT_SECONDS: Final = 5.0
@@ -80,6 +82,8 @@ class _Lane:
         self._queue: deque[Ticket] = deque()
         self._idle: list[trio.Event] = []
         self._streams = 0
+        self._is_called = False
+        self._due = -inf
         self._rest = 0.0
         self._rests_until = -inf
 
@@ -88,12 +92,19 @@ class _Lane:
         if len(self._queue) >= MAX_QUEUE or trio.current_time() < self._rests_until:
             return False
         self._queue.append(ticket)
+        if not self._is_called:
+            self._call(nursery)
+        return True
+
+    def _call(self, nursery: trio.Nursery) -> None:
+        """Have a stream send what waits; while all are at work, the next that is done does."""
         if self._idle:
+            self._is_called = True
             self._idle.pop().set()
         elif self._streams < STREAMS:
+            self._is_called = True
             self._streams += 1
             nursery.start_soon(self._run)
-        return True
 
     def close(self) -> None:
         """Fail whatever waits."""
@@ -111,6 +122,7 @@ class _Lane:
                     self._failed(error)
         finally:
             self._streams -= 1
+            self._is_called = False
 
     @asynccontextmanager
     async def _stream(self) -> AsyncIterator[Stream]:
@@ -125,14 +137,12 @@ class _Lane:
     async def _send_all(self, stream: Stream) -> None:
         """Send batch after batch until nothing has come for a while."""
         while True:
-            batch = self._take()
-            if batch:
-                try:
-                    await self._send(stream, batch)
-                finally:
-                    for ticket in batch:
-                        ticket.tell(None)
+            if self._queue:
+                self._is_called = True
+                await trio.sleep_until(self._due)
+                await self._send(stream, self._take())
                 continue
+            self._is_called = False
             news = trio.Event()
             self._idle.append(news)
             with trio.move_on_after(KEEP_SECONDS):
@@ -143,6 +153,7 @@ class _Lane:
 
     def _take(self) -> list[Ticket]:
         """Return the next batch: what is still wanted, as far as there is room."""
+        self._is_called = False
         batch: list[Ticket] = []
         room = _ROOM
         while self._queue and len(batch) < MAX_BATCH:
@@ -155,19 +166,18 @@ class _Lane:
         return batch
 
     async def _send(self, stream: Stream, batch: list[Ticket]) -> None:
-        message = Batch(tuple(ticket.item for ticket in batch))
-        with trio.fail_after(ANSWER_SECONDS):
-            await send_message(stream, message.encode())
-            data = await receive_message(stream, REPLY_LIMIT)
-        if data is None:
-            raise RelayError("it closed the stream without an answer")
-        reply = decode_reply(data)
-        if reply.status is not Status.DONE:
-            raise RelayError(f"it refused a batch: {reply.reason or 'no reason given'}")
-        replies = [decode_reply(each) for each in unpack_replies(reply.body, len(batch))]
-        self._rest = 0.0
-        for ticket, each in zip(batch, replies, strict=True):
-            ticket.tell(each)
+        """Send a batch, and tell whoever waits for it what came of it."""
+        if not batch:
+            return
+        self._due = trio.current_time() + GATHER_SECONDS
+        try:
+            replies = await _answers(stream, [ticket.item for ticket in batch])
+            self._rest = 0.0
+            for ticket, each in zip(batch, replies, strict=True):
+                ticket.tell(each)
+        finally:
+            for ticket in batch:
+                ticket.tell(None)
 
     def _failed(self, error: BaseException) -> None:
         """Leave the member alone for a while; whoever waits for it asks another one."""
@@ -179,6 +189,19 @@ class _Lane:
         self._rest = min(2 * self._rest, most) or least
         self._rests_until = trio.current_time() + self._rest
         self.close()
+
+
+async def _answers(stream: Stream, items: list[bytes]) -> list[Reply]:
+    """Return the answers to a batch; raise one of `FAILURES` if it is not answered as it should."""
+    with trio.fail_after(ANSWER_SECONDS):
+        await send_message(stream, Batch(tuple(items)).encode())
+        data = await receive_message(stream, REPLY_LIMIT)
+    if data is None:
+        raise RelayError("it closed the stream without an answer")
+    reply = decode_reply(data)
+    if reply.status is not Status.DONE:
+        raise RelayError(f"it refused a batch: {reply.reason or 'no reason given'}")
+    return [decode_reply(each) for each in unpack_replies(reply.body, len(items))]
 
 
 class Lanes:

@@ -36,7 +36,9 @@ async def in_batch(
     return [decode_reply(each) for each in unpack_replies(reply.body, len(items))]
 
 
-async def test_a_batch_answers_each_item_as_if_it_came_alone(tmp_path: Path) -> None:
+async def test_a_batch_answers_each_item_as_if_it_came_alone(
+    tmp_path: Path, autojump_clock: object
+) -> None:
     async with committee(tmp_path) as bank:
         peer = bank.members[2].identity
         token, outputs = fresh(1), fresh(3)
@@ -67,7 +69,7 @@ async def test_a_batch_answers_each_item_as_if_it_came_alone(tmp_path: Path) -> 
         assert replies[2] == await bank.members[1].ask(Issue(certificate))
 
 
-async def test_a_batch_is_for_members_alone(tmp_path: Path) -> None:
+async def test_a_batch_is_for_members_alone(tmp_path: Path, autojump_clock: object) -> None:
     """Strangers are refused; who has no seat in a series' committee is refused what is of it."""
     async with committee(tmp_path) as bank:
         item = Lock(bank.swap(fresh(1), fresh(1))).encode()
@@ -92,7 +94,9 @@ async def test_a_batch_is_for_members_alone(tmp_path: Path) -> None:
         assert not bank.members[1].crunch.tasks[1:]
 
 
-async def test_only_so_many_batches_of_one_member_are_answered_at_once(tmp_path: Path) -> None:
+async def test_only_so_many_batches_of_one_member_are_answered_at_once(
+    tmp_path: Path, autojump_clock: object
+) -> None:
     async with committee(tmp_path) as bank:
         peer = bank.members[2].identity
         item = Lock(bank.swap(fresh(1), fresh(1))).encode()
@@ -107,7 +111,9 @@ async def test_only_so_many_batches_of_one_member_are_answered_at_once(tmp_path:
         assert sorted(statuses) == [Status.DONE] * batches_shell.AT_ONCE + [Status.NOT_NOW] * 2
 
 
-async def test_a_flood_of_batches_costs_a_member_what_it_costs_alone(tmp_path: Path) -> None:
+async def test_a_flood_of_batches_costs_a_member_what_it_costs_alone(
+    tmp_path: Path, autojump_clock: object
+) -> None:
     """What a lying member sends is looked at once each, as far as the first check that fails."""
     async with committee(tmp_path) as bank:
         peer = bank.members[2].identity

@@ -137,7 +137,9 @@ async def gives_wrong_shares(member: Member, message: Message, honest: Answer) -
 LIES = (signs_wrongly, is_another, gives_few_shares)
 
 
-async def test_a_request_is_certified_and_issued_by_way_of_one_member(tmp_path: Path) -> None:
+async def test_a_request_is_certified_and_issued_by_way_of_one_member(
+    tmp_path: Path, autojump_clock: object
+) -> None:
     async with committee(tmp_path) as bank:
         outputs = fresh(2)
         signed = bank.swap(fresh(2), outputs)
@@ -152,7 +154,7 @@ async def test_a_request_is_certified_and_issued_by_way_of_one_member(tmp_path: 
         assert asked(bank) == []
 
 
-async def test_a_certificate_alone_and_shares_alone(tmp_path: Path) -> None:
+async def test_a_certificate_alone_and_shares_alone(tmp_path: Path, autojump_clock: object) -> None:
     async with committee(tmp_path) as bank:
         outputs = fresh(1)
         signed = bank.swap(fresh(1), outputs)
@@ -166,7 +168,7 @@ async def test_a_certificate_alone_and_shares_alone(tmp_path: Path) -> None:
         assert bank.tokens(outputs) == outputs
 
 
-async def test_a_withdrawal_is_carried_too(tmp_path: Path) -> None:
+async def test_a_withdrawal_is_carried_too(tmp_path: Path, autojump_clock: object) -> None:
     async with committee(tmp_path) as bank:
         bank.allot(64)
         signed = bank.deals[SERIES].withdrawal(64)
@@ -174,7 +176,7 @@ async def test_a_withdrawal_is_carried_too(tmp_path: Path) -> None:
         assert [len(shares) for _, shares in got.shares] == [64] * 3
 
 
-async def test_who_is_refused_makes_it_ask_nobody(tmp_path: Path) -> None:
+async def test_who_is_refused_makes_it_ask_nobody(tmp_path: Path, autojump_clock: object) -> None:
     """Its own answer is the answer: of what is no token, is spent, or is not certified."""
     async with committee(tmp_path) as bank:
         token, outputs = fresh(1), fresh(2)
@@ -231,13 +233,17 @@ async def test_one_faulty_member_is_left_out(
     assert signed.request.digest().hex() not in said
 
 
-async def test_a_wrong_vote_is_found_where_no_shares_are_wanted(tmp_path: Path) -> None:
+async def test_a_wrong_vote_is_found_where_no_shares_are_wanted(
+    tmp_path: Path, autojump_clock: object
+) -> None:
     async with committee(tmp_path, liars={2: signs_wrongly}) as bank:
         got = await carried(bank, bank.swap(fresh(1), fresh(1)), wants_shares=False)
         assert [vote.member for vote in got.votes] == [1, 3, 4]
 
 
-async def test_a_wrong_share_is_found_by_who_asked_and_another_completes_it(tmp_path: Path) -> None:
+async def test_a_wrong_share_is_found_by_who_asked_and_another_completes_it(
+    tmp_path: Path, autojump_clock: object
+) -> None:
     async with committee(tmp_path, liars={2: gives_wrong_shares}) as bank:
         outputs = fresh(1)
         signed = bank.swap(fresh(1), outputs)
@@ -283,7 +289,9 @@ async def test_a_certificate_is_not_lost_where_shares_are(
         assert trio.current_time() - begun < 6
 
 
-async def test_who_votes_for_everything_and_who_refuses_change_nothing(tmp_path: Path) -> None:
+async def test_who_votes_for_everything_and_who_refuses_change_nothing(
+    tmp_path: Path, autojump_clock: object
+) -> None:
     """A token's second request is certified by way of no member: q-1 honest ones hold the first."""
     async with committee(tmp_path, liars={4: votes_for_everything}) as bank:
         token, outputs = fresh(1), fresh(2)
@@ -324,7 +332,7 @@ async def test_a_member_that_is_down_costs_no_time(tmp_path: Path, autojump_cloc
 
 
 async def test_what_comes_together_goes_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many requests at once are few batches, few fsyncs, and no more than two under way."""
     sizes: list[int] = []
