@@ -34,7 +34,7 @@ KEPT_POINTS: Final = 8192
 """Decoded outputs that are kept, some 2 MB."""
 GATHER_SECONDS: Final = 0.008
 """A batch begins so long after the one before, for each task in that."""
-GATHER_MOST: Final = 0.025
+GATHER_MOST: Final = 0.03
 """Longest time from one batch to the next."""
 FULL: Final = 32
 """So many tasks wait for no others."""
