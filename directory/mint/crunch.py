@@ -160,14 +160,16 @@ class Pace:
     Each batch costs an equation, a message and a commit, whatever is in it. Times in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, each: float = GATHER_SECONDS, most: float = GATHER_MOST) -> None:
+        self._each = each
+        self._most = most
         self._gap = 0.0
         self.due = 0.0
         """The next batch begins no sooner, unless `FULL` tasks wait."""
 
     def began(self, now: float, tasks: int) -> None:
         """Hear that a batch of so many tasks begins: the fewer they were, the sooner the next."""
-        self._gap = min(max(GATHER_SECONDS * tasks, self._gap / 2), GATHER_MOST)
+        self._gap = min(max(self._each * tasks, self._gap / 2), self._most)
         self.due = now + self._gap
 
 

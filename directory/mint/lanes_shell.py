@@ -22,6 +22,7 @@ from typing import Final, TypeAlias
 import trio
 
 from fogbank.directory.mint.bodies import unpack_replies
+from fogbank.directory.mint.crunch import Pace
 from fogbank.directory.mint.exchange import (
     BATCH_LIMIT,
     MAX_BATCH,
@@ -40,8 +41,8 @@ log = logging.getLogger(__name__)
 
 STREAMS: Final = 2
 """Batches under way to one member, each on a stream of its own."""
-GATHER_SECONDS: Final = 0.02
-"""Batches to one member begin so far apart: what comes meanwhile goes together, and costs less."""
+GATHER_SECONDS: Final = (0.01, 0.04)
+"""The next batch to a member begins so long after the last for each that was in it, at most."""
 MAX_QUEUE: Final = 512
 """Messages that wait for one member."""
 CONNECT_SECONDS: Final = 5.0
@@ -83,7 +84,7 @@ class _Lane:
         self._idle: list[trio.Event] = []
         self._streams = 0
         self._is_called = False
-        self._due = -inf
+        self._pace = Pace(*GATHER_SECONDS)
         self._rest = 0.0
         self._rests_until = -inf
 
@@ -139,7 +140,7 @@ class _Lane:
         while True:
             if self._queue:
                 self._is_called = True
-                await trio.sleep_until(self._due)
+                await trio.sleep_until(self._pace.due)
                 await self._send(stream, self._take())
                 continue
             self._is_called = False
@@ -169,7 +170,7 @@ class _Lane:
         """Send a batch, and tell whoever waits for it what came of it."""
         if not batch:
             return
-        self._due = trio.current_time() + GATHER_SECONDS
+        self._pace.began(trio.current_time(), len(batch))
         try:
             replies = await _answers(stream, [ticket.item for ticket in batch])
             self._rest = 0.0
