@@ -200,8 +200,9 @@ class _SimLedger(SeriesFile):
         if not self._disk.fails:
             super()._commit(batch)
             return
+        error = StoreError("the mint's ledger failed: database or disk is full")
         for each in batch:
-            each.error = StoreError("the mint's ledger failed: database or disk is full")
+            each.is_done, each.error = True, error
 
 
 def _image(path: Path) -> Image:
