@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from math import inf
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
 
@@ -26,6 +26,10 @@ from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream
 
 _C = TypeVar("_C", bound=CircuitLike)
+TURN_SECONDS: Final = 2.0
+"""A turn of those who carry requests."""
+TURNS: Final = 4
+"""One in so many members carries at a time."""
 _ATTEMPTS = 3
 """Paths that are tried to one authority: if all fail the authority itself is likely down."""
 
@@ -51,14 +55,21 @@ class MintClient:
         return Committee(series, self._opener, self.means, self._note_failure)
 
     def order(self, series: SeriesRecord) -> list[int]:
-        """Return the places of members with a seat: in random order, who failed lately at the end.
+        """Return the places of members with a seat, in the order in which they are asked.
 
-        So one that is down costs its time once.
+        Who failed lately is at the end: one that is down costs its time once. Else those are first
+        whose turn it is to carry, so that requests of one moment go together; at random each.
         """
         seats = [place for place, each in enumerate(series.members, 1) if each.vote_key]
         below = self.means.chooser.below
         drawn = [seats.pop(below(len(seats))) for _ in range(len(seats))]
-        return sorted(drawn, key=lambda i: self._failed.get(series.members[i - 1].identity, -inf))
+        turn = int(self.means.clock() // TURN_SECONDS) % TURNS
+
+        def rank(place: int) -> tuple[float, bool]:
+            failed = self._failed.get(series.members[place - 1].identity, -inf)
+            return failed, place % TURNS != turn
+
+        return sorted(drawn, key=rank)
 
     def _note_failure(self, identity: NodeId) -> None:
         self._failed[identity] = trio.current_time()

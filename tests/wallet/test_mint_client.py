@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,7 +52,7 @@ class Bench:
     said: list[str] = field(default_factory=list)
     kept: list[Certificate] = field(default_factory=list)
 
-    def client(self, clock: Callable[[], float] = time.time) -> MintClient:
+    def client(self, clock: Callable[[], float] = lambda: 1_800_000_000.0) -> MintClient:
         chooser = SeededChooser("mint")
         means = Means(self.said.append, self.name_of, chooser, clock, solve=solve, blocking=at_once)
         return MintClient(self.mint.open, means)
@@ -221,6 +220,19 @@ async def test_who_does_not_answer_is_waited_for_a_while_and_others_are_asked(
         bench.check(errand.outputs, await client.carry(errand))
         assert 5.0 <= trio.current_time() < 6.0
         assert client.order(errand.series)[-1] == carrier
+
+
+def test_members_take_turns_at_carrying_and_who_failed_is_passed_over() -> None:
+    """A quarter of them at a time, whoever asks: so requests of one moment go together."""
+    for n, carrying in ((4, {0: {4}, 2: {1}, 5: {2}, 7: {3}}), (9, {2: {1, 5, 9}, 4: {2, 6}})):
+        bench = Bench(DoubleMint(n))
+        series = bench.mint.state.series[0]
+        for seconds, places in carrying.items():
+            client = bench.client(lambda at=seconds: float(at))  # type: ignore[misc]
+            orders = [client.order(series) for _ in range(20)]
+            assert {order[0] for order in orders} == places
+            assert all(sorted(order) == list(range(1, n + 1)) for order in orders)
+            assert len({tuple(order) for order in orders}) > 1
 
 
 async def test_an_answer_of_who_carries_is_taken_late(autojump_clock: MockClock) -> None:
