@@ -31,6 +31,8 @@ RESUMING: Final = 5.0, 90.0
 
 In between it is as long as what would be lost has waited for its answer.
 """
+COMING: Final = 30.0
+"""The least time where a part of a large output has come: all of it would have to come again."""
 AT_START: Final = 20.0
 """The same, when a client begins that has the session from an earlier one."""
 _PAUSES: Final = 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0
@@ -197,6 +199,8 @@ class Lane:
         if not self._was_open:
             return lost_at + AT_START
         least, most = RESUMING
+        if self.job.tasks.has_part:
+            least = COMING
         waited = max((lost_at - since for since in self._since.values()), default=0.0)
         return lost_at + max(least, min(waited, most))
 

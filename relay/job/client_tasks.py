@@ -125,6 +125,11 @@ class ClientTasks:
         pending.waits_first = self.keep is not None
         self.pending[head.id] = pending
 
+    @property
+    def has_part(self) -> bool:
+        """Whether a part of a sealed output has come, which is lost with the session."""
+        return bool(self._opened)
+
     def sending(self, number: int, task: Task) -> None:
         """Hear that a task is being sent, from when on the worker may have a part of its input."""
         if self.keep is not None and number in self.pending:

@@ -14,6 +14,7 @@ from fogbank.client.array_shell import Array
 from fogbank.client.scheduling.limits import ArrayLimits
 from fogbank.client.scheduling.tasks import ArrayTask, TaskEnd
 from fogbank.client.scheduling.words import Ending
+from fogbank.relay.job.client_tasks import ClientTasks
 from fogbank.relay.job.decoding import decode_from_client
 from fogbank.relay.job.frames import Frames, frame
 from fogbank.relay.job.held.messages import Ack, Hold, Resume, Resumed
@@ -185,6 +186,30 @@ async def test_a_worker_that_is_gone_is_not_waited_for_without_end(
         await array(cloud, journal, 4).run()
         assert all_done(journal, 4)
         assert 20 < trio.current_time() - began < 80
+
+
+@pytest.mark.parametrize(("has_part", "least"), [(False, 5), (True, 30)])
+async def test_who_has_a_part_of_a_large_output_comes_back_for_longer(
+    has_part: bool, least: float, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClientTasks, "has_part", has_part)
+    ended: list[float] = []
+
+    class Timed(Remembered):
+        async def ended(self, ends: Any) -> None:
+            await super().ended(ends)
+            ended.append(trio.current_time())
+
+    async with holders(2, 3.0) as cloud:
+        journal = Timed()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(array(cloud, journal, 2).run)
+            await trio.sleep(2)
+            cloud[1].reachable = False
+            await cloud[1].break_streams()
+            lost = trio.current_time()
+        assert least < ended[-1] - lost < least + 6
+        assert all_done(journal, 2)
 
 
 async def test_what_a_worker_holds_for_nobody_is_forgotten_once_it_is_back(

@@ -58,11 +58,14 @@ def test_it_goes_on_where_the_client_was_killed(tmp_path: Path, cuts: list[int])
     for cut in cuts:
         tasks, session = client(partials)
         assert have(tasks) == ({1: offset} if offset else {})
+        assert tasks.has_part is bool(offset)
         session.receive(result(offset)[: cut - len(SEALED)], 0.0)
+        assert tasks.has_part
         offset = cut
     tasks, session = client(partials)
     assert have(tasks) == {1: offset}
     assert answer(session.receive(result(offset), 0.0)) == DATA
+    assert not tasks.has_part
     assert list((tmp_path / "arriving").iterdir()) == []
 
 
