@@ -32,9 +32,9 @@ MESSAGE_LIMIT: Final = 32 << 20
 """Bytes of a batch, or of its results, between two processes of one authority."""
 KEPT_POINTS: Final = 8192
 """Decoded outputs that are kept, some 2 MB."""
-GATHER_SECONDS: Final = 0.006
+GATHER_SECONDS: Final = 0.004
 """A batch begins so long after the one before, for each task in that."""
-GATHER_MOST: Final = 0.015
+GATHER_MOST: Final = 0.010
 """Longest time from one batch to the next."""
 FULL: Final = 32
 """So many tasks wait for no others."""

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 STREAMS: Final = 2
 """Batches under way to one member, each on a stream of its own."""
-GATHER_SECONDS: Final = (0.005, 0.01)
+GATHER_SECONDS: Final = (0.003, 0.006)
 """The next batch to a member begins so long after the last for each that was in it, at most."""
 MAX_QUEUE: Final = 512
 """Messages that wait for one member."""
