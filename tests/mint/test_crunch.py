@@ -118,7 +118,7 @@ def test_the_more_tasks_come_the_longer_they_are_left_to_come_together() -> None
     gaps = []
     for number in range(14, 20):
         pace.began(number, 1)
-        gaps.append(pace.due - number)
+        gaps.append(round(pace.due - number, 9))
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[0] > gaps[-1] == pytest.approx(GATHER_SECONDS)
 
