@@ -53,7 +53,8 @@ from fogbank.testnet.up import bring_up, client_home
 WORKERS = 2
 """As many as the machine has cores, each with one place."""
 SIZE = Size(authorities=4, relays=5, workers=WORKERS)
-AT_ONCE = 8
+AT_ONCE = 6
+"""Three to each place: none is idle. More only wait in its queue, and cost words about that."""
 KERNEL = "nbody"
 STEPS = "20000000"
 """So that a task computes for some seconds, and the array's beginning and end weigh little."""
