@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeAlias
@@ -26,16 +25,14 @@ from fogbank.directory.mint.crunch import Pace
 from fogbank.directory.mint.exchange import (
     BATCH_LIMIT,
     MAX_BATCH,
-    REPLY_LIMIT,
     Batch,
     Reply,
-    Status,
     decode_reply,
 )
+from fogbank.directory.mint.talking_shell import ask, opened
 from fogbank.directory.peer_shell import FAILURES, Connect, why
-from fogbank.relay.errors import RelayError
 from fogbank.relay.keys import NodeId, show_id
-from fogbank.relay.messages_shell import Stream, receive_message, send_message
+from fogbank.relay.messages_shell import Stream
 
 log = logging.getLogger(__name__)
 
@@ -117,23 +114,13 @@ class _Lane:
         try:
             while self._queue:
                 try:
-                    async with self._stream() as stream:
+                    async with opened(self._connect, self._identity, CONNECT_SECONDS) as stream:
                         await self._send_all(stream)
                 except FAILURES as error:
                     self._failed(error)
         finally:
             self._streams -= 1
             self._is_called = False
-
-    @asynccontextmanager
-    async def _stream(self) -> AsyncIterator[Stream]:
-        """Open a stream to the member, or give up in time."""
-        with trio.CancelScope(deadline=trio.current_time() + CONNECT_SECONDS) as scope:
-            async with self._connect(self._identity) as stream:
-                scope.deadline = inf
-                yield stream
-        if scope.cancelled_caught:
-            raise trio.TooSlowError
 
     async def _send_all(self, stream: Stream) -> None:
         """Send batch after batch until nothing has come for a while."""
@@ -194,14 +181,7 @@ class _Lane:
 
 async def _answers(stream: Stream, items: list[bytes]) -> list[Reply]:
     """Return the answers to a batch; raise one of `FAILURES` if it is not answered as it should."""
-    with trio.fail_after(ANSWER_SECONDS):
-        await send_message(stream, Batch(tuple(items)).encode())
-        data = await receive_message(stream, REPLY_LIMIT)
-    if data is None:
-        raise RelayError("it closed the stream without an answer")
-    reply = decode_reply(data)
-    if reply.status is not Status.DONE:
-        raise RelayError(f"it refused a batch: {reply.reason or 'no reason given'}")
+    reply = await ask(stream, Batch(tuple(items)), ANSWER_SECONDS)
     return [decode_reply(each) for each in unpack_replies(reply.body, len(items))]
 
 

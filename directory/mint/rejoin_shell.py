@@ -9,10 +9,8 @@ certificate together with a vote that this authority gave before.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import partial
-from math import inf
 from typing import Final
 
 import trio
@@ -22,22 +20,18 @@ from fogbank.directory.mint.bodies import Held, unpack_dealings, unpack_ledger
 from fogbank.directory.mint.certificates import Certificate, check_votes
 from fogbank.directory.mint.checks import entry_of, issue_task, lock_task
 from fogbank.directory.mint.exchange import (
-    REPLY_LIMIT,
     GetDealings,
     GetLedger,
-    Message,
-    Reply,
-    Status,
-    decode_reply,
 )
 from fogbank.directory.mint.ledger import issue, merge
 from fogbank.directory.mint.seats_shell import Computing, Seats, Series
 from fogbank.directory.mint.state import SeriesRecord
+from fogbank.directory.mint.talking_shell import ask, opened
 from fogbank.directory.peer_shell import FAILURES, Connect, why
 from fogbank.directory.store_shell import StoreError
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import NodeId, show_id
-from fogbank.relay.messages_shell import Stream, receive_message, send_message
+from fogbank.relay.messages_shell import Stream
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +91,8 @@ class Rejoin:
             if member.identity == self._identity:
                 continue
             try:
-                async with self._stream(member.identity) as stream:
-                    reply = await ask(stream, GetDealings(record.number))
+                async with opened(self._connect, member.identity, ANSWER_SECONDS) as stream:
+                    reply = await ask(stream, GetDealings(record.number), ANSWER_SECONDS)
                 self._seats.take_dealings(record.number, unpack_dealings(reply.body))
             except FAILURES as error:
                 self._failed(record.number, member.identity, "dealings", error)
@@ -157,7 +151,7 @@ class Rejoin:
     async def _merge_from(self, series: Series, member: NodeId) -> bool:
         """Merge one member's ledger; tell whether it gave a whole one, in which all held."""
         try:
-            async with self._stream(member) as stream:
+            async with opened(self._connect, member, ANSWER_SECONDS) as stream:
                 await self._merge_pages(stream, series)
         except StoreError as error:
             log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
@@ -166,16 +160,6 @@ class Rejoin:
             self._failed(series.record.number, member, "ledger", error)
             return False
         return True
-
-    @asynccontextmanager
-    async def _stream(self, member: NodeId) -> AsyncIterator[Stream]:
-        """Open a stream to a member, or give up in time."""
-        with trio.CancelScope(deadline=trio.current_time() + ANSWER_SECONDS) as scope:
-            async with self._connect(member) as stream:
-                scope.deadline = inf
-                yield stream
-        if scope.cancelled_caught:
-            raise trio.TooSlowError
 
     def _failed(self, series: int, member: NodeId, what: str, error: BaseException) -> None:
         """Tell the operator once; it is tried again and again."""
@@ -191,7 +175,7 @@ class Rejoin:
         after = b""
         while True:
             question = GetLedger(series.record.number, after, series.file.head.life)
-            page = unpack_ledger((await ask(stream, question)).body)
+            page = unpack_ledger((await ask(stream, question, ANSWER_SECONDS)).body)
             if not page:
                 return
             first = page[0].signed.request.digest()
@@ -233,19 +217,3 @@ class Rejoin:
             task = issue_task(certificate, record, is_known=False)
             shares = await self._crunch.do(task)
             await series.file.write(partial(issue, entry=entry, votes=held.votes, shares=shares))
-
-
-async def ask(stream: Stream, message: Message) -> Reply:
-    """Send one message to a mint and return its reply.
-
-    Raises `ProtocolError` for a reply that is none, or a refusal; `RelayError` if none comes.
-    """
-    with trio.fail_after(ANSWER_SECONDS):
-        await send_message(stream, message.encode())
-        data = await receive_message(stream, REPLY_LIMIT)
-    if data is None:
-        raise RelayError("the mint closed the stream without an answer")
-    reply = decode_reply(data)
-    if reply.status is not Status.DONE:
-        raise RelayError(f"the mint refused: {reply.reason or 'no reason given'}")
-    return reply

@@ -81,6 +81,7 @@ from fogbank.directory.network import AuthorityPin, NetworkDocument, Timing
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import Ed25519Key, NodeId
 from fogbank.relay.messages_shell import Stream, receive_message, send_message
+from tests.mint.computing import one_by_one
 from tests.mint.curve import NETWORK
 from tests.mint.deals import NOW, SERIES, Output, Series, key_of
 
@@ -133,13 +134,7 @@ class InlineCrunch:
     async def do_all(
         self, tasks: Sequence[tuple[Task, int]]
     ) -> list[tuple[bytes, ...] | RelayError]:
-        outcomes: list[tuple[bytes, ...] | RelayError] = []
-        for task, urgency in tasks:
-            try:
-                outcomes.append(await self.do(task, urgency))
-            except RelayError as error:
-                outcomes.append(error)
-        return outcomes
+        return await one_by_one(self.do, tasks)
 
     async def do(self, task: Task, urgency: int = 0) -> tuple[bytes, ...]:  # noqa: ARG002
         await trio.lowlevel.checkpoint()

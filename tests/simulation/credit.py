@@ -50,6 +50,7 @@ from fogbank.directory.mint.requests import (
 from fogbank.relay.errors import ProtocolError, RelayError
 from fogbank.relay.keys import NodeId
 from fogbank.relay.messages_shell import Stream, receive_message, send_message
+from tests.mint.computing import one_by_one
 from tests.simulation.chance import Chance
 
 if TYPE_CHECKING:
@@ -90,13 +91,7 @@ class SimCrunch:
         self, tasks: Sequence[tuple[Task, int]]
     ) -> list[tuple[bytes, ...] | RelayError]:
         """Compute several."""
-        outcomes: list[tuple[bytes, ...] | RelayError] = []
-        for task, urgency in tasks:
-            try:
-                outcomes.append(await self.do(task, urgency))
-            except RelayError as error:
-                outcomes.append(error)
-        return outcomes
+        return await one_by_one(self.do, tasks)
 
     async def do(self, task: Task, urgency: int = 0) -> tuple[bytes, ...]:  # noqa: ARG002
         """Compute."""
